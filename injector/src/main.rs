@@ -1,0 +1,3 @@
+//! injector
+
+fn main() {}
