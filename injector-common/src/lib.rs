@@ -1,1 +1,30 @@
-//! Placeholder
+//! What the injector's two sides share: the layout of the BPF maps, the names
+//! of maps and programs, and every decision that a hook takes.
+//!
+//! The crate is `no_std` and compiles for BPF and for the host alike, so that
+//! property tests on the host reach each line that later runs in the kernel.
+//! It does no I/O, reads no clock and draws no random number: time, counters
+//! and the seed are passed in, which makes a decision a pure function of its
+//! arguments.
+#![no_std]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod abi;
+pub mod faults;
+pub mod filter;
+pub mod ids;
+pub mod kinds;
+pub mod names;
+pub mod packet;
+pub mod random;
+pub mod trigger;
+#[cfg(feature = "user")]
+pub mod user;
+
+pub use abi::{ABI_VERSION, Control, RuleEntry, RuleStats, ScopeKey, SiteEntry};
+pub use ids::{CgroupId, IfIndex, NetnsInode, RuleIndex, Tgid};
+pub use kinds::FaultKind;
+pub use trigger::{Trigger, Verdict};

@@ -1,0 +1,118 @@
+//! The layout of what lies in the maps.
+//!
+//! Fixed-width fields, the widest first, every gap named and zero. Whatever
+//! changes here must raise [`ABI_VERSION`]; a golden file in this crate's tests
+//! fails otherwise.
+
+use crate::{filter::PacketFilter, trigger::Trigger};
+
+/// Version of everything in this module. The object carries it as a global and
+/// the loader compares before anything is attached.
+pub const ABI_VERSION: u32 = 1;
+
+/// What every hook reads first. One entry, written by the agent alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Control {
+    /// Boot time in ns (`CLOCK_BOOTTIME`) until which the agent vouches for its
+    /// rules. The agent keeps pushing it forward; once it lies in the past,
+    /// nothing is injected.
+    pub lease_until_ns: u64,
+    /// Boot time in ns at which the last rule ends.
+    pub deadline_ns: u64,
+    /// Bit `n`: some targeted cgroup lies at level `n` of the hierarchy.
+    pub cgroup_levels: u64,
+    /// Rules that target processes rather than cgroups, as a mask.
+    pub process_rules: u64,
+    /// Thread-group id of the agent, which is never hit.
+    pub agent_tgid: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// A rule as the hooks evaluate it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleEntry {
+    /// Boot time in ns before which the rule is not in force.
+    pub start_ns: u64,
+    /// Boot time in ns from which on the rule is no longer in force.
+    pub deadline_ns: u64,
+    /// Seed of the rule's decisions.
+    pub seed: u64,
+    /// Which matching operations suffer.
+    pub trigger: Trigger,
+    /// Parameters of the kind; their meaning stands in `faults::<kind>`.
+    pub params: [u64; 2],
+    /// Which packets match. Ignored by kinds that act on system calls.
+    pub filter: PacketFilter,
+    /// Number of the [`crate::FaultKind`]; 0 for an empty slot.
+    pub kind: u32,
+    /// 1 when the rule is in force. Written last.
+    pub enabled: u32,
+}
+
+impl RuleEntry {
+    /// Whether the rule is in force at this boot time.
+    #[inline(always)]
+    #[must_use]
+    pub const fn in_force(&self, now_ns: u64) -> bool {
+        self.enabled == 1 && now_ns >= self.start_ns && now_ns < self.deadline_ns
+    }
+}
+
+/// What a rule has done. `matched = injected + passed + exhausted + errors`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleStats {
+    /// Operations that matched scope, filter and time.
+    pub matched: u64,
+    /// Of those, operations that suffered the fault.
+    pub injected: u64,
+    /// Operations that the trigger did not select.
+    pub passed: u64,
+    /// Operations selected after the budget was spent.
+    pub exhausted: u64,
+    /// Operations that should have suffered, but the kernel refused the action.
+    pub errors: u64,
+    /// Injections taken from the budget, successful or not.
+    pub spent: u64,
+    /// Boot time in ns of the first injection; 0 before it.
+    pub first_hit_ns: u64,
+}
+
+/// Kind of [`ScopeKey`]: a cgroup with everything below it.
+pub const SCOPE_CGROUP: u32 = 1;
+/// Kind of [`ScopeKey`]: a process, all its threads.
+pub const SCOPE_TGID: u32 = 2;
+
+/// Key of the scope table, whose value is the mask of rules aimed there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ScopeKey {
+    /// A cgroup id or a thread-group id.
+    pub id: u64,
+    /// [`SCOPE_CGROUP`] or [`SCOPE_TGID`].
+    pub kind: u32,
+    /// Zero: map keys are compared byte by byte.
+    pub _pad: u32,
+}
+
+/// An interface that packet rules act on, by its index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SiteEntry {
+    /// Rules that act on this interface.
+    pub rules: u64,
+    /// Of those, rules whose target owns the whole network namespace, so that
+    /// every packet here is the target's, sockets or not.
+    pub owner: u64,
+    /// Index of the device that delays packets of this namespace; 0 for none.
+    pub delay_ifindex: u32,
+    /// Index of the device that finishes checksums of this namespace; 0 for none.
+    pub checksum_ifindex: u32,
+    /// Length of the link-layer header: 14 for Ethernet, 0 for a tunnel.
+    pub l2_len: u32,
+    /// Zero.
+    pub _pad: u32,
+}

@@ -1,0 +1,78 @@
+//! The registry of fault kinds: one line each.
+//!
+//! A number is written into maps and reports and is never used again for
+//! another kind; a retired kind leaves a comment in its place.
+
+/// Where a kind acts; it decides which hooks and options a rule may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Acts on packets, at the traffic-control hooks of an interface.
+    Packet,
+    /// Acts on system calls, at their entry or at a security hook behind it.
+    Syscall,
+}
+
+macro_rules! fault_kinds {
+    ($($(#[$meta:meta])* $number:literal => $variant:ident, $name:literal, $family:ident;)+) => {
+        /// A fault kind: the parameterless name of an abnormal behaviour.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum FaultKind {
+            $($(#[$meta])* $variant = $number,)+
+        }
+
+        impl FaultKind {
+            /// Every kind, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that the command line, spec files and reports use.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Where the kind acts.
+            #[must_use]
+            pub const fn family(self) -> Family {
+                match self { $(Self::$variant => Family::$family,)+ }
+            }
+
+            /// The kind with this number on the wire, if there is one.
+            #[must_use]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+
+            /// The kind with this name, if there is one.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.name() == name)
+            }
+        }
+    };
+}
+
+fault_kinds! {
+    /// Packets vanish, as on a lossy wire: neither end is told.
+    1 => NetLoss, "net-loss", Packet;
+    /// Packets arrive later, in their order.
+    2 => NetDelay, "net-delay", Packet;
+    /// A byte of the packet arrives changed.
+    3 => NetCorrupt, "net-corrupt", Packet;
+    /// System calls fail with a chosen error.
+    4 => SysErrno, "sys-errno", Syscall;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_lead_back_to_their_kind() {
+        for &kind in FaultKind::ALL {
+            assert_eq!(FaultKind::from_number(kind as u32), Some(kind));
+            assert_eq!(FaultKind::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(FaultKind::from_number(0), None, "0 marks an empty slot");
+    }
+}

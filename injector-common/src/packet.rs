@@ -1,0 +1,207 @@
+//! Facts about a packet, read from its headers.
+//!
+//! The bytes come through [`PacketBytes`], which the BPF side implements on a
+//! socket buffer and tests implement on a slice: one parser serves both.
+
+use network_types::{
+    eth::EtherType,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
+
+/// Something that bytes of a packet can be copied from.
+pub trait PacketBytes {
+    /// The `N` bytes at `offset` from the start of the link-layer header, or
+    /// `None` where the packet is shorter.
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+}
+
+impl PacketBytes for [u8] {
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let start = offset as usize;
+        self.get(start..start.checked_add(N)?)?.try_into().ok()
+    }
+}
+
+/// ICMP of IPv4.
+pub const PROTO_ICMP: u32 = 1;
+/// TCP.
+pub const PROTO_TCP: u32 = 6;
+/// UDP.
+pub const PROTO_UDP: u32 = 17;
+/// ICMP of IPv6; facts and filters name it [`PROTO_ICMP`].
+const PROTO_ICMPV6: u8 = 58;
+
+/// How many IPv6 extension headers are followed to the transport header.
+const MAX_EXTENSIONS: usize = 6;
+
+/// What the hooks know of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Source address; IPv4 as `::ffff:a.b.c.d`. Wire order, native words.
+    pub src: [u32; 4],
+    /// Destination address, likewise.
+    pub dst: [u32; 4],
+    /// Protocol number of the transport; ICMPv6 is given as ICMP.
+    pub proto: u32,
+    /// Offset of the transport header from the start of the packet.
+    pub transport_offset: u32,
+    /// Offset of the payload behind the transport header.
+    pub payload_offset: u32,
+    /// Offset just past the last byte that the network header speaks of.
+    pub end_offset: u32,
+    /// Source port; 0 where there is none, as in a later fragment.
+    pub src_port: u16,
+    /// Destination port, likewise.
+    pub dst_port: u16,
+    /// First byte of the ICMP header; 0 for other protocols.
+    pub icmp_type: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// Whether the packet is one that no rule may ever touch: neighbour
+    /// discovery or DHCP, without which the host loses its address.
+    pub protected: bool,
+}
+
+/// Reads the facts of a packet whose network header starts at `l2_len`.
+///
+/// `ether_type` is the packet's protocol in the order of the wire, as
+/// `skb->protocol` has it. `None` for anything but IPv4 and IPv6, and for a
+/// packet too short for its own headers: such a packet is never touched.
+#[inline(always)]
+#[must_use]
+pub fn parse<P: PacketBytes + ?Sized>(packet: &P, ether_type: u16, l2_len: u32) -> Option<Facts> {
+    let mut facts = if ether_type == EtherType::Ipv4 as u16 {
+        parse_v4(packet, l2_len)?
+    } else if ether_type == EtherType::Ipv6 as u16 {
+        parse_v6(packet, l2_len)?
+    } else {
+        return None;
+    };
+    parse_transport(packet, &mut facts);
+    Some(facts)
+}
+
+/// Where a header's fragment offset is not zero, ports lie in another packet.
+const NO_TRANSPORT: u32 = u32::MAX;
+
+#[inline(always)]
+fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32) -> Option<Facts> {
+    let header: [u8; Ipv4Hdr::LEN] = packet.load(l3)?;
+    let header_len = u32::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || header_len < 20 {
+        return None;
+    }
+    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    let total_len = u32::from(u16::from_be_bytes([header[2], header[3]]));
+    let transport_offset = if fragment == 0 { l3 + header_len } else { NO_TRANSPORT };
+    Some(Facts {
+        src: mapped([header[12], header[13], header[14], header[15]]),
+        dst: mapped([header[16], header[17], header[18], header[19]]),
+        proto: u32::from(header[9]),
+        transport_offset,
+        payload_offset: l3 + header_len,
+        end_offset: l3 + total_len,
+        src_port: 0,
+        dst_port: 0,
+        icmp_type: 0,
+        family: 4,
+        protected: false,
+    })
+}
+
+#[inline(always)]
+fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32) -> Option<Facts> {
+    let header: [u8; Ipv6Hdr::LEN] = packet.load(l3)?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let mut next = header[6];
+    let mut offset = l3 + Ipv6Hdr::LEN as u32;
+    let mut fragment = 0;
+    for _ in 0..MAX_EXTENSIONS {
+        match next {
+            // Hop-by-hop, routing, destination options (RFC 8200 §4): length
+            // in units of 8 bytes, without the first.
+            0 | 43 | 60 => {
+                let head: [u8; 2] = packet.load(offset)?;
+                next = head[0];
+                offset += (u32::from(head[1]) + 1) * 8;
+            }
+            44 => {
+                let head: [u8; 4] = packet.load(offset)?;
+                next = head[0];
+                fragment = u16::from_be_bytes([head[2], head[3]]) & 0xfff8;
+                offset += 8;
+            }
+            _ => break,
+        }
+    }
+    let payload_len = u32::from(u16::from_be_bytes([header[4], header[5]]));
+    Some(Facts {
+        src: words([
+            header[8], header[9], header[10], header[11], header[12], header[13], header[14],
+            header[15], header[16], header[17], header[18], header[19], header[20], header[21],
+            header[22], header[23],
+        ]),
+        dst: words([
+            header[24], header[25], header[26], header[27], header[28], header[29], header[30],
+            header[31], header[32], header[33], header[34], header[35], header[36], header[37],
+            header[38], header[39],
+        ]),
+        proto: if next == PROTO_ICMPV6 { PROTO_ICMP } else { u32::from(next) },
+        transport_offset: if fragment == 0 { offset } else { NO_TRANSPORT },
+        payload_offset: offset,
+        end_offset: l3 + Ipv6Hdr::LEN as u32 + payload_len,
+        src_port: 0,
+        dst_port: 0,
+        icmp_type: 0,
+        family: 6,
+        protected: false,
+    })
+}
+
+#[inline(always)]
+fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
+    let offset = facts.transport_offset;
+    if offset == NO_TRANSPORT {
+        return;
+    }
+    if facts.proto == PROTO_TCP || facts.proto == PROTO_UDP {
+        let Some([s0, s1, d0, d1]) = packet.load(offset) else {
+            return;
+        };
+        facts.src_port = u16::from_be_bytes([s0, s1]);
+        facts.dst_port = u16::from_be_bytes([d0, d1]);
+        facts.payload_offset = if facts.proto == PROTO_UDP {
+            offset + 8
+        } else {
+            let [data_offset] = packet.load(offset + 12).unwrap_or([0x50]);
+            offset + u32::from(data_offset >> 4) * 4
+        };
+        facts.protected = facts.proto == PROTO_UDP && is_dhcp(facts.src_port, facts.dst_port);
+    } else if facts.proto == PROTO_ICMP {
+        let [kind] = packet.load(offset).unwrap_or([0]);
+        facts.icmp_type = kind;
+        facts.payload_offset = offset + 8;
+        // Router and neighbour discovery, RFC 4861 §4: types 133 to 137.
+        facts.protected = facts.family == 6 && matches!(kind, 133..=137);
+    }
+}
+
+/// DHCP (RFC 2131: 67 and 68) and DHCPv6 (RFC 8415: 546 and 547).
+const fn is_dhcp(src: u16, dst: u16) -> bool {
+    matches!((src, dst), (67 | 68, 67 | 68) | (546 | 547, 546 | 547))
+}
+
+const fn mapped(v4: [u8; 4]) -> [u32; 4] {
+    [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes(v4)]
+}
+
+const fn words(b: [u8; 16]) -> [u32; 4] {
+    [
+        u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
+        u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+        u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
+        u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
+    ]
+}

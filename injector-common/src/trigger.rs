@@ -1,0 +1,71 @@
+//! The trigger of a rule: which of the matching operations suffer the fault.
+//!
+//! Operations that match a rule's scope and filter are counted from 1. The
+//! count is kept per rule across all its targets, threads and CPUs.
+
+/// One more than the largest threshold: every roll lies below it, so that a
+/// probability of 1 always fires and one of 0 never does.
+pub const THRESHOLD_ALWAYS: u64 = 1 << 32;
+
+/// Which occurrences are selected. All conditions must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Trigger {
+    /// Probability as a threshold in `0..=2^32`: an occurrence is selected when
+    /// its 32-bit roll lies below.
+    pub threshold: u64,
+    /// First occurrence that may be selected, from 1.
+    pub first: u64,
+    /// Last occurrence that may be selected; `u64::MAX` for no end.
+    pub last: u64,
+    /// Distance between selected occurrences, at least 1.
+    pub step: u64,
+    /// How many injections the rule may make in all; 0 for no limit.
+    pub times: u64,
+}
+
+/// What becomes of one matching operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Verdict {
+    /// It goes through untouched.
+    Pass = 0,
+    /// It suffers the fault.
+    Inject = 1,
+    /// It was selected, but the rule's budget is spent: it goes through.
+    Exhausted = 2,
+}
+
+impl Trigger {
+    /// Selects every occurrence, without a budget.
+    pub const ALWAYS: Self = Self {
+        threshold: THRESHOLD_ALWAYS,
+        first: 1,
+        last: u64::MAX,
+        step: 1,
+        times: 0,
+    };
+
+    /// Whether occurrence `n` (from 1), with this roll, is selected.
+    #[inline(always)]
+    #[must_use]
+    pub const fn selects(&self, n: u64, roll: u32) -> bool {
+        if n < self.first || n > self.last || roll as u64 >= self.threshold {
+            return false;
+        }
+        // A step of 0 would divide by zero; it means the same as 1.
+        self.step <= 1 || (n - self.first) % self.step == 0
+    }
+
+    /// The verdict on a selected occurrence, when `spent` injections were
+    /// already taken from the budget before it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn within_budget(&self, spent: u64) -> Verdict {
+        if self.times == 0 || spent < self.times {
+            Verdict::Inject
+        } else {
+            Verdict::Exhausted
+        }
+    }
+}

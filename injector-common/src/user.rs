@@ -1,0 +1,17 @@
+//! What only user space needs of the shared types.
+
+use aya::Pod;
+
+use crate::abi::{Control, RuleEntry, RuleStats, ScopeKey, SiteEntry};
+
+macro_rules! pod {
+    ($($type:ty),+) => {
+        $(
+            // SAFETY: the type is repr(C), holds only integers and arrays of
+            // them, and `abi_layout` proves that it has no padding.
+            unsafe impl Pod for $type {}
+        )+
+    };
+}
+
+pod!(Control, RuleEntry, RuleStats, ScopeKey, SiteEntry);

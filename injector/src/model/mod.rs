@@ -1,0 +1,188 @@
+//! The validated experiment: pure data, without serde and without I/O.
+//!
+//! Everything here has passed `spec`'s checks. Nothing here says how a rule is
+//! put in force: that is `plan`'s business.
+
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use injector_common::{FaultKind, Trigger};
+
+/// Rules on one timeline, with a seed and an end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experiment {
+    /// Short random hex name of this run; devices and cgroups of ours carry it.
+    pub id: String,
+    /// The user's name for it, from the spec file; equal to `id` without one.
+    pub name: String,
+    /// Seed of every decision. Drawn and reported when the user gave none.
+    pub seed: u64,
+    /// When everything ends, counted from the moment the rules are in force.
+    pub duration: Duration,
+    /// The rules, at least one.
+    pub rules: Vec<Rule>,
+    /// The victim to start, with its arguments, if any.
+    pub command: Option<Vec<String>>,
+    /// Whether the user allowed a target that is the whole host.
+    pub whole_host: bool,
+}
+
+/// Targets × fault × trigger: the unit that the kernel evaluates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Unique within the experiment.
+    pub name: String,
+    /// Whom it hits, at least one.
+    pub targets: Vec<Target>,
+    /// What it does.
+    pub fault: Fault,
+    /// Which matching operations suffer.
+    pub trigger: Trigger,
+    /// When it starts, counted from the experiment's start.
+    pub start: Duration,
+    /// How long it lasts. `start + duration` never exceeds the experiment's.
+    pub duration: Duration,
+}
+
+/// Whom a rule hits, as the user named it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A cgroup v2 with everything below it. Absolute below the mount point,
+    /// or relative to it.
+    Cgroup(PathBuf),
+    /// A process with all its threads and descendants, also later ones.
+    Process(u32),
+    /// The command that the experiment starts.
+    Command,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// Packets vanish.
+    NetLoss(PacketFilter),
+    /// Packets arrive later.
+    NetDelay {
+        /// Which packets.
+        filter: PacketFilter,
+        /// By how much.
+        delay: Duration,
+        /// Even spread around `delay`, at most `delay`.
+        jitter: Duration,
+    },
+    /// A byte of the packet arrives changed.
+    NetCorrupt {
+        /// Which packets.
+        filter: PacketFilter,
+        /// Who notices the damage.
+        checksum: Checksum,
+    },
+    /// System calls fail.
+    SysErrno {
+        /// The calls, at least one, without repeats.
+        calls: Vec<Syscall>,
+        /// The error.
+        errno: Errno,
+    },
+}
+
+impl Fault {
+    /// The parameterless name of the fault.
+    #[must_use]
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::NetLoss(_) => FaultKind::NetLoss,
+            Self::NetDelay { .. } => FaultKind::NetDelay,
+            Self::NetCorrupt { .. } => FaultKind::NetCorrupt,
+            Self::SysErrno { .. } => FaultKind::SysErrno,
+        }
+    }
+
+    /// The packet filter, for kinds that act on packets.
+    #[must_use]
+    pub const fn filter(&self) -> Option<&PacketFilter> {
+        match self {
+            Self::NetLoss(filter)
+            | Self::NetDelay { filter, .. }
+            | Self::NetCorrupt { filter, .. } => Some(filter),
+            Self::SysErrno { .. } => None,
+        }
+    }
+}
+
+/// Who notices a corrupted packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// The checksum fits the damage: the application reads damaged bytes.
+    Valid,
+    /// The checksum does not fit: the receiver's stack counts an error.
+    Broken,
+}
+
+/// Which way packets go, seen from the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// What the target sends.
+    Egress,
+    /// What the target receives.
+    Ingress,
+    /// Both.
+    Both,
+}
+
+/// Transport protocol of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP, QUIC included.
+    Udp,
+    /// ICMP and ICMPv6.
+    Icmp,
+    /// Any.
+    Any,
+}
+
+/// A conjunction of conditions on a packet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PacketFilter {
+    /// Which way.
+    pub direction: Direction,
+    /// Which transport.
+    pub protocol: Protocol,
+    /// The peer's network; `None` for any.
+    pub peer: Option<Cidr>,
+    /// The peer's ports, within 1..=65535; `None` for any packet, also those
+    /// without ports.
+    pub peer_ports: Option<RangeInclusive<u16>>,
+    /// The target's own ports, likewise.
+    pub local_ports: Option<RangeInclusive<u16>>,
+    /// The one interface; `None` for every interface that the target uses.
+    pub interface: Option<String>,
+}
+
+/// A network in CIDR notation. Bits past the prefix are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// First address of the network.
+    pub address: IpAddr,
+    /// Length of the prefix: at most 32 for IPv4, 128 for IPv6.
+    pub prefix: u8,
+}
+
+/// A system call of this architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Syscall {
+    /// Its name as in `syscalls(2)` and strace.
+    pub name: &'static str,
+    /// Its number.
+    pub number: u32,
+}
+
+/// An error number with its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno {
+    /// Its name, such as `EIO`.
+    pub name: &'static str,
+    /// Its value, within `1..=133`.
+    pub value: u32,
+}

@@ -1,0 +1,64 @@
+//! Targets, resolved on this host now. Read-only: `/proc`, cgroupfs, netlink.
+
+use std::path::PathBuf;
+
+use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
+
+/// A target resolved to what the kernel compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// A cgroup with everything below it.
+    Cgroup {
+        /// Its id.
+        id: CgroupId,
+        /// How many levels below the root it lies; the root is 0.
+        level: u32,
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// Processes, each with all its threads; their later children follow.
+    Processes {
+        /// The process that the user named.
+        root: Tgid,
+        /// It and its present descendants.
+        tgids: Vec<Tgid>,
+    },
+    /// The command's own cgroup, which does not exist yet.
+    Command,
+}
+
+/// An interface that packets of a target pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name in its namespace.
+    pub name: String,
+    /// Its index in its namespace.
+    pub index: IfIndex,
+    /// Length of its link-layer header: 14, or 0 for a tunnel without one.
+    pub l2_len: u32,
+}
+
+/// A network namespace that a target lives in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Netns {
+    /// Its inode number.
+    pub inode: NetnsInode,
+    /// A file that opens it, such as `/proc/PID/ns/net`.
+    pub path: PathBuf,
+    /// Whether it is the agent's own.
+    pub own: bool,
+    /// Whether every process in it belongs to the rule's targets, and it is
+    /// not the agent's own: then every packet in it is the target's.
+    pub exclusive: bool,
+    /// The interfaces to act on, without ones enslaved to another of them.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A rule's targets on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleScope {
+    /// Its scopes, in the order of its targets.
+    pub scopes: Vec<Scope>,
+    /// The namespaces its packets pass. Empty for kinds that act on calls.
+    pub netns: Vec<Netns>,
+}
