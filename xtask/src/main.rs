@@ -1,3 +1,37 @@
-//! xtask
+//! `cargo xtask`: everything this repository does to itself.
+//!
+//! Each subcommand is one module with its own `Options`; the doc comments there are the help
+//! texts. What the subcommands share is in [`exec`], [`paths`], [`apt`] and [`toolchain`].
 
-fn main() {}
+mod apt;
+mod build;
+mod exec;
+mod paths;
+mod setup;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Build, test and show the injector.
+///
+/// Every subcommand first installs what it needs and does not find, says so, and does nothing
+/// of the kind the second time.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Cli {
+    Setup(setup::Options),
+    Build(build::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse() {
+        Cli::Setup(options) => setup::run_command(&options),
+        Cli::Build(options) => build::run_command(&options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask setup`: what the other subcommands need, installed once.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::apt::{self, Package};
+use crate::exec::{command, find, say, succeeds};
+use crate::toolchain;
+
+/// Install what the other subcommands need (they also do so themselves)
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// What to install [default: everything]
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+}
+
+/// A separately useful part of the set-up.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The BPF compiler and linker
+    Build,
+    /// QEMU and what makes a small guest
+    Vm,
+    /// The programs that tests inject faults into
+    Victims,
+}
+
+const ALL: &[Part] = &[Part::Build, Part::Vm, Part::Victims];
+
+/// What `vm` needs on the host.
+const VM: &[Package] = &[
+    apt::program("qemu-system-x86", "qemu-system-x86_64"),
+    apt::program("busybox-static", "busybox"),
+    apt::program("kmod", "modprobe"),
+    apt::program("xz-utils", "xz"),
+    apt::program("util-linux", "setpriv"),
+];
+
+/// What the tests and the demo start, load and look at.
+const VICTIMS: &[Package] = &[
+    apt::program("iproute2", "tc"),
+    apt::program("iputils-ping", "ping"),
+    apt::program("iperf3", "iperf3"),
+    apt::program("nginx-light", "nginx"),
+    apt::program("redis-server", "redis-server"),
+    apt::program("redis-tools", "redis-benchmark"),
+    apt::program("curl", "curl"),
+    apt::program("bpftool", "bpftool"),
+];
+
+/// Runs the subcommand.
+pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
+    let parts = if options.parts.is_empty() {
+        ALL
+    } else {
+        &options.parts
+    };
+    for part in parts {
+        match part {
+            Part::Build => toolchain::ensure().map(drop)?,
+            Part::Vm => vm()?,
+            Part::Victims => victims()?,
+        }
+    }
+    say("everything is there");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs what a virtual machine needs.
+pub(crate) fn vm() -> Result<()> {
+    apt::ensure("virtual machines", VM)?;
+    // The guest starts with nothing but this one file, so it must need no library.
+    let busybox = find("busybox").unwrap_or_default();
+    if succeeds(command("ldd").arg(&busybox)) {
+        bail!(
+            "{} needs shared libraries; install a static one: apt-get install busybox-static",
+            busybox.display()
+        );
+    }
+    Ok(())
+}
+
+/// Installs the programs that tests inject faults into.
+pub(crate) fn victims() -> Result<()> {
+    apt::ensure("tests and the demo", VICTIMS)
+}
