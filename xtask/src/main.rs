@@ -6,9 +6,11 @@
 mod apt;
 mod build;
 mod exec;
+mod kernel;
 mod paths;
 mod setup;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -23,12 +25,14 @@ use clap::Parser;
 enum Cli {
     Setup(setup::Options),
     Build(build::Options),
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Setup(options) => setup::run_command(&options),
         Cli::Build(options) => build::run_command(&options),
+        Cli::Vm(options) => vm::run_command(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: error: {error:#}");
