@@ -1,5 +1,6 @@
 //! Kernels for virtual machines: where they come from and where they are kept.
 
+mod bzimage;
 mod debian;
 
 use std::path::{Path, PathBuf};
@@ -12,12 +13,15 @@ use crate::paths;
 /// A folder of kernels that is looked in before the repository's own.
 const CACHE_VARIABLE: &str = "INJECTOR_KERNEL_CACHE";
 
+/// The uncompressed kernel's name in the folder of an unpacked package.
+const PLAIN: &str = "vmlinux";
+
 /// A kernel that can be booted.
 #[derive(Clone)]
 pub(crate) struct Kernel {
     /// The name it was asked for by.
     pub(crate) name: String,
-    /// The compressed kernel.
+    /// The file to boot: a bzImage, or the kernel in it as an ELF file.
     pub(crate) image: PathBuf,
     /// Its modules; `None` when everything is built in.
     pub(crate) modules: Option<Modules>,
@@ -126,6 +130,8 @@ fn unpacked(name: &str, root: &Path) -> Result<Kernel> {
             root.display()
         );
     };
+    let plain = root.join(PLAIN);
+    let image = if plain.exists() { plain } else { image };
     let modules = Some(Modules {
         root: root.to_path_buf(),
         version,

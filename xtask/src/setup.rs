@@ -35,6 +35,7 @@ const VM: &[Package] = &[
     apt::program("busybox-static", "busybox"),
     apt::program("kmod", "modprobe"),
     apt::program("xz-utils", "xz"),
+    apt::program("zstd", "zstd"),
     apt::program("util-linux", "setpriv"),
 ];
 

@@ -1,12 +1,14 @@
 //! Debian's own kernels: downloaded and unpacked, not installed.
 
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::apt;
 use crate::exec::{command, is_root, output, run, step};
-use crate::kernel;
+use crate::kernel::{self, bzimage};
 
 /// Fetches the newest kernel of a series such as `6.1` into `folder`.
 ///
@@ -53,8 +55,26 @@ fn unpack(package: &str, folder: &Path) -> Result<()> {
     run(command("dpkg").arg("-x").arg(archive).arg(&root))?;
     let version = package.trim_start_matches("linux-image-");
     kernel::index_modules(&root, version)?;
+    unpack_kernel(&root, version)?;
     std::fs::rename(&root, folder)
         .with_context(|| format!("cannot move the kernel to {}", folder.display()))
+}
+
+/// Stores the kernel unpacked as well, which boots in half the time.
+fn unpack_kernel(root: &Path, version: &str) -> Result<()> {
+    let image = std::fs::read(root.join("boot").join(format!("vmlinuz-{version}")))
+        .with_context(|| format!("the package has no kernel of version {version}"))?;
+    let payload = bzimage::payload(&image)?;
+    let mut compressed = tempfile::tempfile_in(root).context("cannot make a temporary file")?;
+    compressed
+        .write_all(payload.data)
+        .and_then(|()| compressed.rewind())
+        .context("cannot write a temporary file")?;
+    let plain = File::create(root.join(kernel::PLAIN)).context("cannot write the kernel")?;
+    run(command(payload.unpacker)
+        .arg("-dc")
+        .stdin(compressed)
+        .stdout(plain))
 }
 
 /// The name of the newest package of a series, if apt knows one.
