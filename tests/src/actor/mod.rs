@@ -1,0 +1,148 @@
+//! What the victims do. This half of the crate runs in the victim's process,
+//! started through the `injector-victim` program.
+
+pub mod calls;
+pub mod packet;
+pub mod tcp;
+pub mod udp;
+
+use std::{path::PathBuf, time::Duration};
+
+use nix::{
+    sys::{prctl, signal::Signal},
+    time::{ClockId, clock_gettime},
+};
+
+/// Command line of the victim program.
+#[derive(Debug, clap::Parser)]
+pub struct Options {
+    /// File of the board
+    #[arg(long)]
+    pub board: PathBuf,
+    /// How many rounds to do before ending; without it, until told to end
+    #[arg(long, default_value_t = u32::MAX)]
+    pub rounds: u32,
+    /// What to do
+    #[command(subcommand)]
+    pub work: Work,
+}
+
+/// What a victim can do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Work {
+    /// Make system calls
+    Calls(calls::Options),
+    /// Send numbered UDP packets
+    UdpSend(udp::SendOptions),
+    /// Receive numbered UDP packets
+    UdpReceive(udp::ReceiveOptions),
+    /// Send a stream of known bytes over TCP
+    TcpSend(tcp::SendOptions),
+    /// Receive streams of known bytes over TCP
+    TcpReceive(tcp::ReceiveOptions),
+}
+
+/// Does a victim's work until the rounds are done.
+///
+/// # Errors
+///
+/// When the work cannot be set up. A fault that hits the work itself is not an
+/// error but a result on the board.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let board = crate::board::Shared::map(&options.board)?;
+    match &options.work {
+        Work::Calls(work) => calls::run(&board, options.rounds, work),
+        Work::UdpSend(work) => udp::send(&board, options.rounds, work),
+        Work::UdpReceive(work) => udp::receive(&board, options.rounds, work),
+        Work::TcpSend(work) => tcp::send(&board, options.rounds, work),
+        Work::TcpReceive(work) => tcp::receive(&board, options.rounds, work),
+    }
+}
+
+/// Which thread or process of a victim does the work.
+///
+/// Whatever it is, it is made when a round starts, and so after a fault that
+/// was put in force before the round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Worker {
+    /// The first thread of the process.
+    Main,
+    /// Another thread of the process.
+    Thread,
+    /// A child process.
+    Child,
+    /// A child of a child process.
+    Grandchild,
+}
+
+impl Worker {
+    /// Does the work in this worker and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// The work's own error, or that the worker could not be made.
+    pub fn run(self, work: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+        match self {
+            Self::Main => work(),
+            Self::Thread => std::thread::scope(|scope| scope.spawn(work).join())
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Self::Child => in_child(work),
+            Self::Grandchild => in_child(|| in_child(work)),
+        }
+    }
+}
+
+/// Does the work in a forked child and waits for its end.
+fn in_child(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    match fork()? {
+        None => {
+            let failed = work()
+                .inspect_err(|error| eprintln!("victim's child: {error:#}"))
+                .is_err();
+            end_child(i32::from(failed))
+        }
+        Some(child) => {
+            anyhow::ensure!(wait_child(child)? == 0, "the child failed");
+            Ok(())
+        }
+    }
+}
+
+/// Forks; `None` in the child, which dies with its parent.
+fn fork() -> nix::Result<Option<nix::unistd::Pid>> {
+    // SAFETY: callers are single-threaded at this point or their child makes
+    // only direct system calls, so no lock is held by a thread that is gone.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
+        nix::unistd::ForkResult::Child => {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Ends a forked child at once, without the parent's destructors.
+fn end_child(status: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// Waits for a child and returns its status, or 128 plus the signal that ended it.
+fn wait_child(child: nix::unistd::Pid) -> nix::Result<i32> {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    loop {
+        match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, status)) => return Ok(status),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Monotonic time in ns: the same clock in every process of the machine.
+fn now_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX)
+    })
+}

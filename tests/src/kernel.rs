@@ -1,0 +1,220 @@
+//! What this machine's kernel must be able to do, and what it says it can.
+//!
+//! A test that needs a feature asks for it with [`require!`](crate::require).
+//! Whether the feature has to be there is decided by a table, not by looking:
+//! a probe that wrongly says "no" would otherwise turn a failure into a skip.
+//! The injector's own opinion, `injector doctor`, is compared with the table,
+//! and any difference fails the test, whichever way it goes.
+
+use std::{env, fmt, io::Write as _, process::Command, sync::OnceLock, thread};
+
+use serde_json::Value;
+
+use crate::{agent, netns::Netns};
+
+/// A machine that the tests know, from the variable `INJECTOR_TEST_WHERE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// The machine itself: whatever kernel it runs, at least with TCX.
+    Host,
+    /// Our own kernel, with error injection and override.
+    Override,
+    /// Debian 12's backported kernel, as shipped.
+    Debian612,
+    /// Debian 12's kernel, as shipped.
+    Debian61,
+}
+
+impl Where {
+    /// Where this test runs.
+    ///
+    /// # Panics
+    ///
+    /// When the variable holds a name that the table does not know.
+    #[must_use]
+    pub fn current() -> Self {
+        match env::var("INJECTOR_TEST_WHERE").as_deref() {
+            Err(_) | Ok("host") => Self::Host,
+            Ok("override") => Self::Override,
+            Ok("debian-6.12") => Self::Debian612,
+            Ok("debian-6.1") => Self::Debian61,
+            Ok(other) => panic!("INJECTOR_TEST_WHERE={other} is no machine of the tests"),
+        }
+    }
+}
+
+/// Something that a test needs of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Rules of kind `net-loss`.
+    NetLoss,
+    /// Rules of kind `net-delay`.
+    NetDelay,
+    /// Rules of kind `net-corrupt`.
+    NetCorrupt,
+    /// Rules of kind `sys-errno`, on whichever rung.
+    SysErrno,
+    /// Overriding a system call's result at its entry, which reaches all calls.
+    Override,
+    /// BPF programs on security hooks.
+    Lsm,
+    /// Attaching to traffic by links that go with their owner.
+    Tcx,
+    /// The kernel's own network emulator, for comparison.
+    Netem,
+    /// The fair queueing discipline, as a discipline that was there before.
+    Fq,
+}
+
+impl Feature {
+    /// Every feature.
+    pub const ALL: [Self; 9] = [
+        Self::NetLoss,
+        Self::NetDelay,
+        Self::NetCorrupt,
+        Self::SysErrno,
+        Self::Override,
+        Self::Lsm,
+        Self::Tcx,
+        Self::Netem,
+        Self::Fq,
+    ];
+
+    /// The table: `Err` says why a kernel lacks the feature by its nature.
+    ///
+    /// # Errors
+    ///
+    /// When this kernel does not have it.
+    pub const fn expected(self, place: Where) -> Result<(), &'static str> {
+        match (self, place) {
+            (Self::NetLoss | Self::NetCorrupt, _)
+            | (_, Where::Override)
+            | (Self::Tcx, Where::Host | Where::Debian612)
+            | (
+                Self::NetDelay | Self::SysErrno | Self::Lsm | Self::Netem | Self::Fq,
+                Where::Debian612 | Where::Debian61,
+            ) => Ok(()),
+            (Self::NetDelay | Self::Fq, Where::Host) => Err("the host's kernel has no sch_fq"),
+            (Self::Netem, Where::Host) => Err("the host's kernel has no sch_netem"),
+            (Self::SysErrno | Self::Override | Self::Lsm, Where::Host) => {
+                Err("the host's kernel has neither kprobes nor BPF LSM")
+            }
+            (Self::Override, Where::Debian612 | Where::Debian61) => {
+                Err("Debian builds its kernels without CONFIG_BPF_KPROBE_OVERRIDE")
+            }
+            (Self::Tcx, Where::Debian61) => Err("TCX came with Linux 6.6"),
+        }
+    }
+
+    /// What this machine itself says. `None` where nobody can tell but the test.
+    fn observed(self) -> Option<bool> {
+        match self {
+            Self::NetLoss => kind_supported("net-loss"),
+            Self::NetDelay => kind_supported("net-delay"),
+            Self::NetCorrupt => kind_supported("net-corrupt"),
+            Self::SysErrno => kind_supported("sys-errno"),
+            Self::Override => rung_supported("sys-errno", "kprobe"),
+            Self::Lsm => rung_supported("sys-errno", "lsm"),
+            Self::Tcx => rung_supported("net-loss", "tcx"),
+            Self::Netem => Some(qdisc_exists("netem")),
+            Self::Fq => Some(qdisc_exists("fq")),
+        }
+    }
+
+    /// Whether tests of this feature can run here.
+    ///
+    /// # Errors
+    ///
+    /// The reason why they cannot.
+    ///
+    /// # Panics
+    ///
+    /// When table and machine disagree.
+    pub fn available(self) -> Result<(), &'static str> {
+        let expected = self.expected(Where::current());
+        if let Some(observed) = self.observed() {
+            assert_eq!(
+                observed,
+                expected.is_ok(),
+                "{self:?} on {:?}: table ({expected:?}) and machine ({observed}) disagree; \
+                 the doctor says {}",
+                Where::current(),
+                doctor(),
+            );
+        }
+        expected
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What `injector doctor` says, asked once per test binary.
+pub fn doctor() -> &'static Value {
+    static DOCTOR: OnceLock<Value> = OnceLock::new();
+    DOCTOR.get_or_init(|| {
+        let output = agent::run(&["doctor", "--output", "json"]);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| {
+            panic!("the doctor's answer is no JSON ({error}): {output:?}");
+        })
+    })
+}
+
+/// Whether the doctor calls a kind supported.
+fn kind_supported(kind: &str) -> Option<bool> {
+    find_kind(kind)?.get("supported")?.as_bool()
+}
+
+/// Whether the doctor calls a rung of a kind supported.
+fn rung_supported(kind: &str, rung: &str) -> Option<bool> {
+    let rungs = find_kind(kind)?.get("rungs")?.as_array()?;
+    let rung = rungs.iter().find(|entry| entry["name"] == rung)?;
+    rung.get("supported")?.as_bool()
+}
+
+fn find_kind(kind: &str) -> Option<&'static Value> {
+    let kinds = doctor().get("kinds")?.as_array()?;
+    kinds.iter().find(|entry| entry["kind"] == kind)
+}
+
+/// Whether a queueing discipline can be used, tried out in a namespace of its own.
+fn qdisc_exists(kind: &str) -> bool {
+    let netns = Netns::new();
+    let mut tc = Command::new("tc");
+    tc.args(["qdisc", "add", "dev", "lo", "root", kind]);
+    let output = netns.enter(|| tc.output()).expect("run tc");
+    output.status.success()
+}
+
+/// Name of the running test.
+#[must_use]
+pub fn test_name() -> String {
+    thread::current().name().unwrap_or("test").to_owned()
+}
+
+/// Says loudly that the running test does not run here.
+///
+/// It goes past the test runner's capturing, which hides what a passing test
+/// prints.
+pub fn report_skip(feature: Feature, reason: &str) {
+    let line = format!("SKIP {}: {feature}: {reason}\n", test_name());
+    if let Err(error) = std::io::stdout().write_all(line.as_bytes()) {
+        eprintln!("cannot report a skip: {error}");
+    }
+}
+
+/// Returns from the running test, loudly, when this kernel lacks a feature by
+/// its nature; fails it when table and machine disagree about that.
+#[macro_export]
+macro_rules! require {
+    ($feature:ident) => {
+        let feature = $crate::kernel::Feature::$feature;
+        if let Err(reason) = feature.available() {
+            $crate::kernel::report_skip(feature, reason);
+            return;
+        }
+    };
+}

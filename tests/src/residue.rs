@@ -1,0 +1,245 @@
+//! What an injection may leave behind: nothing.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aya::{
+    maps::loaded_maps,
+    programs::{loaded_links, loaded_programs},
+};
+use nix::{
+    net::if_::if_nameindex,
+    sched::{CloneFlags, setns},
+};
+
+use crate::{agent, cgroup, netns::Netns, wait};
+
+/// How long the kernel may take to free what was closed: much of it is freed
+/// after a grace period, by a worker.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Everything on this machine that an injection makes or may change, as lines
+/// of text: our BPF objects, devices, groups and processes wherever they are,
+/// and all interfaces, queueing disciplines and filters, options and all, of
+/// the namespaces named.
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    netns: Vec<&'a Netns>,
+    lines: BTreeSet<String>,
+}
+
+impl<'a> Snapshot<'a> {
+    /// Takes a snapshot.
+    ///
+    /// # Panics
+    ///
+    /// When something cannot be read.
+    #[must_use]
+    pub fn take(netns: &[&'a Netns]) -> Self {
+        Self {
+            netns: netns.to_vec(),
+            lines: lines(netns),
+        }
+    }
+
+    /// What was added or removed since the snapshot was taken, as text; `None`
+    /// if nothing was.
+    ///
+    /// # Panics
+    ///
+    /// When something cannot be read.
+    #[must_use]
+    pub fn difference(&self) -> Option<String> {
+        let now = lines(&self.netns);
+        let added: Vec<_> = now.difference(&self.lines).collect();
+        let gone: Vec<_> = self.lines.difference(&now).collect();
+        let same = added.is_empty() && gone.is_empty();
+        (!same).then(|| format!("left behind: {added:#?}\ngone or changed: {gone:#?}"))
+    }
+
+    /// Checks that everything is as it was when the snapshot was taken, or soon
+    /// will be.
+    ///
+    /// # Panics
+    ///
+    /// When something was added, removed or changed.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        let clean = wait::poll(GRACE, || self.difference().is_none().then_some(()));
+        if let (None, Some(difference)) = (clean, self.difference()) {
+            panic!("{difference}");
+        }
+    }
+
+    /// Checks that the programs and links of an injection are gone. Other
+    /// things may still be there.
+    ///
+    /// # Panics
+    ///
+    /// When a program or link has been added since the snapshot was taken.
+    #[track_caller]
+    pub fn assert_links_gone(&self) {
+        let left = || -> Vec<String> {
+            let now = bpf_objects();
+            now.into_iter()
+                .filter(|line| line.starts_with("link") && !self.lines.contains(line))
+                .collect()
+        };
+        if wait::poll(GRACE, || left().is_empty().then_some(())).is_none() {
+            panic!("links outlive their owner: {:#?}", left());
+        }
+    }
+}
+
+fn lines(netns: &[&Netns]) -> BTreeSet<String> {
+    let mut lines = bpf_objects();
+    lines.extend(control_groups(&cgroup::mount_point()));
+    lines.extend(processes());
+    lines.extend(devices());
+    for (index, netns) in netns.iter().enumerate() {
+        lines.extend(traffic_control(netns).map(|line| format!("netns {index}: {line}")));
+    }
+    lines
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("inj_")
+}
+
+/// Programs, maps and links of ours. An object that vanishes while it is looked
+/// at was on its way out, and is not counted.
+fn bpf_objects() -> BTreeSet<String> {
+    let mut ours = BTreeSet::new();
+    let mut programs = BTreeSet::new();
+    for program in loaded_programs().flatten() {
+        if let Some(name) = program.name_as_str().filter(|name| is_ours(name)) {
+            programs.insert(program.id());
+            ours.insert(format!("program {name} {}", program.id()));
+        }
+    }
+    for map in loaded_maps().flatten() {
+        if let Some(name) = map.name_as_str().filter(|name| is_ours(name)) {
+            ours.insert(format!("map {name} {}", map.id()));
+        }
+    }
+    for link in loaded_links().flatten() {
+        if programs.contains(&link.program_id()) {
+            ours.insert(format!("link {}", link.id()));
+        }
+    }
+    ours
+}
+
+/// Control groups of ours, at whatever depth.
+fn control_groups(path: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(b"injector")
+            {
+                found.push(format!("control group {}", entry.path().display()));
+            }
+            found.extend(control_groups(&entry.path()));
+        }
+    }
+    found
+}
+
+/// The folder in `/proc` of every process.
+fn each_process() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        name.iter().all(u8::is_ascii_digit)
+    })
+}
+
+/// Running processes of the injector.
+fn processes() -> impl Iterator<Item = String> {
+    let binary = agent::binary();
+    each_process().filter_map(move |process| {
+        let program = fs::read_link(process.join("exe")).ok()?;
+        (program == binary).then(|| format!("process {}", process.display()))
+    })
+}
+
+/// Devices of ours in every network namespace that a process lives in or holds
+/// open.
+fn devices() -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for process in each_process() {
+        let mut paths = vec![process.join("ns/net")];
+        for descriptor in fs::read_dir(process.join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let link = fs::read_link(descriptor.path()).unwrap_or_default();
+            if link.as_os_str().as_encoded_bytes().starts_with(b"net:[") {
+                paths.push(descriptor.path());
+            }
+        }
+        for path in paths {
+            let Ok(file) = fs::File::open(&path) else {
+                continue;
+            };
+            let Ok(inode) = file.metadata().map(|data| data.ino()) else {
+                continue;
+            };
+            if seen.insert(inode) {
+                let names = std::thread::scope(|scope| scope.spawn(|| device_names(&file)).join());
+                let names = names.unwrap_or_default().into_iter();
+                found.extend(names.map(|name| format!("device {name} in namespace {inode}")));
+            }
+        }
+    }
+    found
+}
+
+/// Devices of ours in a network namespace, which the calling thread enters.
+fn device_names(netns: &fs::File) -> Vec<String> {
+    if setns(netns, CloneFlags::CLONE_NEWNET).is_err() {
+        return Vec::new();
+    }
+    let interfaces = if_nameindex().expect("list the interfaces");
+    let names = interfaces
+        .iter()
+        .map(|interface| interface.name().to_string_lossy());
+    names
+        .filter(|name| name.starts_with("inj"))
+        .map(String::from)
+        .collect()
+}
+
+/// Interfaces, queueing disciplines and filters of a namespace, without
+/// counters.
+fn traffic_control(netns: &Netns) -> impl Iterator<Item = String> + use<> {
+    let links = netns.ip(&["-d", "-o", "link", "show"]);
+    let mut text = netns.tc(&["-d", "qdisc", "show"]);
+    for line in links.lines() {
+        // "2: near0@if2: <BROADCAST,…"
+        let name = line.split([':', '@']).nth(1).unwrap_or_default().trim();
+        for side in ["root", "ingress", "egress"] {
+            let filters = netns.tc(&["-d", "filter", "show", "dev", name, side]);
+            text.extend(
+                filters
+                    .lines()
+                    .map(|line| format!("{name} {side} {line}\n")),
+            );
+        }
+    }
+    text.push_str(&links);
+    text.lines()
+        .map(String::from)
+        .collect::<Vec<_>>()
+        .into_iter()
+}

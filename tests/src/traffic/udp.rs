@@ -1,0 +1,313 @@
+//! Flows of numbered UDP packets.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::Ordering::{Acquire, Relaxed, Release},
+    time::Duration,
+};
+
+use crate::{
+    actor::udp::READY,
+    board::QUIT,
+    command::{Place, Process},
+    victim::BoardFile,
+    wait,
+};
+
+/// How long no packet must have come before the missing ones count as lost.
+/// Longer than any delay that a test asks for, with room for a slow machine.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// What a flow sends in one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Number of packets.
+    pub count: u64,
+    /// Bytes of payload in each.
+    pub size: u32,
+    /// Pause between two; zero to send as fast as the receiver keeps up.
+    pub gap: Duration,
+}
+
+impl Load {
+    /// So many small packets, as fast as possible.
+    #[must_use]
+    pub const fn of(count: u64) -> Self {
+        Self {
+            count,
+            size: 64,
+            gap: Duration::ZERO,
+        }
+    }
+
+    /// The same with payloads of so many bytes.
+    #[must_use]
+    pub const fn sized(self, size: u32) -> Self {
+        Self {
+            count: self.count,
+            size,
+            gap: self.gap,
+        }
+    }
+
+    /// The same with a pause after each packet.
+    #[must_use]
+    pub const fn spaced(self, gap: Duration) -> Self {
+        Self {
+            count: self.count,
+            size: self.size,
+            gap,
+        }
+    }
+}
+
+/// What became of one round's packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Packets that the kernel took.
+    pub sent: u64,
+    /// Send calls that failed, and the last error number.
+    pub send_errors: (u64, u32),
+    /// Packets that arrived as they were sent.
+    pub intact: u64,
+    /// Packets that arrived with other contents.
+    pub damaged: u64,
+    /// In damaged packets, wrong bytes behind the header.
+    pub bad_bytes: u64,
+    /// Packets that arrived again.
+    pub duplicates: u64,
+    /// Packets that arrived after a later one.
+    pub inversions: u64,
+    /// Shortest and longest time under way; meaningless when nothing arrived.
+    pub delay: (Duration, Duration),
+}
+
+impl Arrived {
+    /// Packets that did not arrive.
+    ///
+    /// # Panics
+    ///
+    /// When more arrived than were sent.
+    #[must_use]
+    #[track_caller]
+    pub fn missing(&self) -> u64 {
+        let missing = self.sent.checked_sub(self.intact + self.damaged);
+        missing.unwrap_or_else(|| panic!("more arrived than was sent: {self:?}"))
+    }
+
+    /// Checks that all packets of a round arrived, once, whole and in order.
+    ///
+    /// # Panics
+    ///
+    /// When they did not.
+    #[track_caller]
+    pub fn assert_untouched(&self, load: Load) {
+        let clean = self.intact == load.count
+            && self.send_errors.0 == 0
+            && (self.damaged, self.duplicates, self.inversions) == (0, 0, 0);
+        assert!(clean, "of {} packets: {self:?}", load.count);
+    }
+}
+
+/// A sender and a receiver of numbered packets. Either may also be started by
+/// an injector instead of the test.
+#[derive(Debug)]
+pub struct UdpFlow {
+    file: BoardFile,
+    from: SocketAddr,
+    to: SocketAddr,
+    sender: Option<Process>,
+    receiver: Option<Process>,
+}
+
+impl UdpFlow {
+    /// Prepares a flow without starting its ends.
+    #[must_use]
+    pub fn new(from: SocketAddr, to: SocketAddr) -> Self {
+        Self {
+            file: BoardFile::new(),
+            from,
+            to,
+            sender: None,
+            receiver: None,
+        }
+    }
+
+    /// Starts both ends.
+    ///
+    /// # Panics
+    ///
+    /// When they do not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn start(sender: Place<'_>, receiver: Place<'_>, from: SocketAddr, to: SocketAddr) -> Self {
+        let mut flow = Self::new(from, to);
+        flow.start_receiver(receiver);
+        flow.start_sender(sender, "main");
+        flow
+    }
+
+    /// Starts the receiving end and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[track_caller]
+    pub fn start_receiver(&mut self, place: Place<'_>) {
+        self.receiver = Some(
+            self.file
+                .spawn(place, &["udp-receive", "--on", &self.to.to_string()]),
+        );
+        self.await_receiver();
+    }
+
+    /// Starts the receiving end in a thread or descendant of its process, and
+    /// waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[track_caller]
+    pub fn start_receiver_as(&mut self, place: Place<'_>, worker: &str) {
+        let to = self.to.to_string();
+        let work = ["udp-receive", "--on", &to, "--worker", worker];
+        self.receiver = Some(self.file.spawn(place, &work));
+        self.await_receiver();
+    }
+
+    /// Waits until the receiving end listens, whoever started it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[track_caller]
+    pub fn await_receiver(&self) {
+        let round = &self.file.board().flow.receiver_round;
+        wait::until("the receiver", || {
+            (round.load(Acquire) == READY).then_some(())
+        });
+    }
+
+    /// Starts the sending end, whose socket belongs to this worker of it:
+    /// `main`, `thread`, `child` or `grandchild`, made anew in each round.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start_sender(&mut self, place: Place<'_>, worker: &str) {
+        let command = self.sender_work(worker);
+        let work: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.sender = Some(self.file.spawn(place, &work));
+    }
+
+    fn sender_work(&self, worker: &str) -> Vec<String> {
+        let (to, from) = (self.to.to_string(), self.from.to_string());
+        ["udp-send", "--to", &to, "--from", &from, "--worker", worker]
+            .map(String::from)
+            .into()
+    }
+
+    /// The command line with which an injector starts the sending end.
+    #[must_use]
+    pub fn sender_command(&self) -> Vec<String> {
+        let work = self.sender_work("main");
+        let work: Vec<&str> = work.iter().map(String::as_str).collect();
+        self.file.command(&work)
+    }
+
+    /// The command line with which an injector starts the receiving end.
+    #[must_use]
+    pub fn receiver_command(&self) -> Vec<String> {
+        self.file
+            .command(&["udp-receive", "--on", &self.to.to_string()])
+    }
+
+    /// The sending process.
+    ///
+    /// # Panics
+    ///
+    /// When the test did not start it.
+    #[must_use]
+    pub fn sender(&self) -> &Process {
+        self.sender.as_ref().expect("a sender")
+    }
+
+    /// The receiving process.
+    ///
+    /// # Panics
+    ///
+    /// When the test did not start it.
+    #[must_use]
+    pub fn receiver(&self) -> &Process {
+        self.receiver.as_ref().expect("a receiver")
+    }
+
+    /// Tells both ends to send and receive a round.
+    pub fn begin(&self, load: Load) {
+        let board = self.file.board();
+        board.flow.reset();
+        board.count.store(load.count, Relaxed);
+        board.size.store(load.size, Relaxed);
+        let gap = u64::try_from(load.gap.as_nanos()).unwrap_or(u64::MAX);
+        board.gap_ns.store(gap, Relaxed);
+        board.round.fetch_add(1, Release);
+    }
+
+    /// Packets of the present round that have arrived so far.
+    #[must_use]
+    pub fn arrived_so_far(&self) -> u64 {
+        self.file.board().flow.arrived()
+    }
+
+    /// Waits until everything is sent and what can arrive has arrived.
+    ///
+    /// # Panics
+    ///
+    /// When the sender does not come to its end.
+    #[must_use]
+    #[track_caller]
+    pub fn finish(&self) -> Arrived {
+        let board = self.file.board();
+        let flow = &board.flow;
+        let round = board.round.load(Relaxed);
+        wait::until("the sender", || {
+            (flow.sender_round.load(Acquire) == round).then_some(())
+        });
+        let sent = flow.sent.load(Relaxed);
+        if flow.intact.load(Relaxed) < sent {
+            wait::settled("the last packets", QUIET, || flow.arrived());
+        }
+        let [shortest, longest] = [&flow.min_delay_ns, &flow.max_delay_ns]
+            .map(|delay| Duration::from_nanos(delay.load(Relaxed)));
+        Arrived {
+            sent,
+            send_errors: (
+                flow.send_errors.load(Relaxed),
+                flow.send_errno.load(Relaxed),
+            ),
+            intact: flow.intact.load(Relaxed),
+            damaged: flow.damaged.load(Relaxed),
+            bad_bytes: flow.bad_bytes.load(Relaxed),
+            duplicates: flow.duplicates.load(Relaxed),
+            inversions: flow.inversions.load(Relaxed),
+            delay: (shortest, longest),
+        }
+    }
+
+    /// Sends a round and waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come.
+    #[track_caller]
+    pub fn round(&self, load: Load) -> Arrived {
+        self.begin(load);
+        self.finish()
+    }
+
+    /// Tells both ends to end.
+    pub fn quit(&self) {
+        self.file.board().round.store(QUIT, Release);
+    }
+}
