@@ -9,6 +9,7 @@ mod exec;
 mod kernel;
 mod paths;
 mod setup;
+mod test;
 mod toolchain;
 mod vm;
 
@@ -25,6 +26,7 @@ use clap::Parser;
 enum Cli {
     Setup(setup::Options),
     Build(build::Options),
+    Test(test::Options),
     Vm(vm::Options),
 }
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Setup(options) => setup::run_command(&options),
         Cli::Build(options) => build::run_command(&options),
+        Cli::Test(options) => test::run_command(&options),
         Cli::Vm(options) => vm::run_command(&options),
     };
     result.unwrap_or_else(|error| {

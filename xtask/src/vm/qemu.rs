@@ -38,9 +38,11 @@ pub(crate) struct Hardware<'a> {
 }
 
 /// Kernel parameters that every machine gets: a panic ends QEMU, and nothing slows the guest
-/// down that only protects it from neighbours it does not have.
+/// down that only protects it from neighbours it does not have. Built-in drivers make no devices
+/// at boot, so that all kernels start with the loopback alone.
 const PARAMETERS: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic \
-    random.trust_cpu=on mitigations=off nokaslr tsc=reliable audit=0";
+    random.trust_cpu=on mitigations=off nokaslr tsc=reliable audit=0 \
+    dummy.numdummies=0 ifb.numifbs=0";
 
 impl Hardware<'_> {
     /// Runs the machine until its command has ended or `limit` is over. What the command prints

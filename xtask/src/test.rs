@@ -1,0 +1,180 @@
+//! `cargo xtask test`: everything that can be tested, where it can be tested.
+//!
+//! Pure tests run by `cargo test`. The integration tests need root and a kernel to act on: the
+//! same binaries run on the host and then in one virtual machine per kernel.
+
+mod binaries;
+mod results;
+
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use self::binaries::TestBinary;
+use self::results::Results;
+use crate::exec::{cargo, command, is_root, run, say, step};
+use crate::kernel::{self, Kernel};
+use crate::vm::{self, Machine, initramfs::quote};
+use crate::{build, paths, setup};
+
+/// Where the integration tests run besides the host.
+const KERNELS: &[&str] = &["override", "debian-6.12", "debian-6.1"];
+
+/// The exit status when the tests are not run by root.
+const NOT_ROOT: u8 = 3;
+
+/// Run all tests: pure ones, then the integration tests on the host and in virtual machines
+///
+/// Needs root, because the integration tests change what the kernel does.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Start no virtual machine
+    #[arg(long, conflicts_with = "vm_only")]
+    host_only: bool,
+    /// Run the integration tests in virtual machines only, and no pure tests
+    #[arg(long)]
+    vm_only: bool,
+    /// A kernel to run the integration tests on (may be repeated) [default: override,
+    /// debian-6.12 and debian-6.1]
+    #[arg(long, value_name = "NAME")]
+    kernel: Vec<String>,
+    /// Run only integration tests whose name contains this
+    #[arg(long, value_name = "STR")]
+    filter: Option<String>,
+    /// Seconds that one kernel's tests may take
+    #[arg(long, default_value_t = 1500)]
+    timeout: u64,
+    /// Seconds that one test binary may take
+    #[arg(long, default_value_t = 600)]
+    binary_timeout: u64,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
+    if !is_root() {
+        say("the integration tests need root; run: sudo -E env \"PATH=$PATH\" cargo xtask test");
+        say("the pure tests do not: cargo xtask build && cargo test");
+        return Ok(ExitCode::from(NOT_ROOT));
+    }
+    setup::victims()?;
+    let kernels = kernels(options)?;
+    build::bpf()?;
+    if !options.vm_only && options.filter.is_none() {
+        step("pure tests", || run(cargo("test").arg("--locked")))?;
+    }
+    build::injector()?;
+    let binaries = step("building the integration tests", binaries::build)?;
+
+    let mut results = Results::default();
+    if !options.vm_only {
+        step("integration tests on the host", || {
+            on_host(options, &binaries, &mut results)
+        })?;
+    }
+    for kernel in kernels {
+        let title = format!("integration tests on {}", kernel.name);
+        step(&title, || in_vm(options, &kernel, &binaries, &mut results))?;
+    }
+    print!("{results}");
+    Ok(if results.are_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn kernels(options: &Options) -> Result<Vec<Kernel>> {
+    if options.host_only {
+        return Ok(Vec::new());
+    }
+    setup::vm()?;
+    if options.kernel.is_empty() {
+        KERNELS.iter().map(|name| kernel::find(name)).collect()
+    } else {
+        options
+            .kernel
+            .iter()
+            .map(|name| kernel::find(name))
+            .collect()
+    }
+}
+
+fn on_host(options: &Options, binaries: &[TestBinary], results: &mut Results) -> Result<()> {
+    results.start_place("host");
+    let script = script(options, "host", binaries);
+    let mut shell = command("sh");
+    shell
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = shell.spawn().context("cannot start a shell")?;
+    let mut stdout = child
+        .stdout
+        .take()
+        .context("the shell has no standard output")?;
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = std::io::Read::read(&mut stdout, &mut buffer) {
+        results.feed(&buffer[..length]);
+        vm::print(&buffer[..length]);
+    }
+    let status = child.wait().context("cannot wait for the tests")?;
+    results.end_place((!status.success()).then(|| format!("the shell ended with {status}")));
+    Ok(())
+}
+
+fn in_vm(
+    options: &Options,
+    kernel: &Kernel,
+    binaries: &[TestBinary],
+    results: &mut Results,
+) -> Result<()> {
+    results.start_place(&kernel.name);
+    let machine = Machine {
+        limit: Duration::from_secs(options.timeout),
+        ..Machine::new(kernel.clone())
+    };
+    let script = script(options, &kernel.name, binaries);
+    let outcome = machine.run(&script, &mut |bytes| {
+        results.feed(bytes);
+        vm::print(bytes);
+    })?;
+    let problem = match outcome.report() {
+        0 => None,
+        124 => Some(format!("the tests took more than {} s", options.timeout)),
+        125 => Some("the virtual machine died".to_owned()),
+        status => Some(format!("the shell ended with status {status}")),
+    };
+    results.end_place(problem);
+    Ok(())
+}
+
+/// A shell script that runs all binaries one after the other and marks where each begins and
+/// ends.
+fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
+    // One test at a time: they act on the whole kernel.
+    let mut arguments = "--test-threads=1 --show-output".to_owned();
+    if let Some(filter) = &options.filter {
+        arguments.push_str(&format!(" {}", quote(filter)));
+    }
+    let folder = quote(&paths::root().join("tests").display().to_string());
+    let injector = quote(&paths::injector().display().to_string());
+    let mut script = format!(
+        "exec 2>&1\ncd {folder} || exit\n\
+         export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n",
+        quote(place)
+    );
+    for binary in binaries {
+        script.push_str(&format!(
+            "echo '{begin}{name}'\ntimeout --foreground -k 10 {limit} {path} {arguments}\n\
+             printf '\\n{end}%s\\n' $?\n",
+            begin = results::BEGIN,
+            end = results::END,
+            name = binary.name,
+            limit = options.binary_timeout,
+            path = quote(&binary.path.display().to_string()),
+        ));
+    }
+    script.push_str("exit 0\n");
+    script
+}

@@ -1,0 +1,228 @@
+//! What the integration tests printed, read back and summed up.
+
+use std::fmt;
+use std::time::Instant;
+
+/// The line that the script prints before a binary; the binary's name follows.
+pub(crate) const BEGIN: &str = "##xtask begin ";
+/// The line that the script prints after a binary; its exit status follows.
+pub(crate) const END: &str = "##xtask end ";
+
+/// What a test prints when it cannot run here; the reason follows.
+const SKIP: &str = "SKIP ";
+
+/// The results of all binaries in all places.
+#[derive(Default)]
+pub(crate) struct Results {
+    rows: Vec<Row>,
+    place: String,
+    /// The part of the last line that was printed so far.
+    line: Vec<u8>,
+    problems: Vec<String>,
+}
+
+/// The results of one binary in one place.
+struct Row {
+    place: String,
+    binary: String,
+    passed: u32,
+    failed: u32,
+    skips: Vec<String>,
+    /// `None` while it runs, and for ever when the machine died meanwhile.
+    status: Option<i32>,
+    start: Instant,
+    seconds: f64,
+}
+
+impl Results {
+    /// What follows was printed in this place.
+    pub(crate) fn start_place(&mut self, place: &str) {
+        self.place = place.to_owned();
+        self.line.clear();
+    }
+
+    /// Reads what the tests print.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if byte == b'\n' {
+                let line = std::mem::take(&mut self.line);
+                self.line(String::from_utf8_lossy(&line).trim_end());
+            } else {
+                self.line.push(byte);
+            }
+        }
+    }
+
+    /// Nothing more comes from this place; `problem` says what went wrong with the whole of it.
+    pub(crate) fn end_place(&mut self, problem: Option<String>) {
+        let place = &self.place;
+        self.problems
+            .extend(problem.map(|problem| format!("{place}: {problem}")));
+        let rows = || self.rows.iter().filter(|row| row.place == *place);
+        if rows().map(|row| row.passed + row.failed).sum::<u32>() == 0 {
+            self.problems.push(format!("{place}: no test ran at all"));
+        }
+        for row in self.rows.iter().filter(|row| row.place == *place) {
+            let binary = &row.binary;
+            match row.status {
+                Some(0) => {}
+                Some(124) => self
+                    .problems
+                    .push(format!("{place}: {binary} took too long")),
+                Some(101) if row.failed > 0 => {
+                    self.problems
+                        .push(format!("{place}: {binary}: {} failed", row.failed));
+                }
+                Some(status) => {
+                    self.problems
+                        .push(format!("{place}: {binary} ended with status {status}"));
+                }
+                None => self.problems.push(format!("{place}: {binary} did not end")),
+            }
+        }
+    }
+
+    /// Whether everything ran and nothing failed.
+    pub(crate) fn are_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn line(&mut self, line: &str) {
+        if let Some(binary) = line.strip_prefix(BEGIN) {
+            self.rows.push(Row {
+                place: self.place.clone(),
+                binary: binary.to_owned(),
+                passed: 0,
+                failed: 0,
+                skips: Vec::new(),
+                status: None,
+                start: Instant::now(),
+                seconds: 0.0,
+            });
+            return;
+        }
+        let Some(row) = self.rows.last_mut().filter(|row| row.status.is_none()) else {
+            return;
+        };
+        if let Some(status) = line.strip_prefix(END) {
+            row.status = Some(status.parse().unwrap_or(-1));
+            row.seconds = row.start.elapsed().as_secs_f64();
+        } else if let Some(reason) = line.strip_prefix(SKIP) {
+            row.skips.push(reason.to_owned());
+        } else if let Some((passed, failed)) = summary(line) {
+            row.passed += passed;
+            row.failed += failed;
+        }
+    }
+}
+
+/// Reads the line that libtest ends with:
+/// `test result: ok. 3 passed; 0 failed; 0 ignored; ...`.
+fn summary(line: &str) -> Option<(u32, u32)> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |unit: &str| {
+        let number = counts
+            .split("; ")
+            .find_map(|part| part.strip_suffix(unit))?;
+        number.trim().parse().ok()
+    };
+    Some((count(" passed")?, count(" failed")?))
+}
+
+impl fmt::Display for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n{:<14} {:<22} {:>6} {:>6} {:>7} {:>8}",
+            "where", "tests", "passed", "failed", "skipped", "seconds"
+        )?;
+        for row in self.rows.iter().filter(|row| !row.is_empty()) {
+            // libtest knows no skipping: a test that skips has passed.
+            let skipped = u32::try_from(row.skips.len()).unwrap_or(u32::MAX);
+            let passed = row.passed.saturating_sub(skipped);
+            let (failed, seconds) = (row.failed, row.seconds);
+            writeln!(
+                f,
+                "{:<14} {:<22} {passed:>6} {failed:>6} {skipped:>7} {seconds:>8.1}",
+                row.place, row.binary
+            )?;
+        }
+        for row in &self.rows {
+            for reason in &row.skips {
+                writeln!(f, "skipped  {}: {}: {reason}", row.place, row.binary)?;
+            }
+        }
+        for problem in &self.problems {
+            writeln!(f, "PROBLEM  {problem}")?;
+        }
+        writeln!(
+            f,
+            "{}",
+            if self.are_good() {
+                "all tests passed"
+            } else {
+                "NOT all tests passed"
+            }
+        )
+    }
+}
+
+impl Row {
+    /// Whether the binary has no tests, as most programs have none of their own.
+    fn is_empty(&self) -> bool {
+        self.status == Some(0) && self.passed + self.failed == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(output: &str) -> Results {
+        let mut results = Results::default();
+        results.start_place("here");
+        // One byte at a time, because output comes in pieces of any size.
+        output.bytes().for_each(|byte| results.feed(&[byte]));
+        results.end_place(None);
+        results
+    }
+
+    #[test]
+    fn counts_what_libtest_reports() {
+        let results = results(
+            "##xtask begin net\nSKIP net_delay: no netem\n\
+             test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\n\
+             ##xtask end 0\n",
+        );
+        assert!(results.are_good(), "{results}");
+        assert_eq!(
+            (results.rows[0].passed, results.rows[0].skips.len()),
+            (3, 1)
+        );
+    }
+
+    #[test]
+    fn a_failed_test_is_a_problem() {
+        let results = results(
+            "##xtask begin net\n\
+             test result: FAILED. 1 passed; 2 failed; 0 ignored\n##xtask end 101\n",
+        );
+        assert_eq!(results.problems, ["here: net: 2 failed"]);
+    }
+
+    #[test]
+    fn a_binary_that_does_not_end_is_a_problem() {
+        let results = results(
+            "##xtask begin a\ntest result: ok. 1 passed; 0 failed\n##xtask end 0\n\
+             ##xtask begin b\ntest x ... ",
+        );
+        assert_eq!(results.problems, ["here: b did not end"]);
+    }
+
+    #[test]
+    fn no_test_at_all_is_a_problem() {
+        let results =
+            results("##xtask begin a\ntest result: ok. 0 passed; 0 failed\n##xtask end 0\n");
+        assert_eq!(results.problems, ["here: no test ran at all"]);
+    }
+}
