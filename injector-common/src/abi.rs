@@ -4,7 +4,11 @@
 //! changes here must raise [`ABI_VERSION`]; a golden file in this crate's tests
 //! fails otherwise.
 
-use crate::{filter::PacketFilter, trigger::Trigger};
+use crate::{
+    filter::PacketFilter,
+    names::{MAX_CALLS, MAX_LEVELS},
+    trigger::Trigger,
+};
 
 /// Version of everything in this module. The object carries it as a global and
 /// the loader compares before anything is attached.
@@ -20,14 +24,16 @@ pub struct Control {
     pub lease_until_ns: u64,
     /// Boot time in ns at which the last rule ends.
     pub deadline_ns: u64,
-    /// Bit `n`: some targeted cgroup lies at level `n` of the hierarchy.
-    pub cgroup_levels: u64,
-    /// Rules that target processes rather than cgroups, as a mask.
-    pub process_rules: u64,
+    /// The distinct levels at which targeted cgroups lie; the root is 0.
+    pub levels: [u32; MAX_LEVELS],
+    /// How many of `levels` are in use.
+    pub level_count: u32,
+    /// 1 when some rule targets processes rather than cgroups.
+    pub by_process: u32,
+    /// How many slots of the rule table are in use, from the first.
+    pub rule_count: u32,
     /// Thread-group id of the agent, which is never hit.
     pub agent_tgid: u32,
-    /// Zero.
-    pub _pad: u32,
 }
 
 /// A rule as the hooks evaluate it.
@@ -107,12 +113,26 @@ pub struct SiteEntry {
     /// Of those, rules whose target owns the whole network namespace, so that
     /// every packet here is the target's, sockets or not.
     pub owner: u64,
-    /// Index of the device that delays packets of this namespace; 0 for none.
-    pub delay_ifindex: u32,
-    /// Index of the device that finishes checksums of this namespace; 0 for none.
-    pub checksum_ifindex: u32,
+    /// Index of the device that packets leaving this interface wait in; 0 for
+    /// none. It is one end of a pair.
+    pub egress_hop: u32,
+    /// Index of the pair's other end, from which they come back.
+    pub egress_return: u32,
+    /// Index of the device that packets arriving here wait in; 0 for none.
+    pub ingress_hop: u32,
     /// Length of the link-layer header: 14 for Ethernet, 0 for a tunnel.
     pub l2_len: u32,
+    /// 1 for the loopback interface, where a packet that leaves arrives at once
+    /// and waits only then.
+    pub loopback: u32,
     /// Zero.
     pub _pad: u32,
+}
+
+/// Where a hook's calls begin in the call table, whose value is the mask of
+/// rules that name the call.
+#[inline(always)]
+#[must_use]
+pub const fn call_slot(hook: u32, number: u32) -> u32 {
+    hook * MAX_CALLS + number
 }

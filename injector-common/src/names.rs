@@ -21,5 +21,95 @@ pub const MAX_SITES: u32 = 1_024;
 /// How many flows have their packets' order kept under delay at once.
 pub const MAX_FLOWS: u32 = 65_536;
 
-/// How many ancestors of a cgroup are looked at, the root being level 0.
-pub const MAX_CGROUP_LEVEL: u32 = 32;
+/// At how many different depths of the hierarchy targeted cgroups can lie.
+pub const MAX_LEVELS: usize = 8;
+
+macro_rules! hooks {
+    ($($number:literal => $variant:ident, $program:literal, $attach:literal;)+) => {
+        /// A security hook that stands for system calls where the calls
+        /// themselves cannot be overridden.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum SecurityHook {
+            $(#[doc = concat!("`", $attach, "`")] $variant = $number,)+
+        }
+
+        impl SecurityHook {
+            /// Every hook.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The program that serves the hook.
+            #[must_use]
+            pub const fn program(self) -> &'static str {
+                match self { $(Self::$variant => $program,)+ }
+            }
+
+            /// The kernel's name of the hook.
+            #[must_use]
+            pub const fn attach(self) -> &'static str {
+                match self { $(Self::$variant => $attach,)+ }
+            }
+        }
+    };
+}
+
+// 0 is the system call's own entry.
+hooks! {
+    1 => FileOpen, "inj_file_open", "file_open";
+    2 => FilePermission, "inj_file_perm", "file_permission";
+    3 => InodeGetattr, "inj_getattr", "inode_getattr";
+    4 => MmapFile, "inj_mmap_file", "mmap_file";
+    5 => TaskAlloc, "inj_task_alloc", "task_alloc";
+    6 => BprmCreds, "inj_bprm", "bprm_creds_for_exec";
+    7 => PathUnlink, "inj_unlink", "path_unlink";
+    8 => PathRename, "inj_rename", "path_rename";
+    9 => PathMkdir, "inj_mkdir", "path_mkdir";
+    10 => SocketConnect, "inj_connect", "socket_connect";
+    11 => SocketBind, "inj_bind", "socket_bind";
+    12 => SocketSendmsg, "inj_sendmsg", "socket_sendmsg";
+    13 => SocketRecvmsg, "inj_recvmsg", "socket_recvmsg";
+}
+
+/// One past the highest number of a hook.
+pub const HOOK_COUNT: u32 = 14;
+
+/// Number of the hook at the entry of system calls.
+pub const SYSCALL_ENTRY: u32 = 0;
+
+/// The agent's control block.
+pub const MAP_CONTROL: &str = "inj_control";
+/// The rule table.
+pub const MAP_RULES: &str = "inj_rules";
+/// The rules' counters.
+pub const MAP_STATS: &str = "inj_stats";
+/// Who is targeted.
+pub const MAP_SCOPES: &str = "inj_scopes";
+/// Which calls are named.
+pub const MAP_CALLS: &str = "inj_calls";
+/// Which interfaces are acted on.
+pub const MAP_SITES: &str = "inj_sites";
+/// When the last delayed packet of a flow leaves.
+pub const MAP_FLOWS: &str = "inj_flows";
+/// How often the trial program ran for the agent.
+pub const MAP_TRIAL: &str = "inj_trial";
+/// Rules that own a socket, by its creator.
+pub const MAP_SOCKETS: &str = "inj_sockets";
+
+/// Counts how often `file_open` runs programs for the agent.
+pub const PROG_TRIAL: &str = "inj_trial_open";
+/// Packets that leave an interface.
+pub const PROG_EGRESS: &str = "inj_egress";
+/// Packets that arrive at an interface.
+pub const PROG_INGRESS: &str = "inj_ingress";
+/// Packets that enter a device of ours: gives them their departure time.
+pub const PROG_HOP: &str = "inj_hop";
+/// Packets that come back from a device of ours.
+pub const PROG_RETURN: &str = "inj_return";
+/// System call entry.
+pub const PROG_SYSCALL: &str = "inj_syscall";
+/// Sockets that a targeted process creates.
+pub const PROG_SOCKET: &str = "inj_sock_new";
+/// Children of a targeted process.
+pub const PROG_FORK: &str = "inj_fork";
+/// The end of a targeted process.
+pub const PROG_EXIT: &str = "inj_exit";

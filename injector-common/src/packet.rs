@@ -62,6 +62,16 @@ pub struct Facts {
     pub protected: bool,
 }
 
+impl Facts {
+    /// Whether this is a later fragment, whose transport header lies in
+    /// another packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_fragment(&self) -> bool {
+        self.transport_offset == NO_TRANSPORT
+    }
+}
+
 /// Reads the facts of a packet whose network header starts at `l2_len`.
 ///
 /// `ether_type` is the packet's protocol in the order of the wire, as

@@ -1,0 +1,90 @@
+//! From rule to verdict, with its bookkeeping.
+
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use injector_common::{Control, RuleEntry, RuleStats, Verdict, random};
+
+use crate::{
+    atomic::fetch_add,
+    maps::{CONTROL, RULES, STATS},
+};
+
+/// The control block and the time, or `None` when nothing may be injected:
+/// after the last deadline, or once the agent has not renewed its lease.
+///
+/// This comes before everything else in every hook.
+#[inline(always)]
+pub(crate) fn armed() -> Option<(&'static Control, u64)> {
+    let control = CONTROL.get(0)?;
+    // SAFETY: reads a clock.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    (now < control.lease_until_ns && now < control.deadline_ns).then_some((control, now))
+}
+
+/// A rule in force, with its counters.
+pub(crate) struct Live {
+    pub(crate) rule: &'static RuleEntry,
+    stats: *mut RuleStats,
+    now: u64,
+}
+
+/// The rule at `index`, if it is in force.
+#[inline(always)]
+pub(crate) fn live(index: u32, now: u64) -> Option<Live> {
+    let rule = RULES.get(index)?;
+    if !rule.in_force(now) {
+        return None;
+    }
+    let stats = STATS.get_ptr_mut(index)?;
+    Some(Live { rule, stats, now })
+}
+
+impl Live {
+    /// Counts a matching operation and decides on it. The second value is the
+    /// half of the draw that sizes the fault.
+    ///
+    /// `Pass` and `Exhausted` are final and counted here; whoever gets `Inject`
+    /// reports what came of it with [`Live::done`].
+    #[inline(always)]
+    pub(crate) fn decide(&self) -> (Verdict, u32) {
+        let stats = self.stats;
+        // SAFETY: the fields are aligned u64s of a map value.
+        let n = unsafe { fetch_add(&raw mut (*stats).matched, 1) } + 1;
+        let draw = random::draw(self.rule.seed, n);
+        let amount = random::amount(draw);
+        if !self.rule.trigger.selects(n, random::roll(draw)) {
+            // SAFETY: as above.
+            unsafe { fetch_add(&raw mut (*stats).passed, 1) };
+            return (Verdict::Pass, amount);
+        }
+        let spent = if self.rule.trigger.times == 0 {
+            0
+        } else {
+            // SAFETY: as above.
+            unsafe { fetch_add(&raw mut (*stats).spent, 1) }
+        };
+        let verdict = self.rule.trigger.within_budget(spent);
+        if verdict == Verdict::Exhausted {
+            // SAFETY: as above.
+            unsafe { fetch_add(&raw mut (*stats).exhausted, 1) };
+        }
+        (verdict, amount)
+    }
+
+    /// Counts what came of an injection.
+    #[inline(always)]
+    pub(crate) fn done(&self, success: bool) {
+        let stats = self.stats;
+        if success {
+            // SAFETY: the fields are aligned u64s of a map value.
+            unsafe {
+                fetch_add(&raw mut (*stats).injected, 1);
+                if (*stats).first_hit_ns == 0 {
+                    (*stats).first_hit_ns = self.now;
+                }
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe { fetch_add(&raw mut (*stats).errors, 1) };
+        }
+    }
+}

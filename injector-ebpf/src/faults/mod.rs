@@ -1,0 +1,6 @@
+//! What each kind does to the operation at hand, one module each.
+
+pub(crate) mod net_corrupt;
+pub(crate) mod net_delay;
+pub(crate) mod net_loss;
+pub(crate) mod sys_errno;

@@ -1,0 +1,93 @@
+//! The descendants and the sockets of targeted processes.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::bpf_sk_storage_get,
+    },
+    macros::{cgroup_sock, raw_tracepoint},
+    programs::{RawTracePointContext, SockContext},
+};
+use aya_log_ebpf::debug;
+use injector_common::{ScopeKey, abi::SCOPE_TGID};
+
+use crate::maps::{INJ_SIGNAL_LIVE, INJ_TASK_SIGNAL, INJ_TASK_TGID, SCOPES, SOCKETS};
+
+#[inline(always)]
+fn key(tgid: u32) -> ScopeKey {
+    ScopeKey { id: u64::from(tgid), kind: SCOPE_TGID, _pad: 0 }
+}
+
+/// Reads a `T` at `offset` from a kernel object.
+#[inline(always)]
+fn field<T>(object: *const u8, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address; callers ask for integers and
+    // pointers only.
+    unsafe { bpf_probe_read_kernel(object.add(offset as usize).cast::<T>()) }.ok()
+}
+
+/// `sched_process_fork(parent, child)`, before the child first runs.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+fn inj_fork(ctx: RawTracePointContext) -> i32 {
+    let _ = fork(&ctx);
+    0
+}
+
+#[inline(always)]
+fn fork(ctx: &RawTracePointContext) -> Option<()> {
+    let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: values are plain integers.
+    let rules = *unsafe { SCOPES.get(key(parent)) }?;
+    let child: *const u8 = ctx.arg(1);
+    let tgid = field::<u32>(child, INJ_TASK_TGID.load())?;
+    if tgid != parent {
+        SCOPES.insert(key(tgid), rules, u64::from(BPF_ANY)).ok()?;
+        debug!(ctx, "process {} follows its parent {}", tgid, parent);
+    }
+    Some(())
+}
+
+/// `sched_process_exit(task)`, once for each thread.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn inj_exit(ctx: RawTracePointContext) -> i32 {
+    let _ = exit(&ctx);
+    0
+}
+
+#[inline(always)]
+fn exit(ctx: &RawTracePointContext) -> Option<()> {
+    let task: *const u8 = ctx.arg(0);
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: values are plain integers.
+    unsafe { SCOPES.get(key(tgid)) }?;
+    let signal = field::<*const u8>(task, INJ_TASK_SIGNAL.load())?;
+    // The number may go to another process only after the last thread.
+    if field::<i32>(signal, INJ_SIGNAL_LIVE.load())? == 0 {
+        SCOPES.remove(key(tgid)).ok()?;
+    }
+    Some(())
+}
+
+/// A new socket remembers the rules aimed at its creator.
+#[cgroup_sock(sock_create)]
+fn inj_sock_new(ctx: SockContext) -> i32 {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: values are plain integers.
+    if let Some(rules) = unsafe { SCOPES.get(key(tgid)) } {
+        let mut rules = *rules;
+        let map = &raw const SOCKETS;
+        // SAFETY: map and context are the kernel's; the value is a u64, as the
+        // map's are.
+        unsafe {
+            bpf_sk_storage_get(
+                map.cast_mut().cast(),
+                ctx.as_ptr(),
+                (&raw mut rules).cast(),
+                u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+            );
+        }
+    }
+    1 // allow
+}

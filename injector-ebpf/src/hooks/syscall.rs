@@ -1,0 +1,44 @@
+//! The entry of system calls, where the kernel lets a program override their
+//! result (`CONFIG_BPF_KPROBE_OVERRIDE`).
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::pt_regs,
+    helpers::{bpf_probe_read_kernel, generated::bpf_override_return},
+    macros::kprobe,
+    programs::ProbeContext,
+};
+use injector_common::{
+    abi::call_slot,
+    names::{MAX_CALLS, SYSCALL_ENTRY},
+};
+
+use crate::{decide::armed, faults::sys_errno, maps::CALLS, scope};
+
+/// `__x64_sys_*(const struct pt_regs *regs)`: any of them.
+#[kprobe]
+fn inj_syscall(ctx: ProbeContext) -> u32 {
+    let _ = enter(&ctx);
+    0
+}
+
+#[inline(always)]
+fn enter(ctx: &ProbeContext) -> Option<()> {
+    let (control, now) = armed()?;
+    let scoped = scope::of_current_task(control);
+    if scoped == 0 {
+        return None;
+    }
+    // The wrapper's only argument points to the registers of the caller.
+    let user: *const pt_regs = ctx.arg(0)?;
+    // SAFETY: the helper checks the address.
+    let number = unsafe { bpf_probe_read_kernel(&raw const (*user).orig_rax) }.ok()?;
+    if number >= u64::from(MAX_CALLS) {
+        return None;
+    }
+    let named = *CALLS.get(call_slot(SYSCALL_ENTRY, number as u32))?;
+    let value = sys_errno::apply(control, scoped & named, now)?;
+    // SAFETY: the context comes from the kernel.
+    unsafe { bpf_override_return(ctx.as_ptr().cast(), i64::from(value) as u64) };
+    Some(())
+}

@@ -1,0 +1,86 @@
+//! Every map, and the globals that the loader sets.
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
+    btf_maps::{Array, HashMap, LruHashMap},
+    macros::btf_map,
+};
+use injector_common::{
+    ABI_VERSION, Control, RuleEntry, RuleStats, ScopeKey, SiteEntry,
+    names::{HOOK_COUNT, MAX_CALLS, MAX_FLOWS, MAX_RULES, MAX_SCOPES, MAX_SITES},
+};
+
+#[btf_map(name = "inj_control")]
+pub(crate) static CONTROL: Array<Control, 1> = Array::new();
+
+#[btf_map(name = "inj_rules")]
+pub(crate) static RULES: Array<RuleEntry, { MAX_RULES as usize }> = Array::new();
+
+#[btf_map(name = "inj_stats")]
+pub(crate) static STATS: Array<RuleStats, { MAX_RULES as usize }> = Array::new();
+
+#[btf_map(name = "inj_calls")]
+pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();
+
+#[btf_map(name = "inj_trial")]
+pub(crate) static TRIAL: Array<u64, 1> = Array::new();
+
+#[btf_map(name = "inj_scopes")]
+pub(crate) static SCOPES: HashMap<
+    ScopeKey,
+    u64,
+    { MAX_SCOPES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+#[btf_map(name = "inj_sites")]
+pub(crate) static SITES: HashMap<u32, SiteEntry, { MAX_SITES as usize }> = HashMap::new();
+
+#[btf_map(name = "inj_flows")]
+pub(crate) static FLOWS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();
+
+/// Storage in a socket, which a socket accepted from it inherits.
+///
+/// Written out because aya-ebpf's own type cannot carry `BPF_F_CLONE`.
+#[repr(C)]
+pub(crate) struct InheritedSocketStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const u64,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the fields describe the map to the loader through their types; no
+// code reads or writes them.
+unsafe impl Sync for InheritedSocketStorage {}
+
+#[btf_map(name = "inj_sockets")]
+pub(crate) static SOCKETS: InheritedSocketStorage = InheritedSocketStorage {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
+
+/// Layout of the maps that this object was built for.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_ABI: Global<u32> = Global::new(ABI_VERSION);
+
+/// Offset of `tgid` in the running kernel's `struct task_struct`.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_TASK_TGID: Global<u32> = Global::new(0);
+
+/// Offset of `signal` in `struct task_struct`.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_TASK_SIGNAL: Global<u32> = Global::new(0);
+
+/// Offset of `live` in `struct signal_struct`.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_SIGNAL_LIVE: Global<u32> = Global::new(0);
+
+/// Offset of `f_mode` in `struct file`.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_FILE_MODE: Global<u32> = Global::new(0);

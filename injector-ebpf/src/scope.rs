@@ -1,0 +1,126 @@
+//! Who is targeted: the rules aimed at a task or a socket.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{
+            bpf_get_current_ancestor_cgroup_id, bpf_sk_ancestor_cgroup_id, bpf_sk_fullsock,
+            bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id,
+        },
+    },
+};
+use injector_common::{
+    Control, ScopeKey,
+    abi::{SCOPE_CGROUP, SCOPE_TGID},
+    names::MAX_LEVELS,
+};
+
+use crate::maps::{SCOPES, SOCKETS};
+
+/// The init process, which no rule hits.
+const INIT: u32 = 1;
+
+#[inline(always)]
+fn rules_of(id: u64, kind: u32) -> u64 {
+    let key = ScopeKey { id, kind, _pad: 0 };
+    // SAFETY: values are plain integers that only user space replaces.
+    unsafe { SCOPES.get(key) }.copied().unwrap_or(0)
+}
+
+/// The rules aimed at the cgroups that `ancestor(level)` names.
+#[inline(always)]
+fn rules_of_cgroups(control: &Control, ancestor: impl Fn(i32) -> u64) -> u64 {
+    let mut mask = 0;
+    for slot in 0..MAX_LEVELS {
+        if slot as u32 >= control.level_count {
+            break;
+        }
+        let id = ancestor(control.levels[slot] as i32);
+        if id != 0 {
+            mask |= rules_of(id, SCOPE_CGROUP);
+        }
+    }
+    mask
+}
+
+/// The rules aimed at the calling task. None are aimed at the agent and at the
+/// init process, whatever the cgroup they live in.
+#[inline(always)]
+pub(crate) fn of_current_task(control: &Control) -> u64 {
+    // The upper half is the process, the lower one the thread.
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if tgid == control.agent_tgid || tgid == INIT {
+        return 0;
+    }
+    let mut mask = rules_of_cgroups(control, |level| {
+        // SAFETY: the helper only reads the current task.
+        unsafe { bpf_get_current_ancestor_cgroup_id(level) }
+    });
+    if control.by_process != 0 {
+        mask |= rules_of(u64::from(tgid), SCOPE_TGID);
+    }
+    mask
+}
+
+/// The rules aimed at the socket that a packet leaves from.
+#[inline(always)]
+pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff) -> u64 {
+    let mut mask = rules_of_cgroups(control, |level| {
+        // SAFETY: the context comes from the kernel.
+        unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }
+    });
+    if control.by_process != 0 {
+        // SAFETY: a context field; the verifier tracks the pointer as a socket
+        // or null.
+        let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+        if !sk.is_null() {
+            // SAFETY: not null, as the helper demands.
+            let full = unsafe { bpf_sk_fullsock(sk) };
+            if !full.is_null() {
+                // SAFETY: a full socket, not null.
+                mask |= unsafe { stored(full) };
+            }
+        }
+    }
+    mask
+}
+
+/// The rules aimed at a socket that a lookup found.
+///
+/// # Safety
+///
+/// `sk` is a full socket, not null.
+#[inline(always)]
+pub(crate) unsafe fn of_socket(control: &Control, sk: *mut bpf_sock) -> u64 {
+    let mut mask = rules_of_cgroups(control, |level| {
+        // SAFETY: the caller vouches for the socket.
+        unsafe { bpf_sk_ancestor_cgroup_id(sk.cast(), level) }
+    });
+    if control.by_process != 0 {
+        // SAFETY: the caller vouches for the socket.
+        mask |= unsafe { stored(sk) };
+    }
+    mask
+}
+
+/// The rules that a socket's creator left in it.
+///
+/// # Safety
+///
+/// `sk` is a full socket, not null.
+#[inline(always)]
+unsafe fn stored(sk: *mut bpf_sock) -> u64 {
+    let map = &raw const SOCKETS;
+    // SAFETY: the map is ours and the caller vouches for the socket; without
+    // the create flag the helper only looks.
+    let value = unsafe {
+        bpf_sk_storage_get(map.cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0)
+    };
+    if value.is_null() {
+        0
+    } else {
+        // SAFETY: the map's values are u64, and the pointer is not null.
+        unsafe { *value.cast::<u64>() }
+    }
+}

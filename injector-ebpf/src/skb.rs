@@ -1,0 +1,92 @@
+//! A socket buffer, as the packet hooks see it.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes},
+};
+use injector_common::packet::PacketBytes;
+
+/// Verdict that leaves the packet to the next program: `TCX_NEXT`, and
+/// `TC_ACT_UNSPEC` under clsact.
+pub(crate) const NEXT: i32 = -1;
+
+/// An interface index that no interface has.
+const NOWHERE: u32 = i32::MAX as u32;
+
+/// A packet at a traffic-control hook.
+pub(crate) struct Skb(pub(crate) *mut __sk_buff);
+
+impl Skb {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> u32 {
+        // SAFETY: the context comes from the kernel.
+        unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// Index of the interface that the packet arrived at; 0 for one that this
+    /// host made.
+    #[inline(always)]
+    pub(crate) fn arrived_at(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    /// The packet's EtherType, in the order of the wire.
+    #[inline(always)]
+    pub(crate) fn protocol(&self) -> u16 {
+        // SAFETY: as above.
+        unsafe { (*self.0).protocol as u16 }
+    }
+
+    /// Whether the packet carries a VLAN tag beside its data. Such a packet
+    /// belongs to a VLAN interface, where it was judged already.
+    #[inline(always)]
+    pub(crate) fn has_vlan_tag(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
+
+    /// Five words that travel with the packet from one hook to the next.
+    #[inline(always)]
+    pub(crate) fn cb(&self) -> *mut [u32; 5] {
+        // SAFETY: the context comes from the kernel.
+        unsafe { &raw mut (*self.0).cb }
+    }
+
+    /// Writes bytes at `offset`; whether it worked.
+    #[inline(always)]
+    pub(crate) fn store<const N: usize>(&self, offset: u32, bytes: [u8; N], flags: u64) -> bool {
+        // SAFETY: the helper copies N bytes from the array and checks the offset.
+        unsafe { bpf_skb_store_bytes(self.0, offset, bytes.as_ptr().cast(), N as u32, flags) == 0 }
+    }
+}
+
+impl PacketBytes for Skb {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0u8; N];
+        // SAFETY: the helper copies N bytes into the array, or fails.
+        let status = unsafe {
+            bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
+        };
+        (status == 0).then_some(bytes)
+    }
+}
+
+/// Verdict that makes the packet vanish without telling the sender.
+///
+/// `TC_ACT_SHOT` would tell a local TCP at once, which then re-sends without a
+/// loss event: not what a wire does. A redirect to an interface that does not
+/// exist frees the packet while the sender sees success, under TCX and clsact
+/// alike.
+#[inline(always)]
+pub(crate) fn vanish() -> i32 {
+    // SAFETY: the helper only notes the index.
+    unsafe { bpf_redirect(NOWHERE, 0) as i32 }
+}

@@ -1,0 +1,166 @@
+//! One experiment from plan to report: applies, keeps the lease, watches for
+//! the end, reverts.
+
+mod command;
+mod sabotage;
+mod watch;
+
+use std::{process::ExitStatus, time::Duration};
+
+use injector_common::{kinds::Family, names::SecurityHook};
+
+use crate::{
+    actuate,
+    error::{CleanupErrors, Error, HostError, Unsupported},
+    kernel::{KernelActuator, features},
+    model::{Experiment, Fault},
+    plan::{self, Features, PacketAttach, hooks::security_hook},
+    report::{Report, RuleReport},
+    resolve::RuleScope,
+};
+use command::Victim;
+use sabotage::Sabotaged;
+
+/// How the agent behaves towards its user.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Whether to show counts and time left while it runs.
+    pub live: bool,
+}
+
+/// What came of an experiment.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the rules did.
+    pub report: Report,
+    /// How the command ended, if there was one.
+    pub command_status: Option<ExitStatus>,
+    /// What is still there, if clean-up was incomplete.
+    pub cleanup: Option<CleanupErrors>,
+}
+
+/// How long a command gets to end by itself after it was told to.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What `run` would do, as text. Tries what the kernel can do, and changes
+/// nothing else.
+///
+/// # Errors
+///
+/// What `run` would answer before it changes anything.
+pub fn plan(experiment: &Experiment, scopes: &[RuleScope]) -> Result<String, Error> {
+    let features = probe(experiment)?;
+    Ok(plan::build(experiment, scopes, &features)?.to_string())
+}
+
+/// Puts the experiment in force until it ends, and reverts it.
+///
+/// # Errors
+///
+/// When it cannot be had here or the kernel refuses a step. Nothing is left
+/// then, unless the error is [`Error::Cleanup`].
+pub fn run(
+    experiment: Experiment,
+    scopes: Vec<RuleScope>,
+    options: Options,
+) -> Result<Outcome, Error> {
+    let victim = experiment.command.as_deref().map(Victim::find).transpose()?;
+    let features = probe(&experiment)?;
+    let plan = plan::build(&experiment, &scopes, &features)?;
+    let backends = plan.backends.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| HostError { path: "epoll(7)".into(), source })?;
+    runtime.block_on(async {
+        // Signals are watched before anything is changed, so that one that
+        // comes meanwhile leads to a clean end too.
+        let mut watch = watch::Watch::new()?;
+        let attach = *features.packets.as_ref().unwrap_or(&PacketAttach::Tcx);
+        let actuator = Sabotaged::new(KernelActuator::new(&plan, attach)?);
+        let mut injection = actuate::apply(plan, actuator)?;
+        tracing::info!(
+            experiment = experiment.name,
+            seed = experiment.seed,
+            rules = experiment.rules.len(),
+            "in force for {:?}",
+            experiment.duration
+        );
+        let kernel = injection.actuator().inner();
+        let mut victim = match victim {
+            Some(victim) => Some(victim.start(kernel.command_cgroup())),
+            None => None,
+        };
+        let (stopped_by, signal) =
+            watch.until_end(&experiment, kernel, victim.as_mut(), options).await;
+        kernel.halt();
+        let rules = report_rules(&experiment, &backends, kernel);
+        let cleanup = injection.stop().err();
+        let command_status = match victim {
+            Some(mut victim) => {
+                if let Some(signal) = signal {
+                    victim.tell(signal, COMMAND_PATIENCE).await;
+                }
+                Some(victim.wait(&mut watch).await)
+            }
+            None => None,
+        };
+        let report = Report {
+            experiment: experiment.name.clone(),
+            seed: experiment.seed,
+            stopped_by,
+            rules,
+        };
+        Ok(Outcome { report, command_status, cleanup })
+    })
+}
+
+fn report_rules(
+    experiment: &Experiment,
+    backends: &[&'static str],
+    kernel: &KernelActuator,
+) -> Vec<RuleReport> {
+    let counters = kernel.counters().unwrap_or_else(|error| {
+        tracing::error!("the counters cannot be read, the report shows zeros: {error}");
+        Vec::new()
+    });
+    experiment
+        .rules
+        .iter()
+        .zip(backends)
+        .enumerate()
+        .map(|(index, (rule, backend))| {
+            RuleReport {
+                name: rule.name.clone(),
+                kind: rule.fault.kind(),
+                backend,
+                counts: counters.get(index).copied().unwrap_or_default().into(),
+            }
+        })
+        .collect()
+}
+
+/// Tries what the experiment's rules need.
+fn probe(experiment: &Experiment) -> Result<Features, Error> {
+    let mut families: Vec<Family> = Vec::new();
+    let mut hooks: Vec<SecurityHook> = Vec::new();
+    for rule in &experiment.rules {
+        let family = rule.fault.kind().family();
+        if !families.contains(&family) {
+            families.push(family);
+        }
+        if let Fault::SysErrno { calls, .. } = &rule.fault {
+            hooks.extend(calls.iter().filter_map(|call| security_hook(call.name)));
+        }
+    }
+    hooks.sort_unstable();
+    hooks.dedup();
+    features::probe(&families, &hooks).map_err(|found| {
+        Unsupported {
+            what: "any rule".into(),
+            needs: "BPF maps and programs".into(),
+            found: found.into(),
+        }
+        .into()
+    })
+}

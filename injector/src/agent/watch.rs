@@ -1,0 +1,115 @@
+//! Waiting for the end of an experiment, and keeping its lease until then.
+
+use std::{future, time::Duration};
+
+use nix::sys::signal::Signal;
+use tokio::{
+    signal::unix::{Signal as SignalStream, SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{Options, command::Running, sabotage};
+use crate::{
+    error::{Error, HostError},
+    kernel::KernelActuator,
+    model::Experiment,
+    report::{RuleCounts, StoppedBy, live::LiveView},
+};
+
+/// How often the lease is renewed and the counters are looked at: often enough
+/// that three missed turns do not end the lease.
+const TURN: Duration = Duration::from_millis(400);
+
+/// Signals that end an experiment.
+pub(super) struct Watch {
+    streams: [(Signal, SignalStream); 4],
+}
+
+impl Watch {
+    /// Watches from now on.
+    pub(super) fn new() -> Result<Self, Error> {
+        let watch = |which: Signal| {
+            signal(SignalKind::from_raw(which as i32))
+                .map(|stream| (which, stream))
+                .map_err(|source| HostError { path: "sigaction(2)".into(), source })
+        };
+        Ok(Self {
+            streams: [
+                watch(Signal::SIGINT)?,
+                watch(Signal::SIGTERM)?,
+                watch(Signal::SIGHUP)?,
+                watch(Signal::SIGQUIT)?,
+            ],
+        })
+    }
+
+    /// The next signal that asks for the end.
+    pub(super) async fn signal(&mut self) -> Signal {
+        let [a, b, c, d] = &mut self.streams;
+        tokio::select! {
+            Some(()) = a.1.recv() => a.0,
+            Some(()) = b.1.recv() => b.0,
+            Some(()) = c.1.recv() => c.0,
+            Some(()) = d.1.recv() => d.0,
+            else => future::pending().await,
+        }
+    }
+
+    /// Keeps the lease until the experiment ends; why it ended, and by which
+    /// signal if by one.
+    pub(super) async fn until_end(
+        &mut self,
+        experiment: &Experiment,
+        kernel: &mut KernelActuator,
+        mut victim: Option<&mut Running>,
+        options: Options,
+    ) -> (StoppedBy, Option<Signal>) {
+        if sabotage::panic_wanted("run") {
+            panic!("INJECTOR_TEST_PANIC=run");
+        }
+        let end = Instant::now() + experiment.duration;
+        let mut turns = interval(TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let view = options.live.then(|| {
+            LiveView::new(experiment.rules.iter().map(|r| (r.name.as_str(), r.fault.kind())))
+        });
+        let outcome = loop {
+            tokio::select! {
+                signal = self.signal() => break (StoppedBy::Signal, Some(signal)),
+                () = sleep_until(end) => break (StoppedBy::Deadline, None),
+                () = ended(victim.as_deref_mut()) => break (StoppedBy::CommandExit, None),
+                _ = turns.tick() => {}
+            }
+            if let Err(error) = kernel.renew_lease() {
+                tracing::error!("the lease cannot be renewed, the rules expire: {error}");
+            }
+            let Ok(counters) = kernel.counters() else {
+                continue;
+            };
+            if let Some(view) = &view {
+                let counts: Vec<RuleCounts> =
+                    counters.iter().copied().map(RuleCounts::from).collect();
+                view.update(&counts, end.saturating_duration_since(Instant::now()));
+            }
+            let spent = experiment
+                .rules
+                .iter()
+                .zip(&counters)
+                .all(|(rule, stats)| rule.trigger.times != 0 && stats.spent >= rule.trigger.times);
+            if spent {
+                break (StoppedBy::Budget, None);
+            }
+        };
+        if let Some(view) = view {
+            view.finish();
+        }
+        outcome
+    }
+}
+
+async fn ended(victim: Option<&mut Running>) {
+    match victim {
+        Some(victim) => victim.ended().await,
+        None => future::pending().await,
+    }
+}

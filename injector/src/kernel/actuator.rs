@@ -1,0 +1,503 @@
+//! The actuator that acts on the real kernel.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs::File,
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, SkStorage},
+    programs::{KProbe, Lsm, ProgramError, RawTracePoint, SchedClassifier, tc::TcAttachType},
+};
+use injector_common::{
+    Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry,
+    abi::{SCOPE_CGROUP, SCOPE_TGID, call_slot},
+    names,
+};
+
+use super::{
+    cgroup, clock,
+    counters::Counters,
+    journal::{Journal, Leftover},
+    links::{self, Attached},
+    netlink, netns, object, sockets, wire,
+};
+use crate::{
+    actuate::Actuator,
+    error::{ApplyError, CleanupError},
+    model::{Direction, Syscall},
+    plan::{CallHook, Effect, Hop, PacketAttach, Plan, hooks::entry_function},
+    resolve::{Interface, Netns, Scope},
+};
+
+/// How far ahead the agent vouches for its rules, in ns. A stopped agent's
+/// rules are inert after this long.
+const LEASE_NS: u64 = 2_000_000_000;
+
+/// Acts on the kernel, for one experiment.
+pub struct KernelActuator {
+    ebpf: Ebpf,
+    attach: PacketAttach,
+    control: Array<MapData, Control>,
+    /// What the control block holds, but for the lease.
+    settings: Control,
+    rules: Array<MapData, RuleEntry>,
+    scopes: HashMap<MapData, ScopeKey, u64>,
+    sites: HashMap<MapData, u32, SiteEntry>,
+    calls: Array<MapData, u64>,
+    counters: Counters,
+    journal: Journal,
+    types: Option<aya::Btf>,
+    attached: Vec<(Effect, Attached)>,
+    hops: BTreeMap<NetnsInode, HopIndexes>,
+    /// Held open so that a namespace outlives its last process until what we
+    /// put there is gone.
+    namespaces: BTreeMap<NetnsInode, Arc<File>>,
+    cgroup: Option<cgroup::OwnCgroup>,
+}
+
+impl fmt::Debug for KernelActuator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelActuator").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Indexes of the devices that packets of one namespace wait in; 0 for none.
+#[derive(Clone, Copy, Debug, Default)]
+struct HopIndexes {
+    egress: u32,
+    egress_return: u32,
+    ingress: u32,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl KernelActuator {
+    /// Creates the maps. Nothing acts on anything yet.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a map, or this binary has no programs in it.
+    pub fn new(plan: &Plan, attach: PacketAttach) -> Result<Self, ApplyError> {
+        Self::open(plan, attach).map_err(|source| ApplyError {
+            effect: "create maps".to_owned(),
+            source,
+            detail: Vec::new(),
+        })
+    }
+
+    fn open(plan: &Plan, attach: PacketAttach) -> Result<Self, Failure> {
+        let mut ebpf = object::open()?;
+        let mut take = |name: &'static str| {
+            ebpf.take_map(name).ok_or_else(|| format!("no map {name} in the object"))
+        };
+        let control = Array::try_from(take(names::MAP_CONTROL)?)?;
+        let rules = Array::try_from(take(names::MAP_RULES)?)?;
+        let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
+        let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
+        let calls = Array::try_from(take(names::MAP_CALLS)?)?;
+        let counters = Counters::new(take(names::MAP_STATS)?)?;
+        let settings = Control {
+            rule_count: u32::try_from(plan.experiment.rules.len())?,
+            agent_tgid: std::process::id(),
+            ..Control::default()
+        };
+        let mut journal = Journal::new(&plan.experiment.id);
+        journal.open()?;
+        Ok(Self {
+            ebpf,
+            attach,
+            control,
+            settings,
+            rules,
+            scopes,
+            sites,
+            calls,
+            counters,
+            journal,
+            types: None,
+            attached: Vec::new(),
+            hops: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            cgroup: None,
+        })
+    }
+
+    /// Pushes the lease forward.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written; the rules then expire by themselves.
+    pub fn renew_lease(&mut self) -> io::Result<()> {
+        self.settings.lease_until_ns = clock::boot_ns() + LEASE_NS;
+        self.control.set(0, self.settings, 0).map_err(io::Error::other)
+    }
+
+    /// Ends all injection at once; what is attached stays until it is reverted.
+    pub fn halt(&mut self) {
+        if let Err(error) = self.disable() {
+            tracing::error!("the rules cannot be switched off, they expire: {error}");
+        }
+    }
+
+    /// What the rules have done so far, in their order.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn counters(&self) -> io::Result<Vec<RuleStats>> {
+        self.counters.read(self.settings.rule_count).map_err(io::Error::other)
+    }
+
+    /// The directory of the command's cgroup.
+    #[must_use]
+    pub fn command_cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_ref().map(|own| own.path.as_path())
+    }
+
+    fn act(&mut self, plan: &Plan, effect: &Effect) -> Result<(), Failure> {
+        match effect {
+            Effect::CreateCgroup { name } => {
+                self.journal.add(Leftover::Cgroup { path: cgroup::path_of(name)? })?;
+                self.cgroup = Some(cgroup::create(name)?);
+                Ok(())
+            }
+            Effect::AddHop(hop) => self.add_hop(effect, hop),
+            Effect::WriteRule { index, .. } => {
+                let rule = &plan.experiment.rules[*index as usize];
+                let entry = wire::entry(&plan.experiment, *index, rule, u64::MAX);
+                Ok(self.rules.set(*index, entry, 0)?)
+            }
+            Effect::WriteScope { scope, rules } => self.write_scope(scope, *rules),
+            Effect::WriteCall { hook, call, rules } => self.write_call(*hook, *call, *rules),
+            Effect::WriteSite { netns, interface, rules, owner } => {
+                self.write_site(netns, interface, *rules, *owner)
+            }
+            Effect::FollowProcesses => {
+                self.follow(effect, names::PROG_FORK, "sched_process_fork")?;
+                self.follow(effect, names::PROG_EXIT, "sched_process_exit")
+            }
+            Effect::FollowSockets => self.follow_sockets(effect),
+            Effect::TagSockets { scope, rules } => self.tag_sockets(scope, *rules),
+            Effect::AttachPackets { netns, interface, direction } => {
+                let (program, side) = match direction {
+                    Direction::Egress => (names::PROG_EGRESS, TcAttachType::Egress),
+                    Direction::Ingress | Direction::Both => {
+                        (names::PROG_INGRESS, TcAttachType::Ingress)
+                    }
+                };
+                self.attach_packets(effect, netns, interface.index.0, &interface.name, program, side)
+            }
+            Effect::AttachEntry { call } => {
+                let function = format!("__x64_sys_{}", entry_function(call.name));
+                let program: &mut KProbe = self.program(names::PROG_SYSCALL)?.try_into()?;
+                load_once(program.load())?;
+                let link = links::attach_kprobe(program, &function)?;
+                self.attached.push((effect.clone(), link));
+                Ok(())
+            }
+            Effect::AttachSecurity { hook } => {
+                if self.types.is_none() {
+                    self.types = Some(object::kernel_types()?);
+                }
+                let types = self.types.as_ref().ok_or("no kernel types")?;
+                let program: &mut Lsm = self
+                    .ebpf
+                    .program_mut(hook.program())
+                    .ok_or_else(|| format!("no program {} in the object", hook.program()))?
+                    .try_into()?;
+                load_once(program.load(hook.attach(), types))?;
+                let link = links::attach_lsm(program)?;
+                self.attached.push((effect.clone(), link));
+                Ok(())
+            }
+            Effect::Enable => self.enable(plan),
+        }
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut aya::programs::Program, Failure> {
+        Ok(self.ebpf.program_mut(name).ok_or_else(|| format!("no program {name} in the object"))?)
+    }
+
+    /// The namespace's file, opened once.
+    fn namespace(&mut self, netns: &Netns) -> io::Result<Arc<File>> {
+        if let Some(file) = self.namespaces.get(&netns.inode) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(File::open(&netns.path)?);
+        self.namespaces.insert(netns.inode, Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn add_hop(&mut self, effect: &Effect, hop: &Hop) -> Result<(), Failure> {
+        let file = self.namespace(&hop.netns)?;
+        for name in hop_devices(hop) {
+            self.journal.add(Leftover::Device { netns: hop.netns.inode.0, name })?;
+        }
+        let indexes = netlink::run(&file, |mut handle| async move {
+            let mut indexes = HopIndexes::default();
+            if let Some((near, far)) = &hop.pair {
+                (indexes.egress, indexes.egress_return) =
+                    netlink::add_pair(&handle, near, far).await?;
+            }
+            if let Some(ifb) = &hop.ifb {
+                indexes.ingress = netlink::add_ifb(&handle, ifb).await?;
+            }
+            for index in [indexes.egress, indexes.ingress] {
+                if hop.holds && index != 0 {
+                    netlink::add_fair_queue(&mut handle, index).await?;
+                }
+            }
+            Ok(indexes)
+        })?;
+        let near = hop.pair.as_ref().map(|(near, _)| near.clone());
+        let far = hop.pair.as_ref().map(|(_, far)| far.clone());
+        if hop.fills_checksums {
+            for name in near.iter().chain(&hop.ifb) {
+                netns::inside(&file, || netlink::fill_checksums(name))??;
+            }
+        }
+        self.hops.insert(hop.netns.inode, indexes);
+        let egress = TcAttachType::Egress;
+        for (index, name) in [(indexes.egress, near), (indexes.ingress, hop.ifb.clone())] {
+            if let Some(name) = &name {
+                self.attach_packets(effect, &hop.netns, index, name, names::PROG_HOP, egress)?;
+            }
+        }
+        if let Some(name) = far {
+            let (index, ingress) = (indexes.egress_return, TcAttachType::Ingress);
+            self.attach_packets(effect, &hop.netns, index, &name, names::PROG_RETURN, ingress)?;
+        }
+        Ok(())
+    }
+
+    fn attach_packets(
+        &mut self,
+        effect: &Effect,
+        netns: &Netns,
+        ifindex: u32,
+        interface: &str,
+        program: &str,
+        side: TcAttachType,
+    ) -> Result<(), Failure> {
+        let file = self.namespace(netns)?;
+        let by = self.attach;
+        let mut qdisc = false;
+        if by == PacketAttach::Clsact {
+            qdisc = netns::inside(&file, || links::add_clsact(interface))??;
+            // Written down at once: both sides of an interface share a qdisc.
+            self.journal.add(Leftover::Filters { netns: netns.inode.0, ifindex, qdisc })?;
+        }
+        let program: &mut SchedClassifier = self.program(program)?.try_into()?;
+        load_once(program.load())?;
+        let link =
+            netns::inside(&file, || links::attach_packets(program, interface, side, by))??;
+        let attached = match by {
+            PacketAttach::Tcx => Attached::Owned(links::OwnedLink::Tcx(link)),
+            PacketAttach::Clsact => Attached::Filter { link, netns: file, ifindex, qdisc },
+        };
+        self.attached.push((effect.clone(), attached));
+        Ok(())
+    }
+
+    fn write_scope(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {
+        match scope {
+            Scope::Cgroup { id, level, .. } => self.aim_at_cgroup(id.0, *level, rules),
+            Scope::Command => {
+                let own = self.cgroup.as_ref().ok_or("the command has no cgroup yet")?;
+                let (id, level) = (own.id.0, own.level);
+                self.aim_at_cgroup(id, level, rules)
+            }
+            Scope::Processes { tgids, .. } => {
+                self.settings.by_process = 1;
+                for tgid in tgids {
+                    self.aim(ScopeKey { id: tgid.0.into(), kind: SCOPE_TGID, _pad: 0 }, rules)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn aim_at_cgroup(&mut self, id: u64, level: u32, rules: u64) -> Result<(), Failure> {
+        let used = self.settings.level_count as usize;
+        if !self.settings.levels[..used].contains(&level) {
+            *self.settings.levels.get_mut(used).ok_or("cgroups at too many depths")? = level;
+            self.settings.level_count += 1;
+        }
+        self.aim(ScopeKey { id, kind: SCOPE_CGROUP, _pad: 0 }, rules)
+    }
+
+    fn aim(&mut self, key: ScopeKey, rules: u64) -> Result<(), Failure> {
+        let known = self.scopes.get(&key, 0).unwrap_or(0);
+        Ok(self.scopes.insert(key, known | rules, 0)?)
+    }
+
+    fn write_call(&mut self, hook: CallHook, call: Syscall, rules: u64) -> Result<(), Failure> {
+        if call.number >= names::MAX_CALLS {
+            return Err(format!("{} has number {}, past the table", call.name, call.number).into());
+        }
+        Ok(self.calls.set(call_slot(hook.number(), call.number), rules, 0)?)
+    }
+
+    fn write_site(
+        &mut self,
+        netns: &Netns,
+        interface: &Interface,
+        rules: u64,
+        owner: u64,
+    ) -> Result<(), Failure> {
+        let hops = self.hops.get(&netns.inode).copied().unwrap_or_default();
+        let loopback = interface.name == "lo";
+        let known = self.sites.get(&interface.index.0, 0).unwrap_or_default();
+        let site = SiteEntry {
+            rules: known.rules | rules,
+            owner,
+            egress_hop: if loopback { 0 } else { hops.egress },
+            egress_return: if loopback { 0 } else { hops.egress_return },
+            ingress_hop: hops.ingress,
+            l2_len: interface.l2_len,
+            loopback: u32::from(loopback),
+            _pad: 0,
+        };
+        Ok(self.sites.insert(interface.index.0, site, 0)?)
+    }
+
+    fn follow(&mut self, effect: &Effect, program: &str, event: &str) -> Result<(), Failure> {
+        let program: &mut RawTracePoint = self.program(program)?.try_into()?;
+        load_once(program.load())?;
+        let link = links::attach_tracepoint(program, event)?;
+        self.attached.push((effect.clone(), link));
+        Ok(())
+    }
+
+    fn follow_sockets(&mut self, effect: &Effect) -> Result<(), Failure> {
+        let root = File::open(cgroup::mount_point()?)?;
+        let program: &mut aya::programs::CgroupSock =
+            self.program(names::PROG_SOCKET)?.try_into()?;
+        load_once(program.load())?;
+        let link = links::attach_sockets(program, &root)?;
+        self.attached.push((effect.clone(), link));
+        Ok(())
+    }
+
+    fn tag_sockets(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {
+        let Scope::Processes { tgids, .. } = scope else {
+            return Ok(());
+        };
+        let map = self.ebpf.map_mut(names::MAP_SOCKETS).ok_or("no map of sockets")?;
+        let mut map: SkStorage<&mut MapData, u64> = map.try_into()?;
+        for &tgid in tgids {
+            let count = sockets::tag(&mut map, tgid, rules)?;
+            tracing::debug!("{count} sockets of process {tgid}");
+        }
+        Ok(())
+    }
+
+    fn enable(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let start = clock::boot_ns();
+        for (index, rule) in (0u32..).zip(&plan.experiment.rules) {
+            let entry = RuleEntry {
+                enabled: 1,
+                ..wire::entry(&plan.experiment, index, rule, start)
+            };
+            self.rules.set(index, entry, 0)?;
+        }
+        self.settings.deadline_ns = start.saturating_add(wire::nanos(plan.experiment.duration));
+        // One write of the control block puts everything in force at once.
+        Ok(self.renew_lease()?)
+    }
+
+    fn disable(&mut self) -> io::Result<()> {
+        self.settings.lease_until_ns = 0;
+        self.control.set(0, self.settings, 0).map_err(io::Error::other)
+    }
+}
+
+/// Loading a program that is loaded already is no error.
+fn load_once(result: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match result {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
+}
+
+fn hop_devices(hop: &Hop) -> Vec<String> {
+    hop.pair.iter().map(|(near, _)| near.clone()).chain(hop.ifb.clone()).collect()
+}
+
+impl Actuator for KernelActuator {
+    fn perform(&mut self, plan: &Plan, effect: &Effect) -> Result<(), ApplyError> {
+        self.act(plan, effect).map_err(|source| {
+            let detail =
+                source.downcast_ref::<ProgramError>().map(object::verifier_tail).unwrap_or_default();
+            ApplyError { effect: effect.to_string(), source, detail }
+        })
+    }
+
+    fn revert(&mut self, effect: &Effect) -> Vec<CleanupError> {
+        let mut left = Vec::new();
+        let mut check = |what: String, result: io::Result<()>| {
+            if let Err(source) = result {
+                left.push(CleanupError {
+                    what,
+                    source: source.into(),
+                    remedy: "injector stop --all".to_owned(),
+                });
+            }
+        };
+        while let Some(at) = self.attached.iter().rposition(|(of, _)| of == effect) {
+            let (_, attached) = self.attached.remove(at);
+            check(format!("a program ({effect})"), attached.detach());
+        }
+        match effect {
+            Effect::Enable => check("the rules".to_owned(), self.disable()),
+            Effect::AddHop(hop) => {
+                for name in hop_devices(hop) {
+                    let result = self.remove_device(&hop.netns, &name);
+                    if result.is_ok() {
+                        let netns = hop.netns.inode.0;
+                        self.journal.strike(&Leftover::Device { netns, name: name.clone() });
+                    }
+                    check(format!("device {name} in {}", hop.netns.path.display()), result);
+                }
+            }
+            Effect::CreateCgroup { name } => {
+                if let Ok(path) = cgroup::path_of(name) {
+                    let result = cgroup::remove(&path);
+                    if result.is_ok() {
+                        self.journal.strike(&Leftover::Cgroup { path: path.clone() });
+                    }
+                    check(format!("cgroup {}", path.display()), result);
+                }
+            }
+            // Maps go with their descriptors, and so does what is in them.
+            Effect::WriteRule { .. }
+            | Effect::WriteScope { .. }
+            | Effect::WriteCall { .. }
+            | Effect::WriteSite { .. }
+            | Effect::TagSockets { .. }
+            // Their programs are detached above.
+            | Effect::FollowProcesses
+            | Effect::FollowSockets
+            | Effect::AttachPackets { .. }
+            | Effect::AttachEntry { .. }
+            | Effect::AttachSecurity { .. } => {}
+        }
+        if left.is_empty() && self.attached.is_empty() {
+            self.journal.strike_filters();
+            self.journal.close();
+        }
+        left
+    }
+}
+
+impl KernelActuator {
+    fn remove_device(&mut self, netns: &Netns, name: &str) -> io::Result<()> {
+        let file = self.namespace(netns)?;
+        netlink::run(&file, |handle| async move { netlink::remove(&handle, name).await })
+    }
+}

@@ -1,0 +1,67 @@
+//! Where fields lie in the running kernel's structures, from its BTF.
+
+use std::{io, path::Path};
+
+use btf_rs::{Btf, BtfType as _, Type};
+
+/// Where the kernel describes its own types.
+pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Offsets in bytes of the fields that programs read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Offsets {
+    /// `task_struct.tgid`.
+    pub(super) task_tgid: u32,
+    /// `task_struct.signal`.
+    pub(super) task_signal: u32,
+    /// `signal_struct.live`.
+    pub(super) signal_live: u32,
+    /// `file.f_mode`.
+    pub(super) file_mode: u32,
+}
+
+/// Reads the offsets.
+///
+/// # Errors
+///
+/// When the kernel has no BTF, or a field is not where it has been since 5.15.
+pub(super) fn offsets() -> io::Result<Offsets> {
+    let btf = Btf::from_file(Path::new(VMLINUX)).map_err(io::Error::other)?;
+    Ok(Offsets {
+        task_tgid: field(&btf, "task_struct", "tgid")?,
+        task_signal: field(&btf, "task_struct", "signal")?,
+        signal_live: field(&btf, "signal_struct", "live")?,
+        file_mode: field(&btf, "file", "f_mode")?,
+    })
+}
+
+fn field(btf: &Btf, structure: &str, name: &str) -> io::Result<u32> {
+    let types = btf.resolve_types_by_name(structure).map_err(io::Error::other)?;
+    types
+        .iter()
+        .find_map(|kind| match kind {
+            Type::Struct(kind) => member(btf, kind, name),
+            _ => None,
+        })
+        .map(|bits| bits / 8)
+        .ok_or_else(|| io::Error::other(format!("no field {name} in struct {structure}")))
+}
+
+/// Offset in bits of a member, also of one in an unnamed member.
+fn member(btf: &Btf, kind: &btf_rs::Struct, name: &str) -> Option<u32> {
+    kind.members.iter().find_map(|candidate| {
+        let candidate_name = btf.resolve_name(candidate).unwrap_or_default();
+        if candidate_name == name {
+            return Some(candidate.bit_offset());
+        }
+        if !candidate_name.is_empty() {
+            return None;
+        }
+        match btf.resolve_type_by_id(candidate.get_type_id()?).ok()? {
+            Type::Struct(inner) | Type::Union(inner) => {
+                member(btf, &inner, name).map(|bits| candidate.bit_offset() + bits)
+            }
+            _ => None,
+        }
+    })
+}

@@ -1,0 +1,178 @@
+//! Attached programs, and how each is detached again.
+
+use std::{fs::File, io, sync::Arc};
+
+use aya::programs::{
+    CgroupSock, KProbe, Lsm, RawTracePoint, SchedClassifier,
+    cgroup_sock::CgroupSockLink,
+    kprobe::KProbeLink,
+    links::CgroupAttachMode,
+    lsm::LsmLink,
+    raw_trace_point::RawTracePointLink,
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError},
+};
+use aya::programs::{Link as _, LinkOrder, ProgramError};
+use nix::libc;
+
+use super::{netlink, netns};
+use crate::plan::PacketAttach;
+
+/// A program in force. Dropping it detaches.
+#[derive(Debug)]
+pub(super) enum Attached {
+    /// Gone with its descriptor: nothing else to do.
+    Owned(OwnedLink),
+    /// A filter that stays until it is removed, in a namespace.
+    Filter {
+        link: SchedClassifierLink,
+        netns: Arc<File>,
+        ifindex: u32,
+        /// Whether the clsact qdisc is to go too.
+        qdisc: bool,
+    },
+}
+
+/// A link that the kernel detaches when its descriptor is closed.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for its Drop")]
+pub(super) enum OwnedLink {
+    Tcx(SchedClassifierLink),
+    KProbe(KProbeLink),
+    Lsm(LsmLink),
+    RawTracePoint(RawTracePointLink),
+    CgroupSock(CgroupSockLink),
+}
+
+impl Attached {
+    /// Detaches. A namespace or an interface that is gone took its filters
+    /// along.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub(super) fn detach(self) -> io::Result<()> {
+        match self {
+            Self::Owned(link) => {
+                drop(link);
+                Ok(())
+            }
+            Self::Filter { link, netns, ifindex, qdisc } => {
+                netlink_detach(link, &netns)?;
+                if qdisc {
+                    netlink::run(&netns, |mut handle| async move {
+                        netlink::remove_clsact(&mut handle, ifindex).await
+                    })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn netlink_detach(link: SchedClassifierLink, netns: &File) -> io::Result<()> {
+    match netns::inside(netns, || link.detach())? {
+        Err(ProgramError::NetlinkError(error)) => {
+            tracing::debug!("filter already gone: {error}");
+            Ok(())
+        }
+        other => other.map_err(io::Error::other),
+    }
+}
+
+/// Whether an interface needs a clsact qdisc added before a filter.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn add_clsact(name: &str) -> Result<bool, ProgramError> {
+    match tc::qdisc_add_clsact(name) {
+        Ok(()) => Ok(true),
+        Err(TcError::AlreadyAttached) => Ok(false),
+        Err(TcError::NetlinkError(error)) if is_exists(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_exists(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error() == Some(libc::EEXIST);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Attaches a packet program to an interface of the calling thread's
+/// namespace.
+///
+/// Programs of others must see each packet once, also one that waits: what
+/// leaves comes by again after the wait, so ours is the first there; what
+/// arrives goes straight up the stack after it, so ours is the last.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_packets(
+    program: &mut SchedClassifier,
+    interface: &str,
+    side: TcAttachType,
+    by: PacketAttach,
+) -> Result<SchedClassifierLink, ProgramError> {
+    let options = match by {
+        PacketAttach::Tcx if side == TcAttachType::Egress => {
+            TcAttachOptions::TcxOrder(LinkOrder::first())
+        }
+        PacketAttach::Tcx => TcAttachOptions::TcxOrder(LinkOrder::last()),
+        PacketAttach::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
+    };
+    let link = program.attach_with_options(interface, side, options)?;
+    program.take_link(link)
+}
+
+/// Attaches to the entry of a kernel function.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_kprobe(program: &mut KProbe, function: &str) -> Result<Attached, ProgramError> {
+    let link = program.attach(function, 0)?;
+    Ok(Attached::Owned(OwnedLink::KProbe(program.take_link(link)?)))
+}
+
+/// Attaches to the hook that the program was loaded for.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_lsm(program: &mut Lsm) -> Result<Attached, ProgramError> {
+    let link = program.attach()?;
+    Ok(Attached::Owned(OwnedLink::Lsm(program.take_link(link)?)))
+}
+
+/// Attaches to a raw tracepoint.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_tracepoint(
+    program: &mut RawTracePoint,
+    name: &str,
+) -> Result<Attached, ProgramError> {
+    let link = program.attach(name)?;
+    Ok(Attached::Owned(OwnedLink::RawTracePoint(program.take_link(link)?)))
+}
+
+/// Attaches to the sockets made below a cgroup, beside other programs.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_sockets(
+    program: &mut CgroupSock,
+    cgroup: &File,
+) -> Result<Attached, ProgramError> {
+    let link = program.attach(cgroup, CgroupAttachMode::AllowMultiple)?;
+    Ok(Attached::Owned(OwnedLink::CgroupSock(program.take_link(link)?)))
+}

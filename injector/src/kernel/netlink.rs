@@ -1,0 +1,326 @@
+//! Devices and queueing disciplines, by rtnetlink.
+
+use std::{fs::File, future::Future, io, os::fd::AsRawFd as _};
+
+use futures_util::StreamExt as _;
+use futures_util::TryStreamExt as _;
+use nix::libc;
+use rtnetlink::{
+    Handle, LinkIfb, LinkUnspec, LinkVeth,
+    packet_core::{
+        DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage,
+        NetlinkPayload,
+    },
+    packet_route::{
+        RouteNetlinkMessage,
+        link::LinkAttribute,
+        tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption},
+    },
+};
+
+use super::netns;
+
+/// What `ip link` shows beside a device of ours.
+pub(super) const ALIAS: &str = "made by injector; `injector stop --all` removes it";
+
+/// Attributes of fq (`TCA_FQ_*`, linux/pkt_sched.h).
+mod fq {
+    pub(super) const LIMIT: u16 = 1;
+    pub(super) const FLOW_LIMIT: u16 = 2;
+    pub(super) const RATE_ENABLE: u16 = 5;
+    pub(super) const HORIZON: u16 = 14;
+}
+
+/// Packets that fq holds at most, in all and per flow. Its own defaults, 10,000
+/// and 100, would drop what is delayed long or fast.
+const FQ_PACKETS: u32 = 1_000_000;
+/// How far ahead a departure may lie, in µs: the longest delay, with room. The
+/// default of 10 s would cap longer ones.
+const FQ_HORIZON_US: u32 = 120_000_000;
+
+/// Runs requests in the namespace that `file` refers to.
+///
+/// # Errors
+///
+/// When the namespace cannot be entered, or what the requests return.
+pub(super) fn run<T, F>(file: &File, requests: impl FnOnce(Handle) -> F + Send) -> io::Result<T>
+where
+    T: Send,
+    F: Future<Output = io::Result<T>>,
+{
+    netns::inside(file, || here(requests))?
+}
+
+/// Runs requests in the namespace of the calling thread.
+///
+/// # Errors
+///
+/// What the requests return.
+pub(super) fn here<T, F>(requests: impl FnOnce(Handle) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let connection = tokio::spawn(connection);
+        let result = requests(handle).await;
+        connection.abort();
+        result
+    })
+}
+
+/// Makes a pair of devices, both up, and returns their indexes.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) async fn add_pair(handle: &Handle, near: &str, far: &str) -> io::Result<(u32, u32)> {
+    let message = LinkVeth::new(near, far).alias(ALIAS).build();
+    handle.link().add(message).execute().await.map_err(io_error)?;
+    let near = raise(handle, near).await?;
+    let far = raise(handle, far).await?;
+    Ok((near, far))
+}
+
+/// Makes an ifb device, up, and returns its index.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) async fn add_ifb(handle: &Handle, name: &str) -> io::Result<u32> {
+    let message = LinkIfb::new(name).alias(ALIAS).build();
+    handle.link().add(message).execute().await.map_err(io_error)?;
+    raise(handle, name).await
+}
+
+/// Sets a device of ours up, out of the way of IPv6 and neighbour discovery.
+async fn raise(handle: &Handle, name: &str) -> io::Result<u32> {
+    let index = index_of(handle, name)
+        .await?
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+    let message = LinkUnspec::new_with_index(index).arp(false).mtu(MTU).alias(ALIAS).up().build();
+    handle.link().set(message).execute().await.map_err(io_error)?;
+    Ok(index)
+}
+
+/// The largest MTU that an Ethernet device may have, so that no packet of
+/// another interface is too long for ours.
+const MTU: u32 = 65_535;
+
+/// The index of an interface, if there is one of that name.
+///
+/// # Errors
+///
+/// When the kernel does not answer.
+pub(super) async fn index_of(handle: &Handle, name: &str) -> io::Result<Option<u32>> {
+    let mut links = handle.link().get().match_name(name.to_owned()).execute();
+    match links.try_next().await {
+        Ok(link) => Ok(link.map(|link| link.header.index)),
+        Err(error) => {
+            let error = io_error(error);
+            match error.raw_os_error() {
+                Some(libc::ENODEV) => Ok(None),
+                _ => Err(error),
+            }
+        }
+    }
+}
+
+/// Removes an interface; one that is gone already is no error. The other end
+/// of a pair goes with it.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) async fn remove(handle: &Handle, name: &str) -> io::Result<()> {
+    let Some(index) = index_of(handle, name).await? else {
+        return Ok(());
+    };
+    match handle.link().del(index).execute().await.map_err(io_error) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+/// The names of all interfaces.
+///
+/// # Errors
+///
+/// When the kernel does not answer.
+pub(super) async fn names(handle: &Handle) -> io::Result<Vec<(u32, String)>> {
+    let links: Vec<_> = handle.link().get().execute().try_collect().await.map_err(io_error)?;
+    Ok(links
+        .into_iter()
+        .filter_map(|link| {
+            link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some((link.header.index, name.clone())),
+                _ => None,
+            })
+        })
+        .collect())
+}
+
+/// Gives a device of ours a fair queue that lets every packet wait for its
+/// time.
+///
+/// # Errors
+///
+/// ENOENT when the kernel has no fq.
+pub(super) async fn add_fair_queue(handle: &mut Handle, index: u32) -> io::Result<()> {
+    let option = |kind, value: u32| {
+        TcOption::Other(DefaultNla::new(kind, value.to_ne_bytes().to_vec()))
+    };
+    let mut message = TcMessage::with_index(i32::try_from(index).map_err(io::Error::other)?);
+    message.header = TcHeader { parent: TcHandle::ROOT, ..message.header };
+    message.attributes = vec![
+        TcAttribute::Kind("fq".to_owned()),
+        TcAttribute::Options(vec![
+            option(fq::LIMIT, FQ_PACKETS),
+            option(fq::FLOW_LIMIT, FQ_PACKETS),
+            option(fq::RATE_ENABLE, 0),
+            option(fq::HORIZON, FQ_HORIZON_US),
+        ]),
+    ];
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    acknowledged(handle, request).await
+}
+
+/// Removes the clsact qdisc of an interface, with every filter in it.
+///
+/// # Errors
+///
+/// What the kernel refused; an interface without one is no error.
+pub(super) async fn remove_clsact(handle: &mut Handle, index: u32) -> io::Result<()> {
+    let mut message = TcMessage::with_index(i32::try_from(index).map_err(io::Error::other)?);
+    message.header.parent = TcHandle::from(CLSACT_PARENT);
+    message.attributes = vec![TcAttribute::Kind("clsact".to_owned())];
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::DelQueueDiscipline(message));
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    match acknowledged(handle, request).await {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)
+            ) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// `TC_H_CLSACT` (linux/pkt_sched.h).
+const CLSACT_PARENT: u32 = 0xffff_fff1;
+
+async fn acknowledged(
+    handle: &mut Handle,
+    request: NetlinkMessage<RouteNetlinkMessage>,
+) -> io::Result<()> {
+    let mut answers = handle.request(request).map_err(io_error)?;
+    while let Some(answer) = answers.next().await {
+        if let NetlinkPayload::Error(error) = answer.payload {
+            return match error.code {
+                Some(_) => Err(error.to_io()),
+                None => Ok(()),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Turns off checksum offload of the calling thread's interface `name`, so
+/// that the device fills in checksums itself (ethtool(8), `tx off`).
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn fill_checksums(name: &str) -> io::Result<()> {
+    /// `ETHTOOL_STXCSUM` (linux/ethtool.h).
+    const SET_TX_CHECKSUM: u32 = 0x17;
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let mut value = Value { command: SET_TX_CHECKSUM, data: 0 };
+    // SAFETY: all zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    // SAFETY: the request is complete, and `value` outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The kernel's answer as an I/O error, with its errno.
+pub(super) fn io_error(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    }
+}
+
+/// Removes our filters, known by the names of their programs, from a clsact
+/// qdisc that somebody else made.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) async fn remove_filters(handle: &mut Handle, index: u32) -> io::Result<()> {
+    let index = i32::try_from(index).map_err(io::Error::other)?;
+    for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
+        let mut request = TcMessage::with_index(index);
+        request.header.parent = TcHandle::from(parent);
+        let mut get = NetlinkMessage::from(RouteNetlinkMessage::GetTrafficFilter(request));
+        get.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut ours = Vec::new();
+        let mut answers = handle.request(get).map_err(io_error)?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewTrafficFilter(filter)) =
+                answer.payload
+                && filter.attributes.iter().any(is_our_program)
+            {
+                ours.push(filter.header);
+            }
+        }
+        for header in ours {
+            let mut message = TcMessage::with_index(index);
+            message.header = header;
+            message.attributes = vec![TcAttribute::Kind("bpf".to_owned())];
+            let mut del = NetlinkMessage::from(RouteNetlinkMessage::DelTrafficFilter(message));
+            del.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+            acknowledged(handle, del).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` (linux/pkt_sched.h).
+const CLSACT_INGRESS: u32 = 0xffff_fff2;
+/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)`.
+const CLSACT_EGRESS: u32 = 0xffff_fff3;
+
+fn is_our_program(attribute: &TcAttribute) -> bool {
+    let TcAttribute::Options(options) = attribute else {
+        return false;
+    };
+    options.iter().any(|option| {
+        matches!(
+            option,
+            TcOption::Bpf(TcFilterBpfOption::ProgName(name)) if name.starts_with(OUR_PROGRAMS)
+        )
+    })
+}
+
+/// Prefix of the names of our programs.
+const OUR_PROGRAMS: &str = injector_common::names::PREFIX;

@@ -1,0 +1,360 @@
+//! Building a plan.
+
+use std::collections::BTreeMap;
+
+use injector_common::{
+    NetnsInode,
+    kinds::Family,
+    names::{MAX_LEVELS, MAX_RULES, SecurityHook},
+};
+
+use super::{
+    CallHook, Effect, Features, Hop, Plan,
+    hooks::security_hook,
+};
+use crate::{
+    error::{Error, SpecError, Unsupported},
+    model::{Checksum, Direction, Experiment, Fault, Rule, Syscall},
+    resolve::{Interface, Netns, RuleScope, Scope},
+};
+
+/// Plans how to put `experiment` in force, given what its targets are and what
+/// the kernel can do.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] when a rule cannot be had here, with the reason;
+/// [`Error::Spec`] when there are more rules or depths of cgroups than the
+/// tables hold.
+pub fn build(
+    experiment: &Experiment,
+    scopes: &[RuleScope],
+    features: &Features,
+) -> Result<Plan, Error> {
+    let count = experiment.rules.len();
+    if count > MAX_RULES as usize {
+        return Err(SpecError::new(
+            "rules",
+            format!("{count} rules"),
+            format!("at most {MAX_RULES}"),
+        )
+        .into());
+    }
+    check_levels(scopes)?;
+    let mut parts = Parts::default();
+    let mut backends = Vec::with_capacity(count);
+    for (index, (rule, scope)) in experiment.rules.iter().zip(scopes).enumerate() {
+        let mask = 1u64 << index;
+        parts.write.push(Effect::WriteRule {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            name: rule.name.clone(),
+        });
+        for one in &scope.scopes {
+            parts.aim(one, mask, rule.fault.kind().family());
+        }
+        backends.push(match &rule.fault {
+            Fault::SysErrno { calls, .. } => parts.calls(rule, calls, mask, features)?,
+            Fault::NetLoss(_) | Fault::NetDelay { .. } | Fault::NetCorrupt { .. } => {
+                parts.packets(rule, scope, mask, features)?
+            }
+        });
+    }
+    let uses_command =
+        scopes.iter().any(|scope| scope.scopes.contains(&Scope::Command));
+    Ok(Plan {
+        effects: parts.into_effects(&experiment.id, uses_command || experiment.command.is_some()),
+        backends,
+        experiment: experiment.clone(),
+    })
+}
+
+fn check_levels(scopes: &[RuleScope]) -> Result<(), SpecError> {
+    let levels: std::collections::BTreeSet<u32> = scopes
+        .iter()
+        .flat_map(|scope| &scope.scopes)
+        .filter_map(|scope| match scope {
+            Scope::Cgroup { level, .. } => Some(*level),
+            Scope::Processes { .. } | Scope::Command => None,
+        })
+        .collect();
+    // One level is kept for the command's own cgroup.
+    if levels.len() < MAX_LEVELS {
+        return Ok(());
+    }
+    Err(SpecError::new(
+        "--target",
+        format!("cgroups at {} different depths", levels.len()),
+        format!("at most {} depths", MAX_LEVELS - 1),
+    ))
+}
+
+/// What one namespace needs.
+struct Site {
+    netns: Netns,
+    interfaces: BTreeMap<u32, SiteInterface>,
+    /// Packets have to wait for a time.
+    holds: bool,
+    fills_checksums: bool,
+    pair: bool,
+    ifb: bool,
+}
+
+struct SiteInterface {
+    interface: Interface,
+    rules: u64,
+    owner: u64,
+    egress: bool,
+    ingress: bool,
+}
+
+#[derive(Default)]
+struct Parts {
+    write: Vec<Effect>,
+    scopes: Vec<(Scope, u64)>,
+    packet_processes: Vec<(Scope, u64)>,
+    by_process: bool,
+    calls: Vec<(CallHook, Syscall, u64)>,
+    sites: BTreeMap<NetnsInode, Site>,
+}
+
+impl Parts {
+    fn aim(&mut self, scope: &Scope, mask: u64, family: Family) {
+        if matches!(scope, Scope::Processes { .. }) {
+            self.by_process = true;
+            if family == Family::Packet {
+                merge(&mut self.packet_processes, scope, mask);
+            }
+        }
+        merge(&mut self.scopes, scope, mask);
+    }
+
+    /// Chooses the rung for a rule on calls: the entry where results can be
+    /// overridden, since it reaches every call; security hooks otherwise.
+    fn calls(
+        &mut self,
+        rule: &Rule,
+        calls: &[Syscall],
+        mask: u64,
+        features: &Features,
+    ) -> Result<&'static str, Error> {
+        let by_entry = features.override_return.is_supported();
+        for call in calls {
+            let hook = if by_entry {
+                CallHook::Entry
+            } else {
+                CallHook::Security(usable_hook(rule, call, features)?)
+            };
+            match self.calls.iter_mut().find(|known| known.0 == hook && known.1 == *call) {
+                Some(known) => known.2 |= mask,
+                None => self.calls.push((hook, *call, mask)),
+            }
+        }
+        Ok(if by_entry { "kprobe" } else { "lsm" })
+    }
+
+    fn packets(
+        &mut self,
+        rule: &Rule,
+        scope: &RuleScope,
+        mask: u64,
+        features: &Features,
+    ) -> Result<&'static str, Error> {
+        let attach = features.packets.as_ref().map_err(|reason| Unsupported {
+            what: format!("rule {} ({})", rule.name, rule.fault.kind().name()).into(),
+            needs: "programs at the traffic-control hooks".into(),
+            found: reason.clone().into(),
+        })?;
+        let direction = rule.fault.filter().map_or(Direction::Both, |filter| filter.direction);
+        let delays = matches!(rule.fault, Fault::NetDelay { .. });
+        let detours = delays
+            || matches!(rule.fault, Fault::NetCorrupt { checksum: Checksum::Broken, .. });
+        if detours {
+            need(rule, "devices for packets to pass (veth, ifb)", &features.hop_devices)?;
+        }
+        if delays {
+            need(rule, "the fq queueing discipline (sch_fq)", &features.fair_queue)?;
+        }
+        for netns in &scope.netns {
+            if detours {
+                check_ethernet(rule, netns)?;
+            }
+            let site = self.sites.entry(netns.inode).or_insert_with(|| Site {
+                netns: netns.clone(),
+                interfaces: BTreeMap::new(),
+                holds: false,
+                fills_checksums: false,
+                pair: false,
+                ifb: false,
+            });
+            site.holds |= delays;
+            site.fills_checksums |= detours && !delays;
+            for interface in &netns.interfaces {
+                let egress = direction != Direction::Ingress;
+                let ingress = direction != Direction::Egress;
+                let loopback = interface.name == "lo";
+                site.pair |= detours && egress && !loopback;
+                site.ifb |= detours && (ingress || loopback);
+                let known = site.interfaces.entry(interface.index.0).or_insert_with(|| {
+                    SiteInterface {
+                        interface: interface.clone(),
+                        rules: 0,
+                        owner: 0,
+                        egress: false,
+                        ingress: false,
+                    }
+                });
+                known.rules |= mask;
+                if netns.exclusive {
+                    known.owner |= mask;
+                }
+                known.egress |= egress;
+                // On loopback, packets that leave wait where they arrive.
+                known.ingress |= ingress || (loopback && detours);
+            }
+        }
+        Ok(attach.name())
+    }
+
+    fn into_effects(self, id: &str, with_cgroup: bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if with_cgroup {
+            effects.push(Effect::CreateCgroup { name: format!("injector-{id}") });
+        }
+        for (number, site) in self.sites.values().enumerate() {
+            if site.pair || site.ifb {
+                // An interface's name has at most 15 bytes.
+                let name = |kind: char| format!("inj{kind}{number}-{}", &id[..id.len().min(8)]);
+                effects.push(Effect::AddHop(Hop {
+                    netns: site.netns.clone(),
+                    pair: site.pair.then(|| (name('a'), name('b'))),
+                    ifb: site.ifb.then(|| name('i')),
+                    holds: site.holds,
+                    fills_checksums: site.fills_checksums,
+                }));
+            }
+        }
+        effects.extend(self.write);
+        for (scope, rules) in &self.scopes {
+            effects.push(Effect::WriteScope { scope: scope.clone(), rules: *rules });
+        }
+        if self.by_process {
+            effects.push(Effect::FollowProcesses);
+        }
+        if !self.packet_processes.is_empty() {
+            effects.push(Effect::FollowSockets);
+        }
+        for (scope, rules) in self.packet_processes {
+            effects.push(Effect::TagSockets { scope, rules });
+        }
+        let owners = shared_indexes(&self.sites);
+        for site in self.sites.values() {
+            for known in site.interfaces.values() {
+                let shared = owners.get(&known.interface.index.0).is_some_and(|&n| n > 1);
+                effects.push(Effect::WriteSite {
+                    netns: site.netns.clone(),
+                    interface: known.interface.clone(),
+                    rules: known.rules,
+                    // Programs know an interface by its index alone. Where two
+                    // namespaces use one index, packets go by their sockets.
+                    owner: if shared { 0 } else { known.owner },
+                });
+            }
+        }
+        let mut hooks: Vec<SecurityHook> = Vec::new();
+        let mut entries: Vec<Syscall> = Vec::new();
+        for (hook, call, rules) in self.calls {
+            effects.push(Effect::WriteCall { hook, call, rules });
+            match hook {
+                CallHook::Entry => entries.push(call),
+                CallHook::Security(hook) if hooks.contains(&hook) => {}
+                CallHook::Security(hook) => hooks.push(hook),
+            }
+        }
+        for site in self.sites.into_values() {
+            for known in site.interfaces.into_values() {
+                for (wanted, direction) in
+                    [(known.egress, Direction::Egress), (known.ingress, Direction::Ingress)]
+                {
+                    if wanted {
+                        effects.push(Effect::AttachPackets {
+                            netns: site.netns.clone(),
+                            interface: known.interface.clone(),
+                            direction,
+                        });
+                    }
+                }
+            }
+        }
+        effects.extend(entries.into_iter().map(|call| Effect::AttachEntry { call }));
+        effects.extend(hooks.into_iter().map(|hook| Effect::AttachSecurity { hook }));
+        effects.push(Effect::Enable);
+        effects
+    }
+}
+
+fn merge(list: &mut Vec<(Scope, u64)>, scope: &Scope, mask: u64) {
+    match list.iter_mut().find(|(known, _)| known == scope) {
+        Some((_, rules)) => *rules |= mask,
+        None => list.push((scope.clone(), mask)),
+    }
+}
+
+/// How many namespaces use an interface index.
+fn shared_indexes(sites: &BTreeMap<NetnsInode, Site>) -> BTreeMap<u32, usize> {
+    let mut counts = BTreeMap::new();
+    for index in sites.values().flat_map(|site| site.interfaces.keys()) {
+        *counts.entry(*index).or_insert(0) += 1;
+    }
+    counts
+}
+
+fn usable_hook(rule: &Rule, call: &Syscall, features: &Features) -> Result<SecurityHook, Error> {
+    let unsupported = |needs: String, found: String| Unsupported {
+        what: format!("rule {}: --call {}", rule.name, call.name).into(),
+        needs: needs.into(),
+        found: found.into(),
+    };
+    let entry = format!(
+        "a kernel that lets programs override system calls (CONFIG_BPF_KPROBE_OVERRIDE): {}",
+        features.override_return.reason()
+    );
+    let Some(hook) = security_hook(call.name) else {
+        return Err(unsupported(
+            entry,
+            "no security hook that stands for this call either".to_owned(),
+        )
+        .into());
+    };
+    match features.security.get(&hook) {
+        Some(support) if support.is_supported() => Ok(hook),
+        Some(support) => {
+            let found = format!("security hook {}: {}", hook.attach(), support.reason());
+            Err(unsupported(entry, found).into())
+        }
+        None => Err(unsupported(entry, "security hooks were not tried".to_owned()).into()),
+    }
+}
+
+fn need(rule: &Rule, what: &'static str, support: &super::Support) -> Result<(), Unsupported> {
+    if support.is_supported() {
+        return Ok(());
+    }
+    Err(Unsupported {
+        what: format!("rule {} ({})", rule.name, rule.fault.kind().name()).into(),
+        needs: what.into(),
+        found: support.reason().to_owned().into(),
+    })
+}
+
+/// A packet without a link-layer header cannot enter an Ethernet device.
+fn check_ethernet(rule: &Rule, netns: &Netns) -> Result<(), Unsupported> {
+    let Some(bare) = netns.interfaces.iter().find(|interface| interface.l2_len == 0) else {
+        return Ok(());
+    };
+    Err(Unsupported {
+        what: format!("rule {} ({})", rule.name, rule.fault.kind().name()).into(),
+        needs: "interfaces with an Ethernet header; name one with --interface".into(),
+        found: format!("{} in {}, which has none", bare.name, netns.path.display()).into(),
+    })
+}
+

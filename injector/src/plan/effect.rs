@@ -1,0 +1,224 @@
+//! One reversible change of the kernel's state.
+
+use std::fmt;
+
+use injector_common::names::{SYSCALL_ENTRY, SecurityHook};
+
+use crate::{
+    model::{Direction, Syscall},
+    resolve::{Interface, Netns, Scope},
+};
+
+/// Where a failing call is caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallHook {
+    /// At its entry.
+    Entry,
+    /// At a security hook behind it.
+    Security(SecurityHook),
+}
+
+impl CallHook {
+    /// The hook's number in the call table.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Entry => SYSCALL_ENTRY,
+            Self::Security(hook) => hook as u32,
+        }
+    }
+}
+
+/// Devices of ours that packets of one namespace wait in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The namespace.
+    pub netns: Netns,
+    /// End of a pair that leaving packets enter, with its other end; `None` if
+    /// none have to wait.
+    pub pair: Option<(String, String)>,
+    /// Device that arriving packets enter; `None` if none have to wait.
+    pub ifb: Option<String>,
+    /// Whether packets wait there for a time (`fq`), not only pass.
+    pub holds: bool,
+    /// Whether the devices fill in checksums, so that a receiver on this host
+    /// verifies them.
+    pub fills_checksums: bool,
+}
+
+/// A reversible change. The order of the variants is the order in a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Makes the cgroup that the command will run in.
+    CreateCgroup {
+        /// Its directory's name, below the agent's own cgroup.
+        name: String,
+    },
+    /// Makes the devices that packets wait in.
+    AddHop(Hop),
+    /// Writes a rule into the rule table, not yet in force.
+    WriteRule {
+        /// Its position.
+        index: u32,
+        /// Its name.
+        name: String,
+    },
+    /// Aims rules at a scope.
+    WriteScope {
+        /// Who.
+        scope: Scope,
+        /// Which rules, as a mask.
+        rules: u64,
+    },
+    /// Names a call for rules.
+    WriteCall {
+        /// Where it is caught.
+        hook: CallHook,
+        /// The call.
+        call: Syscall,
+        /// Which rules, as a mask.
+        rules: u64,
+    },
+    /// Tells the packet programs about an interface.
+    WriteSite {
+        /// The interface's namespace.
+        netns: Netns,
+        /// The interface.
+        interface: Interface,
+        /// Rules that act there, as a mask.
+        rules: u64,
+        /// Of those, rules whose target owns the namespace.
+        owner: u64,
+    },
+    /// Follows the children of targeted processes.
+    FollowProcesses,
+    /// Leaves the rules in new sockets of targeted processes.
+    FollowSockets,
+    /// Leaves the rules in the sockets that targeted processes have open.
+    TagSockets {
+        /// Whose, and the descendants'.
+        scope: Scope,
+        /// Which rules, as a mask.
+        rules: u64,
+    },
+    /// Attaches a program to the packets of an interface.
+    AttachPackets {
+        /// The interface's namespace.
+        netns: Netns,
+        /// The interface.
+        interface: Interface,
+        /// One direction; never both.
+        direction: Direction,
+    },
+    /// Attaches the program at a call's entry.
+    AttachEntry {
+        /// The call.
+        call: Syscall,
+    },
+    /// Attaches the program at a security hook.
+    AttachSecurity {
+        /// The hook.
+        hook: SecurityHook,
+    },
+    /// Puts all rules in force and starts the lease.
+    Enable,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateCgroup { name } => write!(f, "create cgroup {name} for the command"),
+            Self::AddHop(hop) => {
+                let mut names: Vec<&str> = Vec::new();
+                if let Some((near, far)) = &hop.pair {
+                    names.extend([near.as_str(), far.as_str()]);
+                }
+                names.extend(hop.ifb.as_deref());
+                write!(f, "add devices {} in {}", names.join(", "), hop.netns.path.display())?;
+                f.write_str(if hop.holds { " to hold packets" } else { " to pass packets" })?;
+                f.write_str(if hop.fills_checksums { " and fill in checksums" } else { "" })
+            }
+            Self::WriteRule { index, name } => write!(f, "write rule {name} at {index}, inactive"),
+            Self::WriteScope { scope, rules } => {
+                write!(f, "aim rules {} at {}", Mask(*rules), ScopeText(scope))
+            }
+            Self::WriteCall { hook, call, rules } => {
+                write!(f, "name {} at {} for rules {}", call.name, HookText(*hook), Mask(*rules))
+            }
+            Self::WriteSite { netns, interface, rules, owner } => {
+                write!(
+                    f,
+                    "act on {} in {} for rules {}",
+                    interface.name,
+                    netns.path.display(),
+                    Mask(*rules)
+                )?;
+                if *owner != 0 {
+                    write!(f, ", which own every packet there")?;
+                }
+                Ok(())
+            }
+            Self::FollowProcesses => f.write_str("follow the children of targeted processes"),
+            Self::FollowSockets => f.write_str("follow the new sockets of targeted processes"),
+            Self::TagSockets { scope, rules } => {
+                write!(f, "aim rules {} at the open sockets of {}", Mask(*rules), ScopeText(scope))
+            }
+            Self::AttachPackets { netns, interface, direction } => {
+                let side = match direction {
+                    Direction::Egress => "egress",
+                    Direction::Ingress => "ingress",
+                    Direction::Both => "both sides",
+                };
+                write!(f, "attach to {side} of {} in {}", interface.name, netns.path.display())
+            }
+            Self::AttachEntry { call } => write!(f, "attach to the entry of {}", call.name),
+            Self::AttachSecurity { hook } => {
+                write!(f, "attach to security hook {}", hook.attach())
+            }
+            Self::Enable => f.write_str("put the rules in force"),
+        }
+    }
+}
+
+/// A scope as a plan prints it.
+struct ScopeText<'a>(&'a Scope);
+
+impl fmt::Display for ScopeText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Scope::Cgroup { id, path, .. } => write!(f, "cgroup {} (id {id})", path.display()),
+            Scope::Processes { root, tgids } if tgids.len() > 1 => {
+                write!(f, "process {root} and {} descendants", tgids.len() - 1)
+            }
+            Scope::Processes { root, .. } => write!(f, "process {root}"),
+            Scope::Command => f.write_str("the command's cgroup"),
+        }
+    }
+}
+
+/// A hook as a plan prints it.
+struct HookText(CallHook);
+
+impl fmt::Display for HookText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            CallHook::Entry => f.write_str("its entry"),
+            CallHook::Security(hook) => write!(f, "security hook {}", hook.attach()),
+        }
+    }
+}
+
+/// A rule mask as the rules' numbers, from 0.
+struct Mask(u64);
+
+impl fmt::Display for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for index in (0..u64::BITS).filter(|index| self.0 & (1 << index) != 0) {
+            write!(f, "{comma}{index}")?;
+            comma = ",";
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,86 @@
+//! What this kernel can do, as found out by trying.
+
+use std::collections::BTreeMap;
+
+use injector_common::{FaultKind, names::SecurityHook};
+
+/// Whether something works here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It was tried and works.
+    Supported,
+    /// It was tried and the kernel said no.
+    Unsupported {
+        /// What the kernel said.
+        reason: String,
+    },
+    /// The trial itself failed; nobody knows.
+    Inconclusive {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Support {
+    /// Whether it was tried and works.
+    #[must_use]
+    pub const fn is_supported(&self) -> bool {
+        matches!(self, Self::Supported)
+    }
+
+    /// Why not; empty if it works.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Supported => "",
+            Self::Unsupported { reason } | Self::Inconclusive { reason } => reason,
+        }
+    }
+}
+
+/// One way of serving a kind, tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The kind that it serves.
+    pub kind: FaultKind,
+    /// Its name, as plans and reports have it.
+    pub rung: String,
+    /// How the trial went.
+    pub state: Support,
+}
+
+/// How programs are attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketAttach {
+    /// By a TCX link (Linux 6.6), which is gone with its owner.
+    Tcx,
+    /// By a filter of the clsact qdisc, which must be removed.
+    Clsact,
+}
+
+impl PacketAttach {
+    /// Its name in plans and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+/// What was found out. What a plan does not need may be left out; it then
+/// counts as not working.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// How programs reach packets.
+    pub packets: Result<PacketAttach, String>,
+    /// Whether packets can wait: `sch_fq`.
+    pub fair_queue: Support,
+    /// Whether devices that packets wait in can be made: `veth` and `ifb`.
+    pub hop_devices: Support,
+    /// Whether a program may override a system call's result.
+    pub override_return: Support,
+    /// Whether security programs run, per hook.
+    pub security: BTreeMap<SecurityHook, Support>,
+}

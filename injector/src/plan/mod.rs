@@ -1,0 +1,47 @@
+//! From rules and scopes to ordered effects: a pure function.
+//!
+//! `plan` and `inject` share every line up to the actuator, so what a dry run
+//! prints is what would be done.
+
+mod build;
+pub mod effect;
+pub mod features;
+pub mod hooks;
+
+use std::fmt;
+
+pub use build::build;
+pub use effect::{CallHook, Effect, Hop};
+pub use features::{Features, PacketAttach, Support};
+
+use crate::model::Experiment;
+
+/// What will be done, in this order; each effect knows its inverse.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The experiment that it puts in force.
+    pub experiment: Experiment,
+    /// The ordered effects.
+    pub effects: Vec<Effect>,
+    /// For each rule the backend that serves it: `tcx`, `clsact`, `kprobe` or
+    /// `lsm`.
+    pub backends: Vec<&'static str>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let experiment = &self.experiment;
+        writeln!(
+            f,
+            "experiment {} with seed {}, for {:?}",
+            experiment.name, experiment.seed, experiment.duration
+        )?;
+        for (rule, backend) in experiment.rules.iter().zip(&self.backends) {
+            writeln!(f, "rule {} ({}) through {backend}", rule.name, rule.fault.kind().name())?;
+        }
+        for (number, effect) in self.effects.iter().enumerate() {
+            writeln!(f, "{:3}. {effect}", number + 1)?;
+        }
+        Ok(())
+    }
+}
