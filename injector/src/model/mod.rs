@@ -3,6 +3,8 @@
 //! Everything here has passed `spec`'s checks. Nothing here says how a rule is
 //! put in force: that is `plan`'s business.
 
+pub mod conflict;
+
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
@@ -185,4 +187,10 @@ pub struct Errno {
     pub name: &'static str,
     /// Its value, within `1..=133`.
     pub value: u32,
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
 }

@@ -1,0 +1,253 @@
+//! What each fault kind says of itself: its options, their validation and its
+//! description. One module per kind, with the stem of its name.
+//!
+//! One `Raw` struct serves the command line and the spec file alike, so that
+//! an option can neither be missing from one of them nor mean two things.
+
+mod packet;
+
+use std::fmt::Write as _;
+
+use clap::{Args, Subcommand};
+use injector_common::FaultKind;
+use serde::{Deserialize, Deserializer};
+
+use crate::{error::SpecError, model::Fault};
+
+/// All that a fault kind must say of itself.
+pub trait FaultKindDef {
+    /// The kind.
+    const KIND: FaultKind;
+    /// What it does, in one line.
+    const SUMMARY: &'static str;
+    /// What exactly the target sees and what it does not, for `injector faults KIND`.
+    const MANUAL: &'static str;
+    /// Command lines, for the help text.
+    const EXAMPLES: &'static str;
+    /// Its options, as written.
+    type Raw: Args + serde::de::DeserializeOwned;
+
+    /// Checks the options against each other.
+    ///
+    /// # Errors
+    ///
+    /// Where the options do not fit together; the error's field is the option's
+    /// bare name, such as `jitter`.
+    fn validate(raw: Self::Raw) -> Result<Fault, SpecError>;
+}
+
+macro_rules! kinds {
+    ($($module:ident::$kind:ident),+ $(,)?) => {
+        $(pub mod $module;)+
+
+        /// A kind with its options, as written.
+        #[derive(Debug)]
+        pub enum RawFault {
+            $(
+                #[doc = concat!("[`", stringify!($module), "`].")]
+                $kind($module::Raw),
+            )+
+        }
+
+        impl RawFault {
+            /// The kind.
+            #[must_use]
+            pub const fn kind(&self) -> FaultKind {
+                match self { $(Self::$kind(_) => FaultKind::$kind,)+ }
+            }
+
+            /// Checks the options against each other.
+            ///
+            /// # Errors
+            ///
+            /// As [`FaultKindDef::validate`].
+            pub fn validate(self) -> Result<Fault, SpecError> {
+                match self { $(Self::$kind(raw) => $module::$kind::validate(raw),)+ }
+            }
+
+            /// Reads the options of a kind from a mapping of a spec file.
+            ///
+            /// # Errors
+            ///
+            /// Where the mapping does not fit the kind.
+            pub fn deserialize<'de, D>(kind: FaultKind, options: D) -> Result<Self, D::Error>
+            where
+                D: Deserializer<'de>,
+            {
+                match kind {
+                    $(FaultKind::$kind => $module::Raw::deserialize(options).map(Self::$kind),)+
+                }
+            }
+        }
+
+        /// A kind as a subcommand, with its own options and those of every rule.
+        #[derive(Subcommand, Debug)]
+        pub enum KindCommand<R: Args> {
+            $(
+                #[command(
+                    about = $module::$kind::SUMMARY,
+                    long_about = None,
+                    after_help = $module::$kind::EXAMPLES
+                )]
+                #[doc = concat!("[`", stringify!($module), "`].")]
+                $kind(KindArgs<$module::Raw, R>),
+            )+
+        }
+
+        impl<R: Args> KindCommand<R> {
+            /// The kind's options and the rule's.
+            pub fn split(self) -> (RawFault, R) {
+                match self {
+                    $(Self::$kind(args) => (RawFault::$kind(args.fault), args.rule),)+
+                }
+            }
+        }
+
+        /// What the kind does, in one line.
+        #[must_use]
+        pub const fn summary(kind: FaultKind) -> &'static str {
+            match kind { $(FaultKind::$kind => $module::$kind::SUMMARY,)+ }
+        }
+
+        /// The kind's options.
+        #[must_use]
+        pub fn options(kind: FaultKind) -> Vec<FaultOption> {
+            match kind { $(FaultKind::$kind => options_of::<$module::Raw>(),)+ }
+        }
+
+        const fn manual_and_examples(kind: FaultKind) -> (&'static str, &'static str) {
+            match kind {
+                $(FaultKind::$kind => ($module::$kind::MANUAL, $module::$kind::EXAMPLES),)+
+            }
+        }
+    };
+}
+
+kinds! {
+    net_loss::NetLoss,
+    net_delay::NetDelay,
+    net_corrupt::NetCorrupt,
+    sys_errno::SysErrno,
+}
+
+/// The options of a kind beside those of every rule.
+#[derive(Args, Debug)]
+pub struct KindArgs<F: Args, R: Args> {
+    /// The kind's own.
+    #[command(flatten)]
+    pub fault: F,
+    /// Those of every rule.
+    #[command(flatten)]
+    pub rule: R,
+}
+
+/// An option of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultOption {
+    /// Its name, the same in spec files and, after `--`, on the command line.
+    pub name: String,
+    /// The placeholder of its value.
+    pub value: String,
+    /// What it does.
+    pub help: String,
+    /// Whether it must be given.
+    pub required: bool,
+}
+
+fn options_of<R: Args>() -> Vec<FaultOption> {
+    R::augment_args(clap::Command::new(""))
+        .get_arguments()
+        .filter_map(|argument| {
+            let value = argument.get_value_names().and_then(|names| names.first());
+            Some(FaultOption {
+                name: argument.get_long()?.to_owned(),
+                value: value.map(ToString::to_string).unwrap_or_default(),
+                help: argument
+                    .get_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                required: argument.is_required_set(),
+            })
+        })
+        .collect()
+}
+
+/// The full description of a kind: what it does, its options, examples.
+#[must_use]
+pub fn manual(kind: FaultKind) -> String {
+    let (manual, examples) = manual_and_examples(kind);
+    let mut text = format!(
+        "{}: {}\n\n{manual}\n\nOptions:\n",
+        kind.name(),
+        summary(kind)
+    );
+    for option in options(kind) {
+        let required = if option.required { " (required)" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "  --{} <{}>{required}\n      {}",
+            option.name, option.value, option.help
+        );
+    }
+    text.push('\n');
+    text.push_str(examples);
+    text
+}
+
+/// What a fault does, in one sentence, for plans and reports.
+#[must_use]
+pub fn explain(fault: &Fault) -> String {
+    match fault {
+        Fault::NetLoss(filter) => net_loss::explain(filter),
+        Fault::NetDelay {
+            filter,
+            delay,
+            jitter,
+        } => net_delay::explain(filter, *delay, *jitter),
+        Fault::NetCorrupt { filter, checksum } => net_corrupt::explain(filter, *checksum),
+        Fault::SysErrno { calls, errno } => sys_errno::explain(calls, *errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_describes_itself() {
+        for &kind in FaultKind::ALL {
+            assert!(!summary(kind).is_empty());
+            let manual = manual(kind);
+            assert!(
+                manual.contains(&format!("injector inject {}", kind.name())),
+                "{manual}"
+            );
+            assert!(!options(kind).is_empty());
+            for option in options(kind) {
+                assert!(
+                    !option.help.is_empty(),
+                    "{} of {}",
+                    option.name,
+                    kind.name()
+                );
+                assert!(
+                    !option.value.is_empty(),
+                    "{} of {}",
+                    option.name,
+                    kind.name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_has_an_integration_test() {
+        for &kind in FaultKind::ALL {
+            let stem = kind.name().replace('-', "_");
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("../tests/tests/{stem}.rs"));
+            assert!(path.is_file(), "{} needs {}", kind.name(), path.display());
+        }
+    }
+}

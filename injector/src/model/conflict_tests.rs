@@ -1,0 +1,222 @@
+//! Which rules contradict each other: a table over command lines.
+
+use clap::Parser;
+
+use crate::{
+    cli::rule_args::RuleArgs,
+    faults::KindCommand,
+    spec::{
+        ExperimentInput, RuleInput,
+        build::{Entropy, build},
+    },
+};
+
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(subcommand)]
+    kind: KindCommand<RuleArgs>,
+}
+
+fn rule(index: usize, line: &str) -> RuleInput {
+    // The rule arguments of the command line have no start; `@5s` gives one.
+    let (line, start) = line.split_once(" @").unwrap_or((line, "0s"));
+    let words = format!("{line} --for 10s");
+    let parsed = Line::try_parse_from(words.split_whitespace()).expect(line);
+    let (fault, args) = parsed.kind.split();
+    let mut rule = args.into_rule(fault);
+    rule.path = format!("rules[{index}]");
+    rule.start = Some(start.parse().expect("a duration"));
+    rule
+}
+
+#[track_caller]
+fn conflict(first: &str, second: &str) -> Option<String> {
+    let input = ExperimentInput {
+        name: None,
+        seed: None,
+        duration: None,
+        whole_host: false,
+        rules: vec![rule(0, first), rule(1, second)],
+        command: None,
+    };
+    match build(input, Entropy { id: 1, seed: 1 }) {
+        Ok(_) => None,
+        Err(crate::error::Error::Conflict(error)) => {
+            assert!(!error.first.is_empty() && !error.second.is_empty());
+            assert_ne!(error.first, error.second);
+            Some(error.to_string())
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn an_unconditional_failure_hides_later_ones() {
+    let eio = "sys-errno --target cgroup:/a --call openat,read --errno EIO";
+    for (second, refused) in [
+        (
+            "sys-errno --target cgroup:/a --call openat --errno ENOENT",
+            true,
+        ),
+        (
+            "sys-errno --target cgroup:a/ --call read --errno ENOENT --percent 5",
+            true,
+        ),
+        (
+            "sys-errno --target cgroup:/a/b --call openat --errno ENOENT",
+            true,
+        ),
+        (
+            "sys-errno --target cgroup:/b --target cgroup:/a --call openat --errno EIO",
+            true,
+        ),
+        (
+            "sys-errno --target cgroup:/a --call openat --errno ENOENT @5s",
+            true,
+        ),
+        (
+            "sys-errno --target cgroup:/a --call openat --errno ENOENT @10s",
+            false,
+        ),
+        (
+            "sys-errno --target cgroup:/ab --call openat --errno ENOENT",
+            false,
+        ),
+        (
+            "sys-errno --target cgroup:/a --call write --errno ENOENT",
+            false,
+        ),
+        (
+            "sys-errno --target pid:5 --call openat --errno ENOENT",
+            false,
+        ),
+        // The wider one still reaches its other cgroups.
+        (
+            "sys-errno --target cgroup:/ --call openat --errno ENOENT",
+            false,
+        ),
+    ] {
+        assert_eq!(conflict(eio, second).is_some(), refused, "{second}");
+    }
+    for first in [
+        "sys-errno --target cgroup:/a --call openat --errno EIO --percent 99",
+        "sys-errno --target cgroup:/a --call openat --errno EIO --when 3",
+        "sys-errno --target cgroup:/a --call openat --errno EIO --times 3",
+    ] {
+        let second = "sys-errno --target cgroup:/a --call openat --errno ENOENT";
+        assert_eq!(conflict(first, second), None, "{first}");
+    }
+}
+
+#[test]
+fn one_packet_has_one_checksum() {
+    let valid = "net-corrupt --target pid:5 --peer 10.0.0.0/8";
+    for (second, refused) in [
+        ("net-corrupt --target pid:5 --checksum broken", true),
+        (
+            "net-corrupt --target pid:5 --checksum broken --direction both --proto tcp",
+            true,
+        ),
+        (
+            "net-corrupt --target pid:5 --checksum broken --percent 50",
+            false,
+        ),
+        (
+            "net-corrupt --target pid:5 --checksum broken --direction ingress",
+            false,
+        ),
+        (
+            "net-corrupt --target pid:5 --checksum broken --peer 192.0.2.0/24",
+            false,
+        ),
+        (
+            "net-corrupt --target pid:5 --checksum broken --peer 2001:db8::/32",
+            false,
+        ),
+        ("net-corrupt --target pid:6 --checksum broken", false),
+        ("net-corrupt --target pid:5 --checksum valid", false),
+    ] {
+        assert_eq!(conflict(valid, second).is_some(), refused, "{second}");
+        assert_eq!(
+            conflict(second, valid).is_some(),
+            refused,
+            "{second}, first"
+        );
+    }
+}
+
+#[test]
+fn a_certain_loss_leaves_nothing_to_others() {
+    let loss = "net-loss --target cgroup:/a --proto tcp --peer 10.0.0.0/8 --peer-port 1-100";
+    for (second, refused) in [
+        (
+            "net-delay --delay 5ms --target cgroup:/a --proto tcp --peer 10.1.0.0/16 --peer-port 80",
+            true,
+        ),
+        (
+            "net-corrupt --target cgroup:/a/b --proto tcp --peer 10.0.0.0/8 --peer-port 1-100",
+            true,
+        ),
+        (
+            "net-loss --target cgroup:/a --proto tcp --peer 10.0.0.1 --peer-port 9 --percent 5",
+            true,
+        ),
+        (
+            "net-delay --delay 5ms --target cgroup:/a --proto tcp --peer 10.1.0.0/16",
+            false,
+        ),
+        (
+            "net-delay --delay 5ms --target cgroup:/a --proto tcp --peer-port 80",
+            false,
+        ),
+        (
+            "net-delay --delay 5ms --target cgroup:/a --peer 10.1.0.0/16 --peer-port 80",
+            false,
+        ),
+        (
+            "net-delay --delay 5ms --target cgroup:/a --proto tcp --peer 10.1.0.0/16 --peer-port 80-101",
+            false,
+        ),
+        (
+            "net-delay --delay 5ms --target cgroup:/a --proto tcp --peer 10.1.0.0/16 --peer-port 80 --direction both",
+            false,
+        ),
+        (
+            "net-delay --delay 5ms --target cgroup:/ --proto tcp --peer 10.1.0.0/16 --peer-port 80",
+            false,
+        ),
+    ] {
+        assert_eq!(conflict(loss, second).is_some(), refused, "{second}");
+        assert_eq!(conflict(second, loss).is_some(), refused, "{second}, first");
+    }
+    let second = "net-delay --delay 5ms --target cgroup:/a";
+    assert_eq!(
+        conflict("net-loss --target cgroup:/a --percent 99", second),
+        None
+    );
+    assert_eq!(
+        conflict("net-loss --target cgroup:/a --interface lo", second),
+        None
+    );
+    assert_eq!(
+        conflict(
+            "net-loss --target cgroup:/a",
+            "sys-errno --target cgroup:/a --call read --errno EIO"
+        ),
+        None
+    );
+}
+
+#[test]
+fn both_rules_are_named() {
+    let text = conflict(
+        "sys-errno --name disk --target pid:5 --call openat --errno EIO",
+        "sys-errno --target pid:5 --call openat --errno ENOENT",
+    )
+    .expect("a conflict");
+    assert!(
+        text.contains("`disk`") && text.contains("`sys-errno`"),
+        "{text}"
+    );
+}

@@ -1,0 +1,273 @@
+//! The values of packet filters.
+
+use std::{net::IpAddr, ops::RangeInclusive, str::FromStr};
+
+use crate::{
+    model::{Checksum, Cidr, Direction, Protocol},
+    spec::text::ValueError,
+};
+
+/// Reads one of a few words.
+fn word<T: Copy>(text: &str, words: &[(&str, T)], allowed: &'static str) -> Result<T, ValueError> {
+    words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| ValueError::new(text, "is not one of the words", allowed))
+}
+
+impl FromStr for Direction {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let words = [
+            ("egress", Self::Egress),
+            ("ingress", Self::Ingress),
+            ("both", Self::Both),
+        ];
+        word(text, &words, "egress, ingress or both")
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let words = [
+            ("tcp", Self::Tcp),
+            ("udp", Self::Udp),
+            ("icmp", Self::Icmp),
+            ("any", Self::Any),
+        ];
+        word(text, &words, "tcp, udp, icmp or any")
+    }
+}
+
+impl FromStr for Checksum {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        word(
+            text,
+            &[("valid", Self::Valid), ("broken", Self::Broken)],
+            "valid or broken",
+        )
+    }
+}
+
+const CIDR_ALLOWED: &str = "an address with an optional prefix length, such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32 (at most /32 for IPv4, /128 for IPv6)";
+
+/// Length of the prefix `::ffff:0:0/96`, under which IPv6 writes IPv4 addresses.
+const MAPPED_PREFIX: u8 = 96;
+
+impl FromStr for Cidr {
+    type Err = ValueError;
+
+    /// Bits past the prefix are dropped, as by `ip` and `nft`.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refuse = |what: &str| ValueError::new(text, what, CIDR_ALLOWED);
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| refuse("does not start with an IP address"))?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => longest,
+            Some(digits) if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) => {
+                return Err(refuse("has a prefix length that is not a number"));
+            }
+            Some(digits) => digits
+                .parse()
+                .ok()
+                .filter(|prefix| *prefix <= longest)
+                .ok_or_else(|| refuse("has too long a prefix"))?,
+        };
+        match address {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+                Ok(Self {
+                    address: IpAddr::V4((v4.to_bits() & mask).into()),
+                    prefix,
+                })
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+                let network = std::net::Ipv6Addr::from_bits(v6.to_bits() & mask);
+                match network.to_ipv4_mapped() {
+                    Some(v4) if prefix >= MAPPED_PREFIX => Ok(Self {
+                        address: IpAddr::V4(v4),
+                        prefix: prefix - MAPPED_PREFIX,
+                    }),
+                    // Hooks see IPv4 addresses in their mapped form, so such a
+                    // network would quietly take in all of IPv4.
+                    _ if mask & (0xffff << 32) == network.to_bits() => Err(refuse(
+                        "also covers ::ffff:0:0/96, the IPv4 addresses (for every IPv6 address in use say 2000::/3; for any peer leave it out)",
+                    )),
+                    _ => Ok(Self {
+                        address: IpAddr::V6(network),
+                        prefix,
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// A range of ports, within `1..=65535`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports(pub RangeInclusive<u16>);
+
+const PORTS_ALLOWED: &str =
+    "a port or a range of ports A-B within 1 to 65535, such as 443 or 8000-8999";
+
+impl FromStr for Ports {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refuse = |what: &str| ValueError::new(text, what, PORTS_ALLOWED);
+        let port = |digits: &str| -> Result<u16, ValueError> {
+            if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(refuse("is not a port"));
+            }
+            match digits.parse() {
+                Ok(0) | Err(_) => Err(refuse("is out of range")),
+                Ok(port) => Ok(port),
+            }
+        };
+        let range = match text.split_once('-') {
+            Some((first, last)) => port(first)?..=port(last)?,
+            None => {
+                let port = port(text)?;
+                port..=port
+            }
+        };
+        if range.is_empty() {
+            return Err(refuse("ends before it starts"));
+        }
+        Ok(Self(range))
+    }
+}
+
+/// The name of a network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceName(pub String);
+
+impl FromStr for InterfaceName {
+    type Err = ValueError;
+
+    /// The rules are the kernel's, `dev_valid_name` in `net/core/dev.c`.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let valid = (1..=15).contains(&text.len())
+            && text != "."
+            && text != ".."
+            && !text
+                .chars()
+                .any(|c| c == '/' || c == ':' || c.is_whitespace() || c == '\0');
+        if !valid {
+            let allowed = "1 to 15 bytes without `/`, `:` or blanks, such as eth0";
+            return Err(ValueError::new(
+                text,
+                "cannot be an interface's name",
+                allowed,
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn cidr(text: &str, address: &str, prefix: u8) {
+        let address = address.parse().expect("an address");
+        assert_eq!(text.parse(), Ok(Cidr { address, prefix }), "{text}");
+    }
+
+    #[track_caller]
+    fn no_cidr(text: &str, why: &str) {
+        let error = text.parse::<Cidr>().expect_err(text);
+        assert!(error.problem.contains(why), "{text}: {error}");
+    }
+
+    #[test]
+    fn networks() {
+        cidr("10.0.0.0/8", "10.0.0.0", 8);
+        cidr("10.1.2.3/8", "10.0.0.0", 8);
+        cidr("192.0.2.7", "192.0.2.7", 32);
+        cidr("0.0.0.0/0", "0.0.0.0", 0);
+        cidr("2001:db8::1/32", "2001:db8::", 32);
+        cidr("::1", "::1", 128);
+        cidr("2000::/3", "2000::", 3);
+        cidr("::ffff:10.0.0.0/104", "10.0.0.0", 8);
+        no_cidr("10.0.0.0/33", "too long");
+        no_cidr("2001:db8::/129", "too long");
+        no_cidr("10.0.0.0/", "not a number");
+        no_cidr("10.0.0.0/-1", "not a number");
+        no_cidr("10.0.0/8", "IP address");
+        no_cidr("300.0.0.1", "IP address");
+        no_cidr("example.org", "IP address");
+        no_cidr("", "IP address");
+        no_cidr("::/0", "IPv4 addresses");
+        no_cidr("::/64", "IPv4 addresses");
+        no_cidr("::ffff:0:0/95", "IPv4 addresses");
+    }
+
+    #[test]
+    fn ports() {
+        assert_eq!("443".parse(), Ok(Ports(443..=443)));
+        assert_eq!("1-65535".parse(), Ok(Ports(1..=65535)));
+        for bad in [
+            "0", "70000", "65536", "1-70000", "0-5", "9-3", "-5", "5-", "http", "", "1-2-3",
+        ] {
+            let error = bad.parse::<Ports>().expect_err(bad);
+            assert!(error.allowed.contains("1 to 65535"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn interface_names() {
+        for good in ["eth0", "lo", "br-0a1b2c3d4e5f", "eth0.100"] {
+            assert!(good.parse::<InterfaceName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "eth0:1", "0123456789abcdef"] {
+            assert!(bad.parse::<InterfaceName>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC*") {
+            let _ = text.parse::<Cidr>();
+            let _ = text.parse::<Ports>();
+            let _ = text.parse::<InterfaceName>();
+        }
+
+        #[test]
+        fn no_likely_text_panics(text in "[0-9a-f:./-]{0,45}") {
+            let _ = text.parse::<Cidr>();
+            let _ = text.parse::<Ports>();
+        }
+
+        #[test]
+        fn ipv4_networks_contain_their_address(bits in any::<u32>(), prefix in 0u8..=32) {
+            let address = std::net::Ipv4Addr::from_bits(bits);
+            let network: Cidr = format!("{address}/{prefix}").parse().expect("a network");
+            let same: Cidr = format!("{}/{prefix}", network.address).parse().expect("a network");
+            prop_assert_eq!(network, same);
+            prop_assert_eq!(network.prefix, prefix);
+        }
+
+        #[test]
+        fn ranges_of_ports(first in 1u16.., last in 1u16..) {
+            let ports = format!("{first}-{last}").parse::<Ports>();
+            prop_assert_eq!(ports.is_ok(), first <= last);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Names of system calls and errors.
+
+use std::str::FromStr;
+
+use injector_common::{faults::sys_errno::MAX_ERRNO, names::MAX_CALLS};
+use syscalls::Sysno;
+
+use crate::{
+    model::{Errno, Syscall},
+    spec::text::ValueError,
+};
+
+/// Calls whose failure the caller cannot see or survive, so that no rule may
+/// name them: they do not return, or they return into a frame that only the
+/// kernel can restore.
+const NEVER: [&str; 3] = ["exit", "exit_group", "rt_sigreturn"];
+
+impl FromStr for Syscall {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let allowed = "the name of a system call of this architecture as in syscalls(2), such as openat, read or connect";
+        let Ok(call) = Sysno::from_str(text) else {
+            let near = Sysno::iter()
+                .map(|call| call.name())
+                .min_by_key(|name| distance(text, name))
+                .filter(|name| distance(text, name) <= 2);
+            return Err(match near {
+                Some(name) => ValueError::new(
+                    text,
+                    "is not a system call",
+                    format!("{allowed}; did you mean {name}?"),
+                ),
+                None => ValueError::new(text, "is not a system call", allowed),
+            });
+        };
+        if NEVER.contains(&text) {
+            return Err(ValueError::new(
+                text,
+                "does not return, so it cannot fail",
+                allowed,
+            ));
+        }
+        match u32::try_from(call.id()) {
+            Ok(number) if number < MAX_CALLS => Ok(Self {
+                name: call.name(),
+                number,
+            }),
+            Ok(_) | Err(_) => Err(ValueError::new(text, "has a number out of range", allowed)),
+        }
+    }
+}
+
+/// How many letters differ, insert or are missing (Levenshtein), for names as
+/// short as those of system calls.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().take(64).enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, to) in row.iter_mut().skip(1).zip(&b) {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = *cell;
+            left = substituted.min(left + 1).min(*cell + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// Other names that `errno(3)` gives to a value.
+const ERRNO_ALIASES: [(&str, &str); 3] = [
+    ("EWOULDBLOCK", "EAGAIN"),
+    ("EDEADLOCK", "EDEADLK"),
+    ("ENOTSUP", "EOPNOTSUPP"),
+];
+
+impl FromStr for Errno {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refuse = |what: &str| {
+            let allowed = format!(
+                "the name of an error as in errno(3), such as EIO, ENOSPC or ECONNREFUSED, or its number within 1 to {MAX_ERRNO}"
+            );
+            ValueError::new(text, what, allowed)
+        };
+        if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && !text.is_empty() {
+            return match text.parse::<u32>() {
+                Ok(value @ 1..=MAX_ERRNO) => {
+                    named_errno(value).ok_or_else(|| refuse("is a number that no error has"))
+                }
+                Ok(_) | Err(_) => Err(refuse("is out of range")),
+            };
+        }
+        let name = ERRNO_ALIASES
+            .iter()
+            .find(|(alias, _)| *alias == text)
+            .map_or(text, |(_, name)| *name);
+        (1..=MAX_ERRNO)
+            .filter_map(named_errno)
+            .find(|errno| errno.name == name)
+            .ok_or_else(|| refuse("is not an error"))
+    }
+}
+
+fn named_errno(value: u32) -> Option<Errno> {
+    let name = syscalls::Errno::new(i32::try_from(value).ok()?).name()?;
+    Some(Errno { name, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn calls_are_those_of_this_architecture() {
+        let openat: Syscall = "openat".parse().expect("a call");
+        assert_eq!(openat.name, "openat");
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(openat.number, 257);
+        for bad in [
+            "",
+            "opneat",
+            "OPENAT",
+            "__x64_sys_openat",
+            "257",
+            "exit_group",
+            "open at",
+        ] {
+            let error = bad.parse::<Syscall>().expect_err(bad);
+            assert!(error.allowed.contains("syscalls(2)"), "{bad}: {error}");
+        }
+        let error = "opneat".parse::<Syscall>().expect_err("a typo");
+        assert!(error.allowed.contains("did you mean openat?"), "{error}");
+    }
+
+    #[test]
+    fn every_call_fits_the_call_table() {
+        for call in Sysno::iter().filter(|call| !NEVER.contains(&call.name())) {
+            assert!(call.name().parse::<Syscall>().is_ok(), "{}", call.name());
+        }
+    }
+
+    #[test]
+    fn errors_by_name_and_number() {
+        let eio = Errno {
+            name: "EIO",
+            value: 5,
+        };
+        assert_eq!("EIO".parse(), Ok(eio));
+        assert_eq!("5".parse(), Ok(eio));
+        assert_eq!(
+            "EWOULDBLOCK".parse(),
+            Ok(Errno {
+                name: "EAGAIN",
+                value: 11
+            })
+        );
+        assert_eq!(
+            "EHWPOISON".parse(),
+            Ok(Errno {
+                name: "EHWPOISON",
+                value: 133
+            })
+        );
+        for bad in [
+            "",
+            "EBOGUS",
+            "eio",
+            "ERESTARTSYS",
+            "0",
+            "-5",
+            "134",
+            "4096",
+            "41",
+            "5x",
+        ] {
+            let error = bad.parse::<Errno>().expect_err(bad);
+            assert!(error.allowed.contains("1 to 133"), "{bad}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC*") {
+            let _ = text.parse::<Syscall>();
+            let _ = text.parse::<Errno>();
+        }
+    }
+}
