@@ -1,8 +1,22 @@
 //! Targets, resolved on this host now. Read-only: `/proc`, cgroupfs, netlink.
 
+mod cgroup;
+mod checks;
+mod host;
+mod interfaces;
+mod linux;
+mod mounts;
+pub mod netns;
+mod process;
+mod scopes;
+
 use std::path::PathBuf;
 
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
+
+pub use host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus};
+pub use linux::LinuxHost;
+pub use scopes::resolve;
 
 /// A target resolved to what the kernel compares.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,48 @@
+//! What the host must have before any target is looked for.
+
+use super::host::{CgroupMount, Host};
+use crate::{
+    error::{Error, PermissionError, Unsupported},
+    model::{Experiment, Target},
+};
+
+/// Checks the host and returns its cgroup v2 mounts.
+pub(super) fn check(experiment: &Experiment, host: &impl Host) -> Result<Vec<CgroupMount>, Error> {
+    let missing = host.missing_capabilities();
+    if !missing.is_empty() {
+        return Err(PermissionError {
+            capabilities: missing,
+        }
+        .into());
+    }
+    if !host.has_btf() {
+        return Err(Unsupported {
+            what: "BPF type information (BTF)".into(),
+            needs: "/sys/kernel/btf/vmlinux, from a kernel built with CONFIG_DEBUG_INFO_BTF".into(),
+            found: format!("none on kernel {}", host.kernel_release()).into(),
+        }
+        .into());
+    }
+    let mounts = host.cgroup_mounts()?;
+    let has_target =
+        |wanted: fn(&Target) -> bool| experiment.rules.iter().flat_map(|r| &r.targets).any(wanted);
+    if mounts.is_empty() && has_target(|target| !matches!(target, Target::Process(_))) {
+        return Err(Unsupported {
+            what: "a target cgroup".into(),
+            needs: "cgroup v2, mounted for example by `mount -t cgroup2 none /sys/fs/cgroup`"
+                .into(),
+            found: "no cgroup2 mount".into(),
+        }
+        .into());
+    }
+    if !host.in_initial_pid_namespace() && has_target(|target| matches!(target, Target::Process(_)))
+    {
+        return Err(Unsupported {
+            what: "a target pid:N".into(),
+            needs: "the host's pid namespace, such as `docker run --pid=host`".into(),
+            found: "a pid namespace of a container, whose ids are not the kernel's".into(),
+        }
+        .into());
+    }
+    Ok(mounts)
+}

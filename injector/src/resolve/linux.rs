@@ -1,0 +1,324 @@
+//! The facts of the host that this process runs on.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use futures_util::TryStreamExt as _;
+use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+
+use super::{
+    host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus},
+    mounts,
+    netns::in_netns,
+};
+use crate::error::HostError;
+
+/// Inode numbers of the initial namespaces (linux/proc_ns.h); they never change.
+const INITIAL_USER_NS: u64 = 0xefff_fffd;
+const INITIAL_PID_NS: u64 = 0xefff_fffc;
+const INITIAL_CGROUP_NS: u64 = 0xefff_fffb;
+
+/// The flag of a kernel thread in `/proc/PID/stat` (`PF_KTHREAD`, linux/sched.h).
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// The capabilities that the injector needs: name, number, and whether
+/// CAP_SYS_ADMIN stands in for it.
+const CAPABILITIES: [(&str, u32, bool); 3] = [
+    ("CAP_NET_ADMIN", 12, false),
+    ("CAP_PERFMON", 38, true),
+    ("CAP_BPF", 39, true),
+];
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// This host.
+#[derive(Debug)]
+pub struct LinuxHost {
+    status: String,
+}
+
+impl LinuxHost {
+    /// Opens the host.
+    ///
+    /// # Errors
+    ///
+    /// Where `/proc` is not mounted.
+    pub fn new() -> Result<Self, HostError> {
+        Ok(Self {
+            status: read("/proc/self/status")?,
+        })
+    }
+}
+
+fn read(path: impl AsRef<Path>) -> Result<String, HostError> {
+    let path = path.as_ref();
+    fs::read_to_string(path).map_err(|source| HostError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn inode(path: &str) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+/// The value of a line `Key:\tvalue`.
+fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+        .map(str::trim)
+}
+
+/// State, parent and flags from the text of `/proc/PID/stat`.
+///
+/// The name before them is in parentheses and may hold any character, so the
+/// last one is looked for.
+fn parse_stat(stat: &str) -> Option<(char, Tgid, u64)> {
+    let (_, after) = stat.rsplit_once(')')?;
+    let mut fields = after.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let flags = fields.nth(4)?.parse().ok()?;
+    Some((state, Tgid(parent), flags))
+}
+
+/// A zombie or a dead process: it will do nothing any more.
+const fn has_ended(state: char) -> bool {
+    matches!(state, 'Z' | 'X' | 'x')
+}
+
+impl Host for LinuxHost {
+    fn kernel_release(&self) -> String {
+        fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(
+            |_| "unknown".to_owned(),
+            |release| release.trim().to_owned(),
+        )
+    }
+
+    fn missing_capabilities(&self) -> Vec<&'static str> {
+        let mask = field(&self.status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let initial = inode("/proc/self/ns/user") == Some(INITIAL_USER_NS);
+        let mask = if initial { mask.unwrap_or(0) } else { 0 };
+        let has = |number: u32| mask & (1 << number) != 0;
+        CAPABILITIES
+            .iter()
+            .filter(|(_, number, admin)| !has(*number) && !(*admin && has(CAP_SYS_ADMIN)))
+            .map(|(name, ..)| *name)
+            .collect()
+    }
+
+    fn has_btf(&self) -> bool {
+        fs::metadata("/sys/kernel/btf/vmlinux").is_ok_and(|metadata| metadata.is_file())
+    }
+
+    fn in_initial_pid_namespace(&self) -> bool {
+        inode("/proc/self/ns/pid") == Some(INITIAL_PID_NS)
+    }
+
+    fn in_initial_cgroup_namespace(&self) -> bool {
+        inode("/proc/self/ns/cgroup") == Some(INITIAL_CGROUP_NS)
+    }
+
+    fn own_tgid(&self) -> Tgid {
+        Tgid(std::process::id())
+    }
+
+    fn own_netns(&self) -> Result<NetnsInode, HostError> {
+        let path = Path::new("/proc/self/ns/net");
+        fs::metadata(path)
+            .map(|metadata| NetnsInode(metadata.ino()))
+            .map_err(|source| HostError {
+                path: path.to_owned(),
+                source,
+            })
+    }
+
+    fn cgroup_mounts(&self) -> Result<Vec<CgroupMount>, HostError> {
+        let mut mounts = mounts::cgroup_mounts(&read("/proc/self/mountinfo")?);
+        // A mount may lie under another one and be out of reach.
+        mounts.retain(|mount| {
+            statfs(&mount.point).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
+        });
+        Ok(mounts)
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Directory> {
+        let path = fs::canonicalize(path)?;
+        let metadata = fs::metadata(&path)?;
+        if !metadata.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let magic = statfs(&path)?.filesystem_type();
+        let filesystem = if magic == CGROUP2_SUPER_MAGIC {
+            Filesystem::CgroupV2
+        } else if magic == CGROUP_SUPER_MAGIC {
+            Filesystem::CgroupV1
+        } else {
+            Filesystem::Other
+        };
+        Ok(Directory {
+            path,
+            id: CgroupId(metadata.ino()),
+            filesystem,
+        })
+    }
+
+    fn cgroup_processes(&self, path: &Path) -> Result<Vec<Tgid>, HostError> {
+        let host = |path: &Path, source| HostError {
+            path: path.to_owned(),
+            source,
+        };
+        let mut processes = Vec::new();
+        let mut pending = vec![path.to_owned()];
+        while let Some(directory) = pending.pop() {
+            let file = directory.join("cgroup.procs");
+            match fs::read_to_string(&file) {
+                Ok(text) => {
+                    processes.extend(text.lines().filter_map(|line| line.parse().ok()).map(Tgid));
+                }
+                // A threaded cgroup lists its processes at its domain's root,
+                // which is above it; one that was removed has none.
+                Err(error)
+                    if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP)
+                        || directory.as_path() != path => {}
+                Err(error) => return Err(host(&file, error)),
+            }
+            let Ok(entries) = fs::read_dir(&directory) else {
+                continue;
+            };
+            let below = entries
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
+            pending.extend(below.map(|entry| entry.path()));
+        }
+        Ok(processes)
+    }
+
+    fn processes(&self) -> Result<Vec<Process>, HostError> {
+        let proc = PathBuf::from("/proc");
+        let entries = fs::read_dir(&proc).map_err(|source| HostError {
+            path: proc.clone(),
+            source,
+        })?;
+        let processes = entries.flatten().filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (state, parent, _) = parse_stat(&stat)?;
+            if has_ended(state) {
+                return None;
+            }
+            let netns = fs::metadata(entry.path().join("ns/net")).ok();
+            Some(Process {
+                tgid: Tgid(pid),
+                parent,
+                netns: netns.map(|metadata| NetnsInode(metadata.ino())),
+            })
+        });
+        Ok(processes.collect())
+    }
+
+    fn process(&self, pid: u32) -> Option<ProcessStatus> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (state, _, flags) = parse_stat(&stat)?;
+        if has_ended(state) {
+            return None;
+        }
+        let tgid = field(&status, "Tgid")?.parse().ok()?;
+        Some(ProcessStatus {
+            tgid: Tgid(tgid),
+            kernel_thread: flags & PF_KTHREAD != 0,
+        })
+    }
+
+    fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {
+        in_netns(netns, list_links)
+            .and_then(|links| links)
+            .map_err(|source| HostError {
+                path: netns.to_owned(),
+                source,
+            })
+    }
+}
+
+/// The interfaces of the calling thread's network namespace.
+fn list_links() -> io::Result<Vec<Link>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let connection = tokio::spawn(connection);
+        let messages: Result<Vec<LinkMessage>, _> =
+            handle.link().get().execute().try_collect().await;
+        connection.abort();
+        let messages = messages.map_err(io::Error::other)?;
+        Ok(messages.iter().filter_map(link).collect())
+    })
+}
+
+fn link(message: &LinkMessage) -> Option<Link> {
+    let name = message.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::IfName(name) = attribute {
+            Some(name.clone())
+        } else {
+            None
+        }
+    })?;
+    let enslaved = message
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute, LinkAttribute::Controller(index) if *index != 0));
+    Some(Link {
+        name,
+        index: IfIndex(message.header.index),
+        link_type: message.header.link_layer_type.into(),
+        up: message.header.flags.contains(LinkFlags::Up),
+        enslaved,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_parentheses() {
+        let stat = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3";
+        assert_eq!(parse_stat(stat), Some(('S', Tgid(7), 4_194_560)));
+        assert_eq!(parse_stat("42 (x) S"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn this_process_is_found() {
+        let host = LinuxHost::new().expect("/proc");
+        let own = host.own_tgid();
+        let status = host.process(own.0).expect("this process");
+        assert_eq!(
+            status,
+            ProcessStatus {
+                tgid: own,
+                kernel_thread: false
+            }
+        );
+        assert!(
+            host.processes()
+                .expect("/proc")
+                .iter()
+                .any(|process| process.tgid == own)
+        );
+        assert!(host.process(4_194_304).is_none());
+    }
+
+    #[test]
+    fn status_fields() {
+        assert_eq!(field("Name:\tx\nTgid:\t5\n", "Tgid"), Some("5"));
+        assert_eq!(field("Name:\tx\n", "Tgid"), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! From targets to scopes and network namespaces.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use injector_common::{NetnsInode, Tgid, kinds::Family};
+
+use super::{
+    Netns, RuleScope, Scope, cgroup, checks,
+    host::{CgroupMount, Host, Link, Process},
+    interfaces, process,
+};
+use crate::{
+    error::{Error, Unsupported},
+    model::{Experiment, Rule, Target, conflict},
+};
+
+/// Checks the host and resolves the targets of every rule, in their order.
+///
+/// # Errors
+///
+/// Where the host lacks what the experiment needs, a target is not there or
+/// must not be hit, an interface is not there, or two targets turn out to be
+/// one and their rules contradict each other.
+pub fn resolve(experiment: &Experiment, host: &impl Host) -> Result<Vec<RuleScope>, Error> {
+    let mounts = checks::check(experiment, host)?;
+    let mut facts = Facts {
+        experiment,
+        host,
+        mounts,
+        processes: None,
+        links: BTreeMap::new(),
+    };
+    let mut scopes = Vec::with_capacity(experiment.rules.len());
+    for rule in &experiment.rules {
+        scopes.push(facts.rule(rule)?);
+    }
+    // Only now is it known that `cgroup:web` and `cgroup:/sys/fs/cgroup/web`
+    // are one.
+    conflict::check(&experiment.rules, |a, b| {
+        match (scopes.get(a), scopes.get(b)) {
+            (Some(a), Some(b)) => a
+                .scopes
+                .iter()
+                .any(|outer| b.scopes.iter().any(|inner| covers(outer, inner))),
+            (None, _) | (_, None) => false,
+        }
+    })?;
+    Ok(scopes)
+}
+
+fn covers(outer: &Scope, inner: &Scope) -> bool {
+    match (outer, inner) {
+        (Scope::Cgroup { path: outer, .. }, Scope::Cgroup { path: inner, .. }) => {
+            inner.starts_with(outer)
+        }
+        (Scope::Processes { tgids, .. }, Scope::Processes { root, .. }) => tgids.contains(root),
+        (Scope::Command, Scope::Command) => true,
+        (Scope::Cgroup { .. } | Scope::Processes { .. } | Scope::Command, _) => false,
+    }
+}
+
+/// Facts that are read at most once for all rules.
+struct Facts<'a, H> {
+    experiment: &'a Experiment,
+    host: &'a H,
+    mounts: Vec<CgroupMount>,
+    processes: Option<Vec<Process>>,
+    links: BTreeMap<NetnsInode, Vec<Link>>,
+}
+
+impl<H: Host> Facts<'_, H> {
+    fn rule(&mut self, rule: &Rule) -> Result<RuleScope, Error> {
+        let mut scopes = Vec::with_capacity(rule.targets.len());
+        for target in &rule.targets {
+            scopes.push(self.scope(target)?);
+        }
+        let netns = match rule.fault.kind().family() {
+            Family::Packet => self.netns(rule, &scopes)?,
+            Family::Syscall => Vec::new(),
+        };
+        Ok(RuleScope { scopes, netns })
+    }
+
+    fn scope(&mut self, target: &Target) -> Result<Scope, Error> {
+        match target {
+            Target::Cgroup(path) => {
+                let whole_host = self.experiment.whole_host;
+                let found = cgroup::find(path, whole_host, &self.mounts, self.host)?;
+                Ok(Scope::Cgroup {
+                    id: found.id,
+                    level: found.level,
+                    path: found.path,
+                })
+            }
+            Target::Process(pid) => {
+                let root = process::find(*pid, self.host)?;
+                let tgids = process::tree(root, self.processes()?);
+                Ok(Scope::Processes { root, tgids })
+            }
+            Target::Command => Ok(Scope::Command),
+        }
+    }
+
+    fn processes(&mut self) -> Result<&[Process], Error> {
+        if self.processes.is_none() {
+            self.processes = Some(self.host.processes()?);
+        }
+        Ok(self.processes.as_deref().unwrap_or_default())
+    }
+
+    fn links(&mut self, inode: NetnsInode, path: &Path) -> Result<&[Link], Error> {
+        if !self.links.contains_key(&inode) {
+            self.links.insert(inode, self.host.interfaces(path)?);
+        }
+        Ok(self
+            .links
+            .get(&inode)
+            .map(Vec::as_slice)
+            .unwrap_or_default())
+    }
+
+    /// The namespaces of a rule's targets, the agent's own first.
+    fn netns(&mut self, rule: &Rule, scopes: &[Scope]) -> Result<Vec<Netns>, Error> {
+        let own = self.host.own_netns()?;
+        let (members, uses_own) = self.members(scopes)?;
+        let processes = self.processes()?;
+        // A way into each namespace: any process of a target that is in it.
+        let mut found: BTreeMap<NetnsInode, PathBuf> = BTreeMap::new();
+        let mut with_strangers: BTreeSet<NetnsInode> = BTreeSet::from([own]);
+        for process in processes {
+            let Some(inode) = process.netns else { continue };
+            if members.contains(&process.tgid) {
+                let path = || PathBuf::from(format!("/proc/{}/ns/net", process.tgid));
+                found.entry(inode).or_insert_with(path);
+            } else {
+                with_strangers.insert(inode);
+            }
+        }
+        if uses_own || found.contains_key(&own) || found.is_empty() {
+            found.insert(own, PathBuf::from("/proc/self/ns/net"));
+        }
+        let mut netns = Vec::with_capacity(found.len());
+        for (inode, path) in found {
+            let links = self.links(inode, &path)?;
+            let interfaces = match rule.fault.filter().and_then(|f| f.interface.as_deref()) {
+                Some(name) => interfaces::named(links, name)?.into_iter().collect(),
+                None => interfaces::default_selection(links),
+            };
+            let exclusive = !with_strangers.contains(&inode);
+            netns.push(Netns {
+                inode,
+                path,
+                own: inode == own,
+                exclusive,
+                interfaces,
+            });
+        }
+        netns.sort_by_key(|netns| !netns.own);
+        self.refuse_without_interface(rule, &netns)?;
+        Ok(netns)
+    }
+
+    /// The processes of the targets now, and whether a target without any may
+    /// get some in the agent's own namespace.
+    fn members(&mut self, scopes: &[Scope]) -> Result<(BTreeSet<Tgid>, bool), Error> {
+        let mut members = BTreeSet::new();
+        let mut uses_own = false;
+        for scope in scopes {
+            match scope {
+                Scope::Cgroup { path, .. } => {
+                    let inside = self.host.cgroup_processes(path)?;
+                    uses_own |= inside.is_empty();
+                    members.extend(inside);
+                }
+                Scope::Processes { tgids, .. } => members.extend(tgids),
+                Scope::Command => uses_own = true,
+            }
+        }
+        // The agent is never hit, so its namespace is not entered for it.
+        members.remove(&self.host.own_tgid());
+        Ok((members, uses_own))
+    }
+
+    /// A rule without an interface could never hit anything.
+    fn refuse_without_interface(&mut self, rule: &Rule, netns: &[Netns]) -> Result<(), Error> {
+        if netns.iter().any(|netns| !netns.interfaces.is_empty()) {
+            return Ok(());
+        }
+        if let Some(name) = rule.fault.filter().and_then(|f| f.interface.as_deref()) {
+            let mut links = Vec::new();
+            for Netns { inode, path, .. } in netns {
+                links.extend_from_slice(self.links(*inode, path)?);
+            }
+            return Err(interfaces::unknown(name, &links));
+        }
+        Err(Unsupported {
+            what: format!("rule `{}`", rule.name).into(),
+            needs: "an interface that is up in the target's network namespace".into(),
+            found: "none".into(),
+        }
+        .into())
+    }
+}
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
