@@ -1,0 +1,172 @@
+//! What `injector doctor` found out.
+
+use injector_common::FaultKind;
+use serde::Serialize;
+
+use super::table;
+
+pub use crate::plan::features::{Probe, Support as ProbeState};
+
+/// All that was found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The kernel's release.
+    pub kernel: String,
+    /// Capabilities that the injector needs and this process lacks.
+    pub capabilities_missing: Vec<&'static str>,
+    /// Every rung of every kind, the preferred one first.
+    pub probes: Vec<Probe>,
+}
+
+#[derive(Serialize)]
+struct DiagnosisJson<'a> {
+    kernel: &'a str,
+    capabilities_missing: &'a [&'static str],
+    kinds: Vec<KindJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct KindJson<'a> {
+    kind: &'static str,
+    supported: bool,
+    rungs: Vec<RungJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct RungJson<'a> {
+    rung: &'a str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl ProbeState {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Inconclusive { .. } => "inconclusive",
+        }
+    }
+
+    fn why(&self) -> Option<&str> {
+        match self {
+            Self::Supported => None,
+            Self::Unsupported { reason } | Self::Inconclusive { reason } => Some(reason),
+        }
+    }
+}
+
+impl Diagnosis {
+    fn of_kind(&self, kind: FaultKind) -> impl Iterator<Item = &Probe> {
+        self.probes.iter().filter(move |probe| probe.kind == kind)
+    }
+
+    /// One line of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: every key is text.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        let kinds = FaultKind::ALL
+            .iter()
+            .map(|&kind| KindJson {
+                kind: kind.name(),
+                supported: self
+                    .of_kind(kind)
+                    .any(|probe| probe.state == ProbeState::Supported),
+                rungs: self
+                    .of_kind(kind)
+                    .map(|probe| RungJson {
+                        rung: &probe.rung,
+                        state: probe.state.word(),
+                        reason: probe.state.why(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        serde_json::to_string(&DiagnosisJson {
+            kernel: &self.kernel,
+            capabilities_missing: &self.capabilities_missing,
+            kinds,
+        })
+    }
+
+    /// A table for people.
+    #[must_use]
+    pub fn to_table(&self) -> String {
+        let missing = if self.capabilities_missing.is_empty() {
+            "none".to_owned()
+        } else {
+            self.capabilities_missing.join(", ")
+        };
+        let rows = self.probes.iter().map(|probe| {
+            vec![
+                probe.kind.name().to_owned(),
+                probe.rung.clone(),
+                probe.state.word().to_owned(),
+                probe.state.why().unwrap_or_default().to_owned(),
+            ]
+        });
+        format!(
+            "kernel {}\ncapabilities missing: {missing}\n\n{}",
+            self.kernel,
+            table::render(&["KIND", "RUNG", "STATE", "REASON"], rows)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnosis() -> Diagnosis {
+        let probe = |rung: &str, state| Probe {
+            kind: FaultKind::SysErrno,
+            rung: rung.to_owned(),
+            state,
+        };
+        Diagnosis {
+            kernel: "6.12.0".to_owned(),
+            capabilities_missing: vec!["CAP_BPF"],
+            probes: vec![
+                probe(
+                    "kprobe",
+                    ProbeState::Unsupported {
+                        reason: "no override".to_owned(),
+                    },
+                ),
+                probe("lsm", ProbeState::Supported),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_kind_is_supported_if_one_rung_is() {
+        let json = diagnosis().to_json().expect("text keys");
+        assert!(
+            json.ends_with(
+                "{\"kind\":\"sys-errno\",\"supported\":true,\"rungs\":[\
+                 {\"rung\":\"kprobe\",\"state\":\"unsupported\",\"reason\":\"no override\"},\
+                 {\"rung\":\"lsm\",\"state\":\"supported\"}]}]}"
+            ),
+            "{json}"
+        );
+        assert!(
+            json.contains("\"capabilities_missing\":[\"CAP_BPF\"]"),
+            "{json}"
+        );
+        assert!(
+            json.contains("{\"kind\":\"net-loss\",\"supported\":false,\"rungs\":[]}"),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn the_table_gives_reasons() {
+        let table = diagnosis().to_table();
+        for word in ["6.12.0", "CAP_BPF", "kprobe", "unsupported", "no override"] {
+            assert!(table.contains(word), "{table}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What happened, as plain data, and its forms for people and programs.
+
+pub mod doctor;
+pub mod live;
+pub mod table;
+
+use injector_common::{FaultKind, RuleStats};
+use serde::{Serialize, Serializer};
+
+/// What ended an experiment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoppedBy {
+    /// Its time was up.
+    Deadline,
+    /// SIGINT or SIGTERM.
+    Signal,
+    /// The command ended.
+    CommandExit,
+    /// Every rule had spent its budget.
+    Budget,
+}
+
+impl StoppedBy {
+    /// In words, to follow "stopped by".
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Deadline => "the deadline",
+            Self::Signal => "a signal",
+            Self::CommandExit => "the command's end",
+            Self::Budget => "spent budgets",
+        }
+    }
+}
+
+/// What a rule has counted. `matched = injected + passed + exhausted + errors`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RuleCounts {
+    /// Operations that matched target, filter and time.
+    pub matched: u64,
+    /// Of those, operations that suffered the fault.
+    pub injected: u64,
+    /// Operations that the trigger did not select.
+    pub passed: u64,
+    /// Operations selected after the budget was spent.
+    pub exhausted: u64,
+    /// Operations that should have suffered, but the kernel refused the action.
+    pub errors: u64,
+}
+
+impl From<RuleStats> for RuleCounts {
+    fn from(stats: RuleStats) -> Self {
+        Self {
+            matched: stats.matched,
+            injected: stats.injected,
+            passed: stats.passed,
+            exhausted: stats.exhausted,
+            errors: stats.errors,
+        }
+    }
+}
+
+/// What became of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleReport {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    #[serde(serialize_with = "kind_name")]
+    pub kind: FaultKind,
+    /// What served it, such as `tcx` or `lsm`.
+    pub backend: &'static str,
+    /// What it counted.
+    #[serde(flatten)]
+    pub counts: RuleCounts,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn kind_name<S: Serializer>(kind: &FaultKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.name())
+}
+
+/// What became of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The experiment's name; its id if the user gave none.
+    pub experiment: String,
+    /// The seed of its decisions.
+    pub seed: u64,
+    /// What ended it.
+    pub stopped_by: StoppedBy,
+    /// Its rules, in their order.
+    pub rules: Vec<RuleReport>,
+}
+
+impl Report {
+    /// One line of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: every key is text.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+
+    /// A table for people.
+    #[must_use]
+    pub fn to_table(&self) -> String {
+        let rows = self.rules.iter().map(|rule| {
+            let counts = rule.counts;
+            vec![
+                rule.name.clone(),
+                rule.kind.name().to_owned(),
+                rule.backend.to_owned(),
+                counts.matched.to_string(),
+                counts.injected.to_string(),
+                counts.passed.to_string(),
+                counts.exhausted.to_string(),
+                counts.errors.to_string(),
+            ]
+        });
+        let header = [
+            "RULE",
+            "KIND",
+            "BACKEND",
+            "MATCHED",
+            "INJECTED",
+            "PASSED",
+            "EXHAUSTED",
+            "ERRORS",
+        ];
+        format!(
+            "experiment {}, seed {}, stopped by {}\n{}",
+            self.experiment,
+            self.seed,
+            self.stopped_by.words(),
+            table::render(&header, rows)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            experiment: "0badcafe".to_owned(),
+            seed: 7,
+            stopped_by: StoppedBy::CommandExit,
+            rules: vec![RuleReport {
+                name: "loss".to_owned(),
+                kind: FaultKind::NetLoss,
+                backend: "tcx",
+                counts: RuleCounts {
+                    matched: 10,
+                    injected: 4,
+                    passed: 3,
+                    exhausted: 2,
+                    errors: 1,
+                },
+            }],
+        }
+    }
+
+    #[test]
+    fn the_json_has_the_promised_shape() {
+        let json = report().to_json().expect("text keys");
+        assert_eq!(
+            json,
+            "{\"experiment\":\"0badcafe\",\"seed\":7,\"stopped_by\":\"command_exit\",\"rules\":[\
+             {\"name\":\"loss\",\"kind\":\"net-loss\",\"backend\":\"tcx\",\"matched\":10,\
+             \"injected\":4,\"passed\":3,\"exhausted\":2,\"errors\":1}]}"
+        );
+        for (stopped_by, word) in [
+            (StoppedBy::Deadline, "deadline"),
+            (StoppedBy::Signal, "signal"),
+            (StoppedBy::Budget, "budget"),
+        ] {
+            let json = Report {
+                stopped_by,
+                ..report()
+            }
+            .to_json()
+            .expect("text keys");
+            assert!(
+                json.contains(&format!("\"stopped_by\":\"{word}\"")),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_table_shows_every_count() {
+        let table = report().to_table();
+        for word in [
+            "0badcafe",
+            "seed 7",
+            "the command's end",
+            "loss",
+            "tcx",
+            "10",
+            "EXHAUSTED",
+        ] {
+            assert!(table.contains(word), "{table}");
+        }
+    }
+}
