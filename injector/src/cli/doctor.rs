@@ -1,0 +1,40 @@
+//! `injector doctor`: what this kernel can do.
+
+use std::{io::Write as _, process::ExitCode};
+
+use crate::{
+    cli::Output,
+    kernel::features,
+    report::doctor::Diagnosis,
+    resolve::{Host as _, LinuxHost},
+};
+
+/// Arguments of `doctor`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  injector doctor
+  injector doctor --output json | jq '.kinds[] | select(.supported | not)'
+
+Every line is the result of a try: load, attach, detach. A kind is supported if one of its rungs
+is; the first supported one serves.")]
+pub struct Args {
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+}
+
+pub(super) fn exec(args: &Args) -> anyhow::Result<ExitCode> {
+    let host = LinuxHost::new()?;
+    let diagnosis = Diagnosis {
+        kernel: host.kernel_release(),
+        capabilities_missing: host.missing_capabilities(),
+        probes: features::probe_all(),
+    };
+    let mut stdout = std::io::stdout().lock();
+    match args.output {
+        Output::Human => write!(stdout, "{}", diagnosis.to_table())?,
+        Output::Json => writeln!(stdout, "{}", diagnosis.to_json()?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

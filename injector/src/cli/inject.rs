@@ -1,0 +1,63 @@
+//! `injector inject KIND`: one rule from the command line.
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{Output, launch, rule_args::RuleArgs},
+    error::{Error, SpecError},
+    faults::KindCommand,
+    model::Experiment,
+    spec::build::build,
+};
+
+/// Arguments of `inject` and `plan`.
+#[derive(clap::Args, Debug)]
+#[command(
+    subcommand_value_name = "KIND",
+    subcommand_help_heading = "Kinds",
+    after_help = "\
+Examples:
+  injector inject net-loss --target cgroup:/web --percent 5 --for 1m
+  injector inject net-delay --target pid:4242 --delay 100ms --jitter 20ms --for 30s
+  injector inject sys-errno --call openat --errno EIO --when 3..9+2 --for 30s -- ./app
+  injector plan net-loss --target cgroup:/web --percent 5 --for 1m
+
+`injector inject KIND --help` lists the options of a kind, `injector faults KIND` describes it."
+)]
+pub struct Args {
+    /// The fault.
+    #[command(subcommand)]
+    pub kind: KindCommand<RuleArgs>,
+}
+
+impl Args {
+    /// The experiment, with the chosen output.
+    pub(super) fn experiment(self) -> Result<(Experiment, Output), Error> {
+        let (fault, args) = self.kind.split();
+        let output = args.output;
+        let experiment =
+            build(args.into_experiment(fault), launch::entropy()?).map_err(name_options)?;
+        Ok((experiment, output))
+    }
+}
+
+/// A field `jitter` is written `--jitter` here.
+fn name_options(error: Error) -> Error {
+    match error {
+        Error::Spec(error) => {
+            let field = format!("--{}", error.field).into();
+            SpecError { field, ..error }.into()
+        }
+        other @ (Error::Conflict(_)
+        | Error::Unsupported(_)
+        | Error::Permission(_)
+        | Error::Host(_)
+        | Error::Apply(_)
+        | Error::Cleanup(_)) => other,
+    }
+}
+
+pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
+    let (experiment, output) = args.experiment()?;
+    launch::run(experiment, output)
+}

@@ -1,0 +1,72 @@
+//! What `inject`, `plan` and `run` share: from an experiment to its report.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
+    process::{ExitCode, ExitStatus},
+};
+
+use crate::{
+    agent,
+    cli::Output,
+    error::{EXIT_CLEANUP, EXIT_UNSUPPORTED, Error, HostError},
+    model::Experiment,
+    resolve::{self, LinuxHost, RuleScope},
+    spec::build::Entropy,
+};
+
+/// Draws what an experiment starts from.
+pub(super) fn entropy() -> Result<Entropy, Error> {
+    let draw = || -> Result<Entropy, getrandom::Error> {
+        // 53 bits: a seed in a JSON report survives readers that keep numbers
+        // as doubles.
+        Ok(Entropy {
+            id: getrandom::u32()?,
+            seed: getrandom::u64()? >> 11,
+        })
+    };
+    draw().map_err(|error| {
+        HostError {
+            path: "getrandom(2)".into(),
+            source: std::io::Error::other(error),
+        }
+        .into()
+    })
+}
+
+/// Checks the host and resolves the targets.
+pub(super) fn resolve(experiment: &Experiment) -> Result<Vec<RuleScope>, Error> {
+    resolve::resolve(experiment, &LinuxHost::new()?)
+}
+
+/// Runs the experiment and prints its report.
+pub(super) fn run(experiment: Experiment, output: Output) -> anyhow::Result<ExitCode> {
+    let scopes = resolve(&experiment)?;
+    let options = agent::Options {
+        live: std::io::stderr().is_terminal(),
+    };
+    let outcome = agent::run(experiment, scopes, options)?;
+    let mut stdout = std::io::stdout().lock();
+    match output {
+        Output::Human => write!(stdout, "{}", outcome.report.to_table())?,
+        Output::Json => writeln!(stdout, "{}", outcome.report.to_json()?)?,
+    }
+    if let Some(errors) = outcome.cleanup {
+        // Printed here and not returned, so that the report came first.
+        eprintln!("error: {errors}");
+        return Ok(ExitCode::from(EXIT_CLEANUP));
+    }
+    Ok(outcome
+        .command_status
+        .map_or(ExitCode::SUCCESS, command_code))
+}
+
+/// The command's own status, in the form that shells give it.
+fn command_code(status: ExitStatus) -> ExitCode {
+    let code = match (status.code(), status.signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => i32::from(EXIT_UNSUPPORTED),
+    };
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(EXIT_UNSUPPORTED))
+}

@@ -1,0 +1,150 @@
+//! The command line: one module per command, arguments and a few calls each.
+
+pub mod completions;
+pub mod doctor;
+pub mod faults;
+pub mod inject;
+mod launch;
+pub mod plan;
+pub mod rule_args;
+pub mod run;
+pub mod stop;
+mod usage;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Makes chosen cgroups and processes suffer exactly the fault you ask for: packets lost, delayed or corrupted, system calls failed.
+#[derive(Parser, Debug)]
+#[command(name = "injector", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Say more on stderr; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  injector doctor
+  injector inject net-loss --target cgroup:/web --percent 5 --for 1m
+  injector inject sys-errno --call openat --errno EIO --for 30s -- ./app
+  injector plan net-delay --target pid:4242 --delay 100ms --for 30s
+  injector stop --all
+
+Exit codes:
+  0  done, and nothing of the injector is left
+  2  bad usage or spec; nothing was changed
+  3  unsupported here or no permission; nothing is left changed
+  4  clean-up incomplete; the message says what remains and how to remove it
+  With a command after `--`, its own exit status, or 128+N if signal N ended it.";
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Inject one fault
+    Inject(inject::Args),
+    /// Print what `inject` would do with the same arguments, and change nothing
+    Plan(inject::Args),
+    /// Run an experiment of several rules from a file
+    Run(run::Args),
+    /// Show what this kernel can do, by trying
+    Doctor(doctor::Args),
+    /// Describe the fault kinds
+    Faults(faults::Args),
+    /// Remove whatever an earlier crash left behind
+    Stop(stop::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// How to print results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object on stdout, at the end.
+    Json,
+}
+
+/// Parses the arguments and runs the command.
+///
+/// # Errors
+///
+/// Whatever the command fails with; [`crate::error::Error`] where it decides
+/// the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error, &Cli::command()),
+    };
+    init_logging(cli.verbose);
+    match cli.command {
+        Command::Inject(args) => inject::exec(args),
+        Command::Plan(args) => plan::exec(args),
+        Command::Run(args) => run::exec(args),
+        Command::Doctor(args) => doctor::exec(&args),
+        Command::Faults(args) => faults::exec(&args),
+        Command::Stop(args) => stop::exec(&args),
+        Command::Completions(args) => completions::exec(&args),
+    }
+}
+
+/// Logs go to stderr: stdout belongs to results.
+fn init_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "injector=info",
+        _ => "injector=debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INJECTOR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // Fails only if a subscriber is set already, as in tests.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use injector_common::FaultKind;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_kind_is_reachable_and_shows_an_example() {
+        for command in ["inject", "plan"] {
+            let mut cli = Cli::command();
+            let command = cli.find_subcommand_mut(command).expect("a command");
+            let names: Vec<&str> = command
+                .get_subcommands()
+                .map(clap::Command::get_name)
+                .collect();
+            let kinds: Vec<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
+            assert_eq!(names, kinds);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Examples:"), "{}", command.get_name());
+        }
+    }
+}
