@@ -7,9 +7,11 @@ mod apt;
 mod build;
 mod exec;
 mod kernel;
+mod lint;
 mod paths;
 mod setup;
 mod test;
+mod tidy;
 mod toolchain;
 mod vm;
 
@@ -26,6 +28,7 @@ use clap::Parser;
 enum Cli {
     Setup(setup::Options),
     Build(build::Options),
+    Lint(lint::Options),
     Test(test::Options),
     Vm(vm::Options),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Setup(options) => setup::run_command(&options),
         Cli::Build(options) => build::run_command(&options),
+        Cli::Lint(options) => lint::run_command(&options),
         Cli::Test(options) => test::run_command(&options),
         Cli::Vm(options) => vm::run_command(&options),
     };
