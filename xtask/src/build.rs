@@ -30,7 +30,7 @@ pub(crate) fn bpf() -> Result<()> {
     step("building the BPF programs", || {
         let target = paths::target().join("bpf");
         run(toolchain
-            .cargo("build", &target, &[])
+            .cargo("build", &target)
             .args(["--bin", "injector-ebpf"]))?;
         let built = target.join("bpfel-unknown-none/release/injector-ebpf");
         let object = std::fs::read(&built)

@@ -1,20 +1,40 @@
-//! Kernels for virtual machines: where they come from and where they are kept.
+//! `cargo xtask kernel`, and kernels for virtual machines in general: where they come from and
+//! where they are kept.
 
 mod bzimage;
+mod compile;
 mod debian;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::exec::{command, find as find_program, run};
+use crate::exec::{command, find as find_program, run, say};
 use crate::paths;
 
 /// A folder of kernels that is looked in before the repository's own.
 const CACHE_VARIABLE: &str = "INJECTOR_KERNEL_CACHE";
 
+/// The override kernel's name in its folder.
+const IMAGE: &str = "bzImage";
+
 /// The uncompressed kernel's name in the folder of an unpacked package.
 const PLAIN: &str = "vmlinux";
+
+/// Build the kernel that lets BPF override system calls (xtask/kernel/override.config)
+///
+/// Does nothing when there is one: in the folder that INJECTOR_KERNEL_CACHE names, or in
+/// .tools/kernels with the same configuration.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Build it even so
+    #[arg(long)]
+    force: bool,
+    /// Number of compilers that run at the same time [default: one per processor]
+    #[arg(long, short)]
+    jobs: Option<usize>,
+}
 
 /// A kernel that can be booted.
 #[derive(Clone)]
@@ -36,6 +56,17 @@ pub(crate) struct Modules {
     pub(crate) version: String,
 }
 
+/// Runs the subcommand.
+pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
+    let jobs = options.jobs.unwrap_or_else(available_processors);
+    let kernel = match find_override() {
+        Some(kernel) if !options.force => kernel,
+        _ => build_override(jobs)?,
+    };
+    say(format!("the override kernel is {}", kernel.image.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Finds a kernel by its name or path; fetches or builds it when it is not there yet.
 pub(crate) fn find(name: &str) -> Result<Kernel> {
     if name.contains('/') {
@@ -44,7 +75,7 @@ pub(crate) fn find(name: &str) -> Result<Kernel> {
     if name == "override" {
         return match find_override() {
             Some(kernel) => Ok(kernel),
-            None => bail!("there is no override kernel yet; run: cargo xtask kernel"),
+            None => build_override(available_processors()),
         };
     }
     let Some(series) = name.strip_prefix("debian-") else {
@@ -61,32 +92,60 @@ pub(crate) fn find(name: &str) -> Result<Kernel> {
     unpacked(name, &folder)
 }
 
+/// The kernel of the cache that was given; or our own, if it has today's configuration.
 fn find_override() -> Option<Kernel> {
-    let mut images = Vec::new();
-    for cache in caches() {
-        let entries = std::fs::read_dir(cache).into_iter().flatten().flatten();
-        images.extend(entries.filter_map(|entry| {
-            let image = entry.path().join("bzImage");
-            let named = entry.file_name().to_string_lossy().starts_with("override-");
-            (named && image.exists()).then_some(image)
-        }));
-    }
-    let image = images.into_iter().next()?;
-    Some(Kernel {
+    let given = given_cache()
+        .into_iter()
+        .flat_map(|cache| overrides(&cache));
+    let own = overrides(&own_cache()).into_iter().filter(|folder| {
+        let stamp = std::fs::read_to_string(folder.join(compile::STAMP));
+        stamp.is_ok_and(|stamp| stamp == compile::CONFIG)
+    });
+    given.chain(own).next().map(|folder| override_in(&folder))
+}
+
+/// The folders in a cache that contain an override kernel, the newest first.
+fn overrides(cache: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(cache).into_iter().flatten().flatten();
+    let mut folders: Vec<_> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("override-"))
+        .map(|entry| entry.path())
+        .filter(|folder| folder.join(IMAGE).exists())
+        .collect();
+    folders.sort_by_key(|folder| std::cmp::Reverse(numbers(&folder.to_string_lossy())));
+    folders
+}
+
+fn build_override(jobs: usize) -> Result<Kernel> {
+    Ok(override_in(&compile::build(&own_cache(), jobs)?))
+}
+
+fn override_in(folder: &Path) -> Kernel {
+    Kernel {
         name: "override".to_owned(),
-        image,
+        image: folder.join(IMAGE),
         modules: None,
-    })
+    }
+}
+
+fn available_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The numbers in a name, by which versions compare.
+fn numbers(name: &str) -> Vec<u32> {
+    let numbers = name.split(|c: char| !c.is_ascii_digit());
+    numbers.filter_map(|number| number.parse().ok()).collect()
 }
 
 /// The folders to look for kernels in, in this order.
-fn caches() -> Vec<PathBuf> {
-    let given = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty());
-    given
-        .map(|path| paths::root().join(path))
-        .into_iter()
-        .chain([own_cache()])
-        .collect()
+fn caches() -> impl Iterator<Item = PathBuf> {
+    given_cache().into_iter().chain([own_cache()])
+}
+
+fn given_cache() -> Option<PathBuf> {
+    let given = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty())?;
+    Some(paths::root().join(given))
 }
 
 fn own_cache() -> PathBuf {

@@ -28,6 +28,7 @@ use clap::Parser;
 enum Cli {
     Setup(setup::Options),
     Build(build::Options),
+    Kernel(kernel::Options),
     Lint(lint::Options),
     Test(test::Options),
     Vm(vm::Options),
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Setup(options) => setup::run_command(&options),
         Cli::Build(options) => build::run_command(&options),
+        Cli::Kernel(options) => kernel::run_command(&options),
         Cli::Lint(options) => lint::run_command(&options),
         Cli::Test(options) => test::run_command(&options),
         Cli::Vm(options) => vm::run_command(&options),

@@ -57,8 +57,8 @@ pub(crate) fn ensure() -> Result<BpfToolchain> {
 }
 
 impl BpfToolchain {
-    /// A cargo command for the BPF target; `extra` are further flags for the compiler.
-    pub(crate) fn cargo(self, subcommand: &str, target: &Path, extra: &[&str]) -> Command {
+    /// A cargo command for the BPF target that puts its results into `target`.
+    pub(crate) fn cargo(self, subcommand: &str, target: &Path) -> Command {
         let mut command = match self {
             Self::Debian => {
                 let mut command = command("/usr/bin/cargo");
@@ -93,7 +93,7 @@ impl BpfToolchain {
             command.env_remove("RUSTC");
         }
         let linker = format!("linker={}", paths::bpf_linker().display());
-        let mut flags = vec![
+        let flags = [
             // aya-ebpf picks register layouts by the architecture that the programs will run on.
             "--cfg",
             "bpf_target_arch=\"x86_64\"",
@@ -105,7 +105,6 @@ impl BpfToolchain {
             "-C",
             "link-arg=--btf",
         ];
-        flags.extend(extra);
         command
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
             .args(["--release", "--locked", "--package", "injector-ebpf"])

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::apt;
 use crate::exec::{command, is_root, output, run, step};
-use crate::kernel::{self, bzimage};
+use crate::kernel::{self, bzimage, numbers};
 
 /// Fetches the newest kernel of a series such as `6.1` into `folder`.
 ///
@@ -96,12 +96,6 @@ fn is_plain(name: &str) -> bool {
         .trim_start_matches("linux-image-")
         .strip_suffix("-amd64");
     version.is_some_and(|version| !version.ends_with("-cloud") && !version.ends_with("-rt"))
-}
-
-/// The numbers in a name, by which versions compare.
-fn numbers(name: &str) -> Vec<u32> {
-    let numbers = name.split(|c: char| !c.is_ascii_digit());
-    numbers.filter_map(|number| number.parse().ok()).collect()
 }
 
 #[cfg(test)]
