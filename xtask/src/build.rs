@@ -46,3 +46,16 @@ pub(crate) fn injector() -> Result<()> {
         run(cargo("build").args(["--release", "--locked", "--package", "injector"]))
     })
 }
+
+/// Builds the programs of the tests package: the demo, the benchmark and their helpers.
+pub(crate) fn test_programs() -> Result<()> {
+    step("building the demo and the benchmarks", || {
+        run(cargo("build").args([
+            "--release",
+            "--locked",
+            "--package",
+            "injector-tests",
+            "--bins",
+        ]))
+    })
+}

@@ -13,6 +13,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::exec::{command, find as find_program, run, say};
 use crate::paths;
 
+/// The kernels that the integration tests run on: one that can do everything, and what Debian
+/// ships.
+pub(crate) const TESTED: &[&str] = &["override", "debian-6.12", "debian-6.1"];
+
 /// A folder of kernels that is looked in before the repository's own.
 const CACHE_VARIABLE: &str = "INJECTOR_KERNEL_CACHE";
 

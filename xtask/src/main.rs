@@ -4,7 +4,9 @@
 //! texts. What the subcommands share is in [`exec`], [`paths`], [`apt`] and [`toolchain`].
 
 mod apt;
+mod bench;
 mod build;
+mod demo;
 mod exec;
 mod kernel;
 mod lint;
@@ -28,20 +30,24 @@ use clap::Parser;
 enum Cli {
     Setup(setup::Options),
     Build(build::Options),
-    Kernel(kernel::Options),
-    Lint(lint::Options),
+    Demo(demo::Options),
     Test(test::Options),
     Vm(vm::Options),
+    Kernel(kernel::Options),
+    Lint(lint::Options),
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Setup(options) => setup::run_command(&options),
         Cli::Build(options) => build::run_command(&options),
-        Cli::Kernel(options) => kernel::run_command(&options),
-        Cli::Lint(options) => lint::run_command(&options),
+        Cli::Demo(options) => demo::run_command(&options),
         Cli::Test(options) => test::run_command(&options),
         Cli::Vm(options) => vm::run_command(&options),
+        Cli::Kernel(options) => kernel::run_command(&options),
+        Cli::Lint(options) => lint::run_command(&options),
+        Cli::Bench(options) => bench::run_command(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: error: {error:#}");

@@ -27,6 +27,11 @@ pub(crate) fn injector() -> PathBuf {
     target().join("release/injector")
 }
 
+/// A program of the tests package, built for release.
+pub(crate) fn test_program(name: &str) -> PathBuf {
+    target().join("release").join(name)
+}
+
 /// Tools and kernels that belong to this repository alone; git ignores the folder.
 pub(crate) fn tools() -> PathBuf {
     root().join(".tools")

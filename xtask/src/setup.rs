@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::apt::{self, Package};
 use crate::exec::{command, find, say, succeeds};
-use crate::toolchain;
+use crate::{kernel, toolchain};
 
 /// Install what the other subcommands need (they also do so themselves)
 #[derive(clap::Args)]
@@ -25,9 +25,11 @@ enum Part {
     Vm,
     /// The programs that tests inject faults into
     Victims,
+    /// The kernels that the tests run on; one of them may have to be built, once
+    Kernels,
 }
 
-const ALL: &[Part] = &[Part::Build, Part::Vm, Part::Victims];
+const ALL: &[Part] = &[Part::Build, Part::Vm, Part::Victims, Part::Kernels];
 
 /// What `vm` needs on the host.
 const VM: &[Package] = &[
@@ -63,6 +65,12 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
             Part::Build => toolchain::ensure().map(drop)?,
             Part::Vm => vm()?,
             Part::Victims => victims()?,
+            Part::Kernels => {
+                vm()?;
+                for name in kernel::TESTED {
+                    kernel::find(name)?;
+                }
+            }
         }
     }
     say("everything is there");

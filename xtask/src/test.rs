@@ -18,9 +18,6 @@ use crate::kernel::{self, Kernel};
 use crate::vm::{self, Machine, initramfs::quote};
 use crate::{build, paths, setup};
 
-/// Where the integration tests run besides the host.
-const KERNELS: &[&str] = &["override", "debian-6.12", "debian-6.1"];
-
 /// The exit status when the tests are not run by root.
 const NOT_ROOT: u8 = 3;
 
@@ -90,7 +87,10 @@ fn kernels(options: &Options) -> Result<Vec<Kernel>> {
     }
     setup::vm()?;
     if options.kernel.is_empty() {
-        KERNELS.iter().map(|name| kernel::find(name)).collect()
+        kernel::TESTED
+            .iter()
+            .map(|name| kernel::find(name))
+            .collect()
     } else {
         options
             .kernel

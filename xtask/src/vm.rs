@@ -8,7 +8,7 @@ pub(crate) mod initramfs;
 pub(crate) mod qemu;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -103,6 +103,24 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     );
     let outcome = machine.run(&script, &mut print)?;
     Ok(ExitCode::from(outcome.report()))
+}
+
+/// A script that runs a program of the tests package, which wants to know where it runs and
+/// where the injector is.
+pub(crate) fn program_script(place: &str, program: &Path, arguments: &[String]) -> String {
+    let path = |path: &Path| initramfs::quote(&path.display().to_string());
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|word| initramfs::quote(word))
+        .collect();
+    format!(
+        "cd {} || exit\nexport INJECTOR_BIN={} INJECTOR_TEST_WHERE={}\nexec {} {}\n",
+        path(&paths::root()),
+        path(&paths::injector()),
+        initramfs::quote(place),
+        path(program),
+        arguments.join(" ")
+    )
 }
 
 /// Passes on what a guest prints.

@@ -165,7 +165,9 @@ fn collect(objects: &Path, folder: &Path) -> Result<()> {
         folder.join("vmlinux.btf").display()
     ));
     // Without an output objcopy rewrites its input; and as root it would replace /dev/null.
-    run(dump.arg(objects.join("vmlinux")).arg(objects.join("vmlinux.copy")))?;
+    run(dump
+        .arg(objects.join("vmlinux"))
+        .arg(objects.join("vmlinux.copy")))?;
     for (from, to) in [("arch/x86/boot/bzImage", "bzImage"), (".config", "config")] {
         std::fs::copy(objects.join(from), folder.join(to))
             .with_context(|| format!("the kernel's build left no {from}"))?;
