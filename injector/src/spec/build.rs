@@ -80,8 +80,7 @@ pub fn build(input: ExperimentInput, entropy: Entropy) -> Result<Experiment, Err
         return Err(SpecError::new("rules", "is empty", "at least one rule").into());
     }
     if input.rules.len() > MAX_RULES as usize {
-        let problem = format!("holds {} rules", input.rules.len());
-        return Err(SpecError::new("rules", problem, format!("at most {MAX_RULES}")).into());
+        return Err(too_many_rules(input.rules.len()).into());
     }
     if input.command.as_ref().is_some_and(Vec::is_empty) {
         return Err(SpecError::new("command", "is empty", "a command with its arguments").into());
@@ -116,6 +115,15 @@ pub fn build(input: ExperimentInput, entropy: Entropy) -> Result<Experiment, Err
         command: input.command,
         whole_host: input.whole_host,
     })
+}
+
+/// More rules than the kernel side has slots for.
+pub(super) fn too_many_rules(count: usize) -> SpecError {
+    SpecError::new(
+        "rules",
+        format!("holds {count} rules"),
+        format!("at most {MAX_RULES}"),
+    )
 }
 
 /// The experiment's own duration, or the end of its last rule.

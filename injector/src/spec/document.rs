@@ -7,28 +7,23 @@
 
 use std::{fmt, fs::File, io::Read, path::Path};
 
-use injector_common::FaultKind;
+use injector_common::{FaultKind, names::MAX_RULES};
 use serde::{
     Deserialize, Deserializer,
-    de::{
-        DeserializeSeed, Error as _, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-        value::MapAccessDeserializer,
-    },
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_saphyr::{Error as YamlError, Spanned};
 
 use crate::{
     error::{Error, HostError, Place, SpecError},
-    faults::{self, RawFault},
-    model::Target,
     spec::{
         ExperimentInput, RuleInput,
+        build::too_many_rules,
         duration::Span,
-        number::{Seed, Times},
-        percent::Percent,
+        number::Seed,
+        rule::{self, RuleSeed},
         text::{self, Text},
-        walk::Trail,
-        when::When,
+        walk::{Trail, unknown_key},
     },
 };
 
@@ -43,9 +38,6 @@ const TOP_KEYS: [&str; 7] = [
     "whole-host",
     "rules",
     "command",
-];
-const RULE_KEYS: [&str; 8] = [
-    "name", "kind", "target", "start", "for", "percent", "when", "times",
 ];
 
 /// Reads a spec file.
@@ -111,16 +103,15 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<ExperimentInput, SpecError> {
     }
     let trail = Trail::default();
     let to_spec = |error: YamlError, trail: &Trail| {
-        let location = error.location().filter(|location| location.line() > 0);
-        explain(&error, trail).at(place(
-            location.map(|location| (location.line(), location.column())),
-        ))
+        let location = error
+            .location()
+            .map(|location| (location.line(), location.column()));
+        let known = location.filter(|(line, _)| *line > 0);
+        explain(&error, trail).at(place(trail.marked().or(known)))
     };
     let kinds: Kinds = serde_saphyr::from_str_with_options(text, options())
         .map_err(|error| to_spec(error, &trail))?;
-    let kinds = kinds
-        .resolve()
-        .map_err(|(error, line_column)| error.at(place(line_column)))?;
+    let kinds = kinds.resolve(place)?;
     serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
         DocumentSeed {
             kinds: &kinds,
@@ -140,6 +131,8 @@ fn options() -> serde_saphyr::Options {
             flow_nesting_limit: 16,
             max_aliases: 256,
             max_anchors: 256,
+            max_nodes: 32_768,
+            max_events: 65_536,
         },
         strict_booleans: true,
         with_snippet: false,
@@ -154,7 +147,7 @@ fn explain(error: &YamlError, trail: &Trail) -> SpecError {
     let keys = if field.starts_with("rules[") {
         format!(
             "{} and the options of the kind (see `injector faults KIND`)",
-            RULE_KEYS.join(", ")
+            rule::KEYS.join(", ")
         )
     } else {
         format!("YAML with the keys {}", TOP_KEYS.join(", "))
@@ -163,6 +156,11 @@ fn explain(error: &YamlError, trail: &Trail) -> SpecError {
         let dot = if field.is_empty() { "" } else { "." };
         field = format!("{field}{dot}{missing}");
         return SpecError::new(field, "is missing", keys);
+    }
+    if let YamlError::DuplicateMappingKey { key: Some(key), .. } = error {
+        let dot = if field.is_empty() { "" } else { "." };
+        field = format!("{field}{dot}{}", key.escape_debug());
+        return SpecError::new(field, "is given twice", "each key once");
     }
     let message = UserMessageFormatter.format_message(error);
     let message: String = message
@@ -193,31 +191,31 @@ struct KindOfRule {
 }
 
 impl Kinds {
-    fn resolve(self) -> Result<Vec<FaultKind>, (SpecError, Option<(u64, u64)>)> {
+    fn resolve(
+        self,
+        place: impl Fn(Option<(u64, u64)>) -> Place,
+    ) -> Result<Vec<FaultKind>, SpecError> {
         let names: Vec<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
         let allowed = names.join(", ");
+        if self.rules.len() > MAX_RULES as usize {
+            return Err(too_many_rules(self.rules.len()).at(place(None)));
+        }
         let mut kinds = Vec::with_capacity(self.rules.len());
         for (index, rule) in self.rules.into_iter().enumerate() {
             let field = format!("rules[{index}].kind");
             let Some(kind) = rule.kind else {
-                return Err((SpecError::new(field, "is missing", allowed), None));
+                return Err(SpecError::new(field, "is missing", allowed).at(place(None)));
             };
             let Some(known) = FaultKind::from_name(&kind.value) else {
                 let problem = text::ValueError::new(&kind.value, "is not a fault kind", "").problem;
                 let location = kind.referenced;
                 let line_column = Some((location.line(), location.column()));
-                return Err((SpecError::new(field, problem, allowed), line_column));
+                return Err(SpecError::new(field, problem, allowed).at(place(line_column)));
             };
             kinds.push(known);
         }
         Ok(kinds)
     }
-}
-
-/// An unknown key, as an error that [`explain`] takes apart again.
-fn unknown_key<E: serde::de::Error>(trail: &Trail, key: &str, allowed: &str) -> E {
-    trail.enter_key(key);
-    E::custom(format_args!("is not a known key; allowed: {allowed}"))
 }
 
 struct DocumentSeed<'a> {
@@ -251,19 +249,20 @@ impl<'de> Visitor<'de> for DocumentSeed<'_> {
             rules: Vec::new(),
             command: None,
         };
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(spanned) = map.next_key::<Spanned<String>>()? {
+            let key = &spanned.value;
             match key.as_str() {
-                "version" => version = Some(trail.value(&mut map, &key)?),
-                "name" => input.name = Some(trail.value(&mut map, &key)?),
-                "for" => input.duration = Some(trail.value::<_, Text<Span>>(&mut map, &key)?.0),
-                "seed" => input.seed = Some(trail.value::<_, Text<Seed>>(&mut map, &key)?.0),
-                "whole-host" => input.whole_host = trail.value(&mut map, &key)?,
-                "command" => input.command = Some(trail.value(&mut map, &key)?),
+                "version" => version = Some(trail.value(&mut map, key)?),
+                "name" => input.name = Some(trail.value(&mut map, key)?),
+                "for" => input.duration = Some(trail.value::<_, Text<Span>>(&mut map, key)?.0),
+                "seed" => input.seed = Some(trail.value::<_, Text<Seed>>(&mut map, key)?.0),
+                "whole-host" => input.whole_host = trail.value(&mut map, key)?,
+                "command" => input.command = Some(trail.value(&mut map, key)?),
                 "rules" => {
                     let seed = RulesSeed { kinds, trail };
-                    input.rules = trail.value_seed(&mut map, &key, seed)?;
+                    input.rules = trail.value_seed(&mut map, key, seed)?;
                 }
-                _ => return Err(unknown_key(trail, &key, &TOP_KEYS.join(", "))),
+                _ => return Err(unknown_key(trail, &spanned, &TOP_KEYS.join(", "))),
             }
         }
         if version.is_none() {
@@ -327,121 +326,6 @@ impl<'de> Visitor<'de> for RulesSeed<'_> {
     }
 }
 
-struct RuleSeed<'a> {
-    kind: FaultKind,
-    path: String,
-    trail: &'a Trail,
-}
-
-impl<'de> DeserializeSeed<'de> for RuleSeed<'_> {
-    type Value = RuleInput;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-/// The keys that rules of every kind have.
-#[derive(Default)]
-struct CommonKeys {
-    name: Option<String>,
-    targets: Vec<Text<Target>>,
-    start: Option<Text<Span>>,
-    duration: Option<Text<Span>>,
-    percent: Option<Text<Percent>>,
-    when: Option<Text<When>>,
-    times: Option<Text<Times>>,
-}
-
-impl<'de> Visitor<'de> for RuleSeed<'_> {
-    type Value = RuleInput;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a rule")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RuleInput, A::Error> {
-        let mut common = CommonKeys::default();
-        let options: Vec<String> = faults::options(self.kind)
-            .into_iter()
-            .map(|option| option.name)
-            .collect();
-        let split = Split {
-            map,
-            trail: self.trail,
-            common: &mut common,
-            options: &options,
-        };
-        let fault = RawFault::deserialize(self.kind, MapAccessDeserializer::new(split))?;
-        Ok(RuleInput {
-            path: self.path,
-            name: common.name,
-            targets: common.targets.into_iter().map(|text| text.0).collect(),
-            fault,
-            percent: common.percent.map(|text| text.0),
-            when: common.when.map(|text| text.0),
-            times: common.times.map(|text| text.0),
-            start: common.start.map(|text| text.0),
-            duration: common.duration.map(|text| text.0),
-        })
-    }
-}
-
-/// Reads the common keys of a rule itself and hands the others to the kind.
-struct Split<'a, A> {
-    map: A,
-    trail: &'a Trail,
-    common: &'a mut CommonKeys,
-    options: &'a [String],
-}
-
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Split<'_, A> {
-    type Error = A::Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, A::Error> {
-        let Self {
-            map,
-            trail,
-            common,
-            options,
-        } = self;
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "kind" => drop(trail.value::<_, IgnoredAny>(map, &key)?),
-                "name" => common.name = Some(trail.value(map, &key)?),
-                "target" => common.targets = trail.value::<_, Targets>(map, &key)?.0,
-                "start" => common.start = Some(trail.value(map, &key)?),
-                "for" => common.duration = Some(trail.value(map, &key)?),
-                "percent" => common.percent = Some(trail.value(map, &key)?),
-                "when" => common.when = Some(trail.value(map, &key)?),
-                "times" => common.times = Some(trail.value(map, &key)?),
-                _ if options.contains(&key) => {
-                    trail.enter_key(&key);
-                    return seed.deserialize(key.into_deserializer()).map(Some);
-                }
-                _ => {
-                    let allowed = format!("{}, {}", RULE_KEYS.join(", "), options.join(", "));
-                    return Err(unknown_key(trail, &key, &allowed));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        let value = self.map.next_value_seed(seed)?;
-        self.trail.leave();
-        Ok(value)
-    }
-}
-
-struct Targets(Vec<Text<Target>>);
-
-impl<'de> Deserialize<'de> for Targets {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text::list(deserializer).map(Self)
-    }
-}
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;

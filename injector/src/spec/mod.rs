@@ -8,6 +8,7 @@ pub mod duration;
 pub mod net;
 pub mod number;
 pub mod percent;
+mod rule;
 pub mod syscall;
 pub mod target;
 pub mod text;

@@ -1,11 +1,15 @@
 //! Where in a document the reader is, so that an error can name the field.
 
-use std::{cell::RefCell, fmt};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
 
 use serde::{
     Deserialize,
     de::{DeserializeSeed, MapAccess},
 };
+use serde_saphyr::Spanned;
 
 /// The path of keys and indices to the node being read.
 ///
@@ -14,6 +18,7 @@ use serde::{
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     steps: RefCell<Vec<Step>>,
+    marked: Cell<Option<(u64, u64)>>,
 }
 
 #[derive(Debug)]
@@ -29,6 +34,16 @@ impl Trail {
 
     pub(super) fn enter_index(&self, index: usize) {
         self.steps.borrow_mut().push(Step::Index(index));
+    }
+
+    /// Notes line and column of an error that the parser knows no place of.
+    pub(super) fn mark(&self, line: u64, column: u64) {
+        self.marked.set(Some((line, column)));
+    }
+
+    /// The noted place.
+    pub(super) fn marked(&self) -> Option<(u64, u64)> {
+        self.marked.get()
     }
 
     pub(super) fn leave(&self) {
@@ -77,4 +92,15 @@ impl fmt::Display for Trail {
         }
         Ok(())
     }
+}
+
+/// An unknown key, as an error that `document::explain` takes apart again.
+pub(super) fn unknown_key<E: serde::de::Error>(
+    trail: &Trail,
+    key: &Spanned<String>,
+    allowed: &str,
+) -> E {
+    trail.enter_key(&key.value);
+    trail.mark(key.referenced.line(), key.referenced.column());
+    E::custom(format_args!("is not a known key; allowed: {allowed}"))
 }
