@@ -107,7 +107,7 @@ impl Host for LinuxHost {
         let has = |number: u32| mask & (1 << number) != 0;
         CAPABILITIES
             .iter()
-            .filter(|(_, number, admin)| !has(*number) && !(*admin && has(CAP_SYS_ADMIN)))
+            .filter(|(_, number, admin)| !(has(*number) || *admin && has(CAP_SYS_ADMIN)))
             .map(|(name, ..)| *name)
             .collect()
     }

@@ -1,1 +1,225 @@
-//! fake
+//! A host that is a table.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
+
+use crate::{
+    error::HostError,
+    resolve::host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus},
+};
+
+/// Network namespace of the agent and of most processes.
+pub(super) const OWN_NETNS: NetnsInode = NetnsInode(100);
+/// Another one.
+pub(super) const OTHER_NETNS: NetnsInode = NetnsInode(200);
+/// Process id of the agent.
+pub(super) const AGENT: Tgid = Tgid(500);
+
+#[derive(Clone, Debug)]
+pub(super) struct FakeHost {
+    pub(super) missing_capabilities: Vec<&'static str>,
+    pub(super) btf: bool,
+    pub(super) initial_pid_namespace: bool,
+    pub(super) initial_cgroup_namespace: bool,
+    pub(super) mounts: Vec<CgroupMount>,
+    pub(super) directories: BTreeMap<PathBuf, (u64, Filesystem)>,
+    pub(super) cgroups: BTreeMap<PathBuf, Vec<u32>>,
+    pub(super) processes: Vec<Process>,
+    pub(super) threads: BTreeMap<u32, u32>,
+    pub(super) kernel_threads: Vec<u32>,
+    pub(super) own_links: Vec<Link>,
+    pub(super) other_links: Vec<Link>,
+}
+
+pub(super) fn link(name: &str, index: u32) -> Link {
+    Link {
+        name: name.to_owned(),
+        index: IfIndex(index),
+        link_type: 1,
+        up: true,
+        enslaved: false,
+    }
+}
+
+pub(super) fn process(tgid: u32, parent: u32, netns: NetnsInode) -> Process {
+    Process {
+        tgid: Tgid(tgid),
+        parent: Tgid(parent),
+        netns: Some(netns),
+    }
+}
+
+impl FakeHost {
+    /// A healthy host: `/web` with `/web/php` below it, whose processes 11 to
+    /// 13 live in the other namespace, and `/db` in the agent's.
+    pub(super) fn new() -> Self {
+        let v2 = |id| (id, Filesystem::CgroupV2);
+        Self {
+            missing_capabilities: Vec::new(),
+            btf: true,
+            initial_pid_namespace: true,
+            initial_cgroup_namespace: true,
+            mounts: vec![CgroupMount {
+                point: "/cg".into(),
+                root: "/".into(),
+            }],
+            directories: [
+                ("/", (2, Filesystem::Other)),
+                ("/tmp", (3, Filesystem::Other)),
+                ("/v1", (4, Filesystem::CgroupV1)),
+                ("/cg", v2(1)),
+                ("/cg/web", v2(40)),
+                ("/cg/web/php", v2(41)),
+                ("/cg/db", v2(50)),
+                ("/cg/empty", v2(60)),
+            ]
+            .into_iter()
+            .map(|(path, directory)| (path.into(), directory))
+            .collect(),
+            cgroups: [
+                ("/cg", vec![1, 2, 10, 20, 21, 500, 11, 12, 13]),
+                ("/cg/web", vec![11, 12, 13]),
+                ("/cg/web/php", vec![12, 13]),
+                ("/cg/db", vec![20, 21]),
+                ("/cg/empty", vec![]),
+            ]
+            .into_iter()
+            .map(|(path, processes)| (path.into(), processes))
+            .collect(),
+            processes: vec![
+                process(1, 0, OWN_NETNS),
+                process(10, 1, OWN_NETNS),
+                process(11, 10, OTHER_NETNS),
+                process(12, 11, OTHER_NETNS),
+                process(13, 12, OTHER_NETNS),
+                process(20, 1, OWN_NETNS),
+                process(21, 20, OWN_NETNS),
+                process(500, 1, OWN_NETNS),
+            ],
+            threads: [(14, 12)].into(),
+            kernel_threads: vec![2],
+            own_links: vec![
+                Link {
+                    link_type: 772,
+                    ..link("lo", 1)
+                },
+                link("eth0", 2),
+                Link {
+                    enslaved: true,
+                    ..link("port0", 3)
+                },
+                Link {
+                    up: false,
+                    ..link("eth1", 4)
+                },
+                link("inj0badcafe", 5),
+                Link {
+                    link_type: 0xfffe,
+                    ..link("wg0", 6)
+                },
+                Link {
+                    link_type: 778,
+                    ..link("gre0", 7)
+                },
+            ],
+            other_links: vec![
+                Link {
+                    link_type: 772,
+                    ..link("lo", 1)
+                },
+                link("eth0", 9),
+            ],
+        }
+    }
+}
+
+impl Host for FakeHost {
+    fn kernel_release(&self) -> String {
+        "6.12.0".to_owned()
+    }
+
+    fn missing_capabilities(&self) -> Vec<&'static str> {
+        self.missing_capabilities.clone()
+    }
+
+    fn has_btf(&self) -> bool {
+        self.btf
+    }
+
+    fn in_initial_pid_namespace(&self) -> bool {
+        self.initial_pid_namespace
+    }
+
+    fn in_initial_cgroup_namespace(&self) -> bool {
+        self.initial_cgroup_namespace
+    }
+
+    fn own_tgid(&self) -> Tgid {
+        AGENT
+    }
+
+    fn own_netns(&self) -> Result<NetnsInode, HostError> {
+        Ok(OWN_NETNS)
+    }
+
+    fn cgroup_mounts(&self) -> Result<Vec<CgroupMount>, HostError> {
+        Ok(self.mounts.clone())
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Directory> {
+        let path: PathBuf = path.components().collect();
+        let (id, filesystem) = *self
+            .directories
+            .get(&path)
+            .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+        Ok(Directory {
+            path,
+            id: CgroupId(id),
+            filesystem,
+        })
+    }
+
+    fn cgroup_processes(&self, path: &Path) -> Result<Vec<Tgid>, HostError> {
+        let processes = self.cgroups.get(path).ok_or_else(|| HostError {
+            path: path.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        Ok(processes.iter().copied().map(Tgid).collect())
+    }
+
+    fn processes(&self) -> Result<Vec<Process>, HostError> {
+        Ok(self.processes.clone())
+    }
+
+    fn process(&self, pid: u32) -> Option<ProcessStatus> {
+        if self.kernel_threads.contains(&pid) {
+            return Some(ProcessStatus {
+                tgid: Tgid(pid),
+                kernel_thread: true,
+            });
+        }
+        let tgid = self.threads.get(&pid).copied().unwrap_or(pid);
+        let process = self
+            .processes
+            .iter()
+            .find(|process| process.tgid == Tgid(tgid))?;
+        Some(ProcessStatus {
+            tgid: process.tgid,
+            kernel_thread: false,
+        })
+    }
+
+    fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {
+        let own = netns == Path::new("/proc/self/ns/net");
+        Ok(if own {
+            self.own_links.clone()
+        } else {
+            self.other_links.clone()
+        })
+    }
+}
