@@ -37,7 +37,8 @@ Examples:
     injector inject net-corrupt --target cgroup:/web --percent 1 --for 1m
 
   Have the receiver's stack find the damage:
-    injector inject net-corrupt --target pid:4242 --checksum broken --proto tcp --percent 0.5 --for 30s";
+    injector inject net-corrupt --target pid:4242 --checksum broken --proto tcp \\
+      --percent 0.5 --for 30s";
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {

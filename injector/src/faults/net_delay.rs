@@ -45,7 +45,8 @@ Examples:
     injector inject net-delay --target cgroup:/web --delay 0.5s --for 5m
 
   80 to 120 ms more on answers from a database:
-    injector inject net-delay --target pid:4242 --direction ingress --peer-port 5432 --delay 100ms --jitter 20ms --for 30s";
+    injector inject net-delay --target pid:4242 --direction ingress --peer-port 5432 \\
+      --delay 100ms --jitter 20ms --for 30s";
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {

@@ -30,7 +30,8 @@ Examples:
     injector inject net-loss --target cgroup:/web --percent 5 --for 1m
 
   Cut a process off from a database:
-    injector inject net-loss --target pid:4242 --direction both --peer 10.1.2.3 --peer-port 5432 --for 30s
+    injector inject net-loss --target pid:4242 --direction both --peer 10.1.2.3 \\
+      --peer-port 5432 --for 30s
 
   Run a command whose every third DNS query is lost:
     injector inject net-loss --proto udp --peer-port 53 --when 3+3 --for 1m -- ./app";

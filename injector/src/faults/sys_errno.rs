@@ -47,7 +47,8 @@ Examples:
     injector inject sys-errno --target cgroup:/web --call openat --errno EIO --for 30s
 
   The disk is full, for every fifth write:
-    injector inject sys-errno --target pid:4242 --call write,pwrite64 --errno ENOSPC --percent 20 --for 1m
+    injector inject sys-errno --target pid:4242 --call write,pwrite64 --errno ENOSPC \\
+      --percent 20 --for 1m
 
   The third connect of a command is refused:
     injector inject sys-errno --call connect --errno ECONNREFUSED --when 3 --for 1m -- ./app";
