@@ -180,6 +180,18 @@ pub enum Error {
     Cleanup(#[from] CleanupErrors),
 }
 
+impl Error {
+    /// Changes what is said about an input; other errors stay as they are.
+    #[must_use]
+    pub fn map_spec(self, change: impl FnOnce(SpecError) -> SpecError) -> Self {
+        if let Self::Spec(error) = self {
+            Self::Spec(change(error))
+        } else {
+            self
+        }
+    }
+}
+
 /// Exit code: done, and nothing of ours is left.
 pub const EXIT_DONE: u8 = 0;
 /// Exit code: bad usage or spec; nothing was changed.

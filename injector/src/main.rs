@@ -7,6 +7,7 @@ use injector::{cli, error};
 fn main() -> ExitCode {
     match cli::main(std::env::args_os()) {
         Ok(code) => code,
+        Err(failure) if is_closed_pipe(&failure) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure:#}");
             // What is no error of the library's is one of this process, such
@@ -18,4 +19,11 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Whoever read the output has seen enough, as in `injector faults | head -1`.
+fn is_closed_pipe(failure: &anyhow::Error) -> bool {
+    failure
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

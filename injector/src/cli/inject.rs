@@ -35,29 +35,22 @@ impl Args {
     pub(super) fn experiment(self) -> Result<(Experiment, Output), Error> {
         let (fault, args) = self.kind.split();
         let output = args.output;
-        let experiment =
-            build(args.into_experiment(fault), launch::entropy()?).map_err(name_options)?;
+        let experiment = build(args.into_experiment(fault), launch::entropy()?)
+            .map_err(|error| error.map_spec(name_option))?;
         Ok((experiment, output))
     }
 }
 
 /// A field `jitter` is written `--jitter` here.
-fn name_options(error: Error) -> Error {
-    match error {
-        Error::Spec(error) => {
-            let field = format!("--{}", error.field).into();
-            SpecError { field, ..error }.into()
-        }
-        other @ (Error::Conflict(_)
-        | Error::Unsupported(_)
-        | Error::Permission(_)
-        | Error::Host(_)
-        | Error::Apply(_)
-        | Error::Cleanup(_)) => other,
+pub(super) fn name_option(error: SpecError) -> SpecError {
+    SpecError {
+        field: format!("--{}", error.field).into(),
+        ..error
     }
 }
 
 pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
     let (experiment, output) = args.experiment()?;
-    launch::run(experiment, output)
+    let scopes = launch::resolve(&experiment).map_err(|error| error.map_spec(name_option))?;
+    launch::run(experiment, scopes, output)
 }

@@ -11,6 +11,7 @@ use crate::{
     cli::Output,
     error::{EXIT_CLEANUP, EXIT_UNSUPPORTED, Error, HostError},
     model::Experiment,
+    report::Report,
     resolve::{self, LinuxHost, RuleScope},
     spec::build::Entropy,
 };
@@ -40,25 +41,35 @@ pub(super) fn resolve(experiment: &Experiment) -> Result<Vec<RuleScope>, Error> 
 }
 
 /// Runs the experiment and prints its report.
-pub(super) fn run(experiment: Experiment, output: Output) -> anyhow::Result<ExitCode> {
-    let scopes = resolve(&experiment)?;
+pub(super) fn run(
+    experiment: Experiment,
+    scopes: Vec<RuleScope>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
     let options = agent::Options {
         live: std::io::stderr().is_terminal(),
     };
     let outcome = agent::run(experiment, scopes, options)?;
-    let mut stdout = std::io::stdout().lock();
-    match output {
-        Output::Human => write!(stdout, "{}", outcome.report.to_table())?,
-        Output::Json => writeln!(stdout, "{}", outcome.report.to_json()?)?,
-    }
+    // Whether the report could be printed must not hide how the run ended.
+    let printed = print(&outcome.report, output);
     if let Some(errors) = outcome.cleanup {
         // Printed here and not returned, so that the report came first.
         eprintln!("error: {errors}");
         return Ok(ExitCode::from(EXIT_CLEANUP));
     }
+    printed?;
     Ok(outcome
         .command_status
         .map_or(ExitCode::SUCCESS, command_code))
+}
+
+fn print(report: &Report, output: Output) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match output {
+        Output::Human => write!(stdout, "{}", report.to_table())?,
+        Output::Json => writeln!(stdout, "{}", report.to_json()?)?,
+    }
+    Ok(())
 }
 
 /// The command's own status, in the form that shells give it.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
     cli::{Output, launch},
-    error::{Error, Place, SpecError},
+    error::{Place, SpecError},
     spec::{build::build, document, duration::Span, number::Seed, text::Text},
 };
 
@@ -72,13 +72,16 @@ pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
     if !args.command.is_empty() {
         input.command = Some(args.command);
     }
-    let place = Place {
-        file: args.file,
-        line_column: None,
+    let file = args.file;
+    let in_file = |error: SpecError| match error.place {
+        Some(_) => error,
+        None => error.at(Place {
+            file,
+            line_column: None,
+        }),
     };
-    let experiment = build(input, launch::entropy()?).map_err(|error| match error {
-        Error::Spec(error) if error.place.is_none() => SpecError::at(error, place).into(),
-        other => other,
-    })?;
-    launch::run(experiment, args.output)
+    let prepared = build(input, launch::entropy()?)
+        .and_then(|experiment| Ok((launch::resolve(&experiment)?, experiment)));
+    let (scopes, experiment) = prepared.map_err(|error| error.map_spec(in_file))?;
+    launch::run(experiment, scopes, args.output)
 }
