@@ -57,12 +57,27 @@ pub struct Facts {
     pub icmp_type: u8,
     /// 4 or 6.
     pub family: u8,
-    /// Whether the packet is one that no rule may ever touch: neighbour
-    /// discovery or DHCP, without which the host loses its address.
-    pub protected: bool,
+    /// 1 for a packet that no rule may ever touch: neighbour discovery or DHCP,
+    /// without which the host loses its address.
+    pub protected: u8,
 }
 
 impl Facts {
+    /// Facts of no packet, to be overwritten.
+    pub const NONE: Self = Self {
+        src: [0; 4],
+        dst: [0; 4],
+        proto: 0,
+        transport_offset: 0,
+        payload_offset: 0,
+        end_offset: 0,
+        src_port: 0,
+        dst_port: 0,
+        icmp_type: 0,
+        family: 0,
+        protected: 0,
+    };
+
     /// Whether this is a later fragment, whose transport header lies in
     /// another packet.
     #[inline(always)]
@@ -72,30 +87,40 @@ impl Facts {
     }
 }
 
-/// Reads the facts of a packet whose network header starts at `l2_len`.
+/// Reads the facts of a packet whose network header starts at `l2_len` into
+/// `facts`; whether it is a packet that rules speak of.
 ///
 /// `ether_type` is the packet's protocol in the order of the wire, as
-/// `skb->protocol` has it. `None` for anything but IPv4 and IPv6, and for a
-/// packet too short for its own headers: such a packet is never touched.
+/// `skb->protocol` has it. Anything but IPv4 and IPv6, and a packet too short
+/// for its own headers, is never touched.
+///
+/// The facts are written in place: a copy would not fit on BPF's stack.
 #[inline(always)]
 #[must_use]
-pub fn parse<P: PacketBytes + ?Sized>(packet: &P, ether_type: u16, l2_len: u32) -> Option<Facts> {
-    let mut facts = if ether_type == EtherType::Ipv4 as u16 {
-        parse_v4(packet, l2_len)?
+pub fn parse<P: PacketBytes + ?Sized>(
+    packet: &P,
+    ether_type: u16,
+    l2_len: u32,
+    facts: &mut Facts,
+) -> bool {
+    let read = if ether_type == EtherType::Ipv4 as u16 {
+        parse_v4(packet, l2_len, facts)
     } else if ether_type == EtherType::Ipv6 as u16 {
-        parse_v6(packet, l2_len)?
+        parse_v6(packet, l2_len, facts)
     } else {
-        return None;
+        None
     };
-    parse_transport(packet, &mut facts);
-    Some(facts)
+    if read.is_some() {
+        parse_transport(packet, facts);
+    }
+    read.is_some()
 }
 
 /// Where a header's fragment offset is not zero, ports lie in another packet.
 const NO_TRANSPORT: u32 = u32::MAX;
 
 #[inline(always)]
-fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32) -> Option<Facts> {
+fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> Option<()> {
     let header: [u8; Ipv4Hdr::LEN] = packet.load(l3)?;
     let header_len = u32::from(header[0] & 0x0f) * 4;
     if header[0] >> 4 != 4 || header_len < 20 {
@@ -103,29 +128,26 @@ fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32) -> Option<Facts> {
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
     let total_len = u32::from(u16::from_be_bytes([header[2], header[3]]));
-    let transport_offset = if fragment == 0 { l3 + header_len } else { NO_TRANSPORT };
-    Some(Facts {
-        src: mapped([header[12], header[13], header[14], header[15]]),
-        dst: mapped([header[16], header[17], header[18], header[19]]),
-        proto: u32::from(header[9]),
-        transport_offset,
-        payload_offset: l3 + header_len,
-        end_offset: l3 + total_len,
-        src_port: 0,
-        dst_port: 0,
-        icmp_type: 0,
-        family: 4,
-        protected: false,
-    })
+    facts.src = mapped([header[12], header[13], header[14], header[15]]);
+    facts.dst = mapped([header[16], header[17], header[18], header[19]]);
+    facts.proto = u32::from(header[9]);
+    facts.payload_offset = l3 + header_len;
+    facts.transport_offset = if fragment == 0 { l3 + header_len } else { NO_TRANSPORT };
+    facts.end_offset = l3 + total_len;
+    facts.family = 4;
+    Some(())
 }
 
 #[inline(always)]
-fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32) -> Option<Facts> {
-    let header: [u8; Ipv6Hdr::LEN] = packet.load(l3)?;
-    if header[0] >> 4 != 6 {
+fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> Option<()> {
+    // In parts, so that few bytes lie on the stack at a time.
+    let head: [u8; 8] = packet.load(l3)?;
+    if head[0] >> 4 != 6 {
         return None;
     }
-    let mut next = header[6];
+    facts.src = words(packet.load(l3 + 8)?);
+    facts.dst = words(packet.load(l3 + 24)?);
+    let mut next = head[6];
     let mut offset = l3 + Ipv6Hdr::LEN as u32;
     let mut fragment = 0;
     for _ in 0..MAX_EXTENSIONS {
@@ -146,28 +168,13 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32) -> Option<Facts> {
             _ => break,
         }
     }
-    let payload_len = u32::from(u16::from_be_bytes([header[4], header[5]]));
-    Some(Facts {
-        src: words([
-            header[8], header[9], header[10], header[11], header[12], header[13], header[14],
-            header[15], header[16], header[17], header[18], header[19], header[20], header[21],
-            header[22], header[23],
-        ]),
-        dst: words([
-            header[24], header[25], header[26], header[27], header[28], header[29], header[30],
-            header[31], header[32], header[33], header[34], header[35], header[36], header[37],
-            header[38], header[39],
-        ]),
-        proto: if next == PROTO_ICMPV6 { PROTO_ICMP } else { u32::from(next) },
-        transport_offset: if fragment == 0 { offset } else { NO_TRANSPORT },
-        payload_offset: offset,
-        end_offset: l3 + Ipv6Hdr::LEN as u32 + payload_len,
-        src_port: 0,
-        dst_port: 0,
-        icmp_type: 0,
-        family: 6,
-        protected: false,
-    })
+    let payload_len = u32::from(u16::from_be_bytes([head[4], head[5]]));
+    facts.proto = if next == PROTO_ICMPV6 { PROTO_ICMP } else { u32::from(next) };
+    facts.payload_offset = offset;
+    facts.transport_offset = if fragment == 0 { offset } else { NO_TRANSPORT };
+    facts.end_offset = l3 + Ipv6Hdr::LEN as u32 + payload_len;
+    facts.family = 6;
+    Some(())
 }
 
 #[inline(always)]
@@ -188,13 +195,14 @@ fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
             let [data_offset] = packet.load(offset + 12).unwrap_or([0x50]);
             offset + u32::from(data_offset >> 4) * 4
         };
-        facts.protected = facts.proto == PROTO_UDP && is_dhcp(facts.src_port, facts.dst_port);
+        facts.protected =
+            (facts.proto == PROTO_UDP && is_dhcp(facts.src_port, facts.dst_port)) as u8;
     } else if facts.proto == PROTO_ICMP {
         let [kind] = packet.load(offset).unwrap_or([0]);
         facts.icmp_type = kind;
         facts.payload_offset = offset + 8;
         // Router and neighbour discovery, RFC 4861 §4: types 133 to 137.
-        facts.protected = facts.family == 6 && matches!(kind, 133..=137);
+        facts.protected = (facts.family == 6 && matches!(kind, 133..=137)) as u8;
     }
 }
 

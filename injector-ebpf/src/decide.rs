@@ -1,6 +1,9 @@
 //! From rule to verdict, with its bookkeeping.
 
-use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::{
+    cty::c_void,
+    helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_boot_ns},
+};
 use injector_common::{Control, RuleEntry, RuleStats, Verdict, random};
 
 use crate::{
@@ -20,17 +23,41 @@ pub(crate) fn armed() -> Option<(&'static Control, u64)> {
     (now < control.lease_until_ns && now < control.deadline_ns).then_some((control, now))
 }
 
+/// What [`ask_rules`] calls for each rule in the table: the map, the rule's
+/// position, the rule, and whatever the caller handed over. Returns [`GO_ON`]
+/// or [`ENOUGH`].
+pub(crate) type Ask<T> = unsafe extern "C" fn(*mut c_void, *const u32, *const RuleEntry, *mut T) -> u64;
+
+/// Ask the next rule.
+pub(crate) const GO_ON: u64 = 0;
+/// Ask no more.
+pub(crate) const ENOUGH: u64 = 1;
+
+/// Asks the rules in their order (`bpf_for_each_map_elem`, Linux 5.13).
+///
+/// The kernel walks the table, and the verifier walks the callback once. A
+/// loop in here would be walked once per rule and path, past its limit of a
+/// million instructions.
+#[inline(always)]
+pub(crate) fn ask_rules<T>(ask: Ask<T>, state: &mut T) {
+    let map = &raw const RULES;
+    // SAFETY: the map is an array of RuleEntry, as the callback's type says,
+    // and the state outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(map.cast_mut().cast(), ask as *mut c_void, (&raw mut *state).cast(), 0)
+    };
+}
+
 /// A rule in force, with its counters.
-pub(crate) struct Live {
-    pub(crate) rule: &'static RuleEntry,
+pub(crate) struct Live<'a> {
+    pub(crate) rule: &'a RuleEntry,
     stats: *mut RuleStats,
     now: u64,
 }
 
 /// The rule at `index`, if it is in force.
 #[inline(always)]
-pub(crate) fn live(index: u32, now: u64) -> Option<Live> {
-    let rule = RULES.get(index)?;
+pub(crate) fn live(rule: &RuleEntry, index: u32, now: u64) -> Option<Live<'_>> {
     if !rule.in_force(now) {
         return None;
     }
@@ -38,7 +65,7 @@ pub(crate) fn live(index: u32, now: u64) -> Option<Live> {
     Some(Live { rule, stats, now })
 }
 
-impl Live {
+impl Live<'_> {
     /// Counts a matching operation and decides on it. The second value is the
     /// half of the draw that sizes the fault.
     ///

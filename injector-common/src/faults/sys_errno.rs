@@ -10,19 +10,24 @@ pub const fn params(errno: u32) -> [u64; 2] {
     [errno as u64, 0]
 }
 
-/// The value that the call returns: minus the error number, forced into
-/// `-133..=-1` whatever the map holds.
+/// The value that the call returns: minus the error number.
+#[inline(always)]
+#[must_use]
+pub const fn return_value(params: [u64; 2]) -> i32 {
+    let errno = params[0];
+    if errno == 0 || errno > MAX_ERRNO as u64 { FALLBACK } else { -(errno as i32) }
+}
+
+/// EIO.
+const FALLBACK: i32 = -5;
+
+/// Forces a return value into `-133..=-1`, whatever the map held.
 ///
 /// The clamp matters for safety: -4096 from a security hook crashes the kernel
 /// (`IS_ERR` does not see it), and Linux 6.12's verifier accepts only a return
 /// value that it can prove to lie in -4095..=0.
 #[inline(always)]
 #[must_use]
-pub const fn return_value(params: [u64; 2]) -> i32 {
-    let errno = params[0];
-    if errno == 0 || errno > MAX_ERRNO as u64 {
-        -5 // EIO
-    } else {
-        -(errno as i32)
-    }
+pub const fn clamp(value: i32) -> i32 {
+    if value < -(MAX_ERRNO as i32) || value > -1 { FALLBACK } else { value }
 }

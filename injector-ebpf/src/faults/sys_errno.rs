@@ -1,28 +1,58 @@
 //! `sys-errno`: the call fails.
 
-use injector_common::{Control, Verdict, faults::sys_errno, names::MAX_RULES};
+use aya_ebpf::cty::c_void;
+use injector_common::{Control, RuleEntry, RuleIndex, Verdict, faults::sys_errno};
 
-use crate::decide::live;
+use crate::decide::{ENOUGH, GO_ON, ask_rules, live};
+
+/// A call on its way through the rules.
+struct Call {
+    /// Rules aimed at the caller that name the call.
+    mask: u64,
+    now: u64,
+    rule_count: u32,
+    /// What the call returns; 0 as long as no rule injected.
+    value: i32,
+}
 
 /// What the call returns if one of the rules in `mask` hits it: the rules are
 /// asked in their order, and the first that injects ends the search.
 #[inline(always)]
 pub(crate) fn apply(control: &Control, mask: u64, now: u64) -> Option<i32> {
-    for index in 0..MAX_RULES {
-        if index >= control.rule_count {
-            break;
-        }
-        if mask & (1 << index) == 0 {
-            continue;
-        }
-        let Some(rule) = live(index, now) else {
-            continue;
-        };
-        let (verdict, _) = rule.decide();
-        if verdict == Verdict::Inject {
-            rule.done(true);
-            return Some(sys_errno::return_value(rule.rule.params));
-        }
+    if mask == 0 {
+        return None;
     }
-    None
+    let mut call = Call { mask, now, rule_count: control.rule_count, value: 0 };
+    ask_rules(ask, &mut call);
+    // The state went through memory, so the verifier forgot its bounds.
+    (call.value != 0).then(|| sys_errno::clamp(call.value))
+}
+
+/// # Safety
+///
+/// Called by the kernel, with a rule of the table and the state of [`apply`].
+unsafe extern "C" fn ask(
+    _map: *mut c_void,
+    index: *const u32,
+    rule: *const RuleEntry,
+    call: *mut Call,
+) -> u64 {
+    // SAFETY: see above.
+    let (index, rule, call) = unsafe { (*index, &*rule, &mut *call) };
+    if index >= call.rule_count {
+        return ENOUGH;
+    }
+    if call.mask & RuleIndex(index).mask() == 0 {
+        return GO_ON;
+    }
+    let Some(rule) = live(rule, index, call.now) else {
+        return GO_ON;
+    };
+    let (verdict, _) = rule.decide();
+    if verdict != Verdict::Inject {
+        return GO_ON;
+    }
+    rule.done(true);
+    call.value = sys_errno::return_value(rule.rule.params);
+    ENOUGH
 }

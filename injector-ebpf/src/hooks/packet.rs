@@ -1,7 +1,8 @@
 //! Packets at the traffic-control hooks of an interface.
 
 use aya_ebpf::{
-    bindings::{bpf_sock, bpf_sock_tuple},
+    bindings::{__sk_buff, bpf_sock, bpf_sock_tuple},
+    cty::c_void,
     helpers::generated::{
         bpf_redirect, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_set_tstamp,
     },
@@ -9,15 +10,14 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use injector_common::{
-    Control, FaultKind, SiteEntry, Verdict,
+    Control, FaultKind, RuleEntry, RuleIndex, SiteEntry, Verdict,
     faults::{net_corrupt as corrupt, net_delay as delay},
     filter::{EGRESS, INGRESS},
-    names::MAX_RULES,
     packet::{self, Facts, PROTO_TCP, PROTO_UDP},
 };
 
 use crate::{
-    decide::{armed, live},
+    decide::{ENOUGH, GO_ON, armed, ask_rules, live},
     faults::{net_corrupt, net_delay, net_loss},
     maps::SITES,
     scope,
@@ -77,8 +77,9 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     } else {
         None
     };
-    let outcome = judge_rules(skb, direction, control, now, site).unwrap_or(Outcome::NONE);
-    if outcome.lost {
+    let mut outcome = Passing::new(skb, direction, control, now);
+    judge_rules(&mut outcome, site, control);
+    if outcome.lost != 0 {
         return Some(net_loss::apply());
     }
     if outcome.detour == 0 {
@@ -98,45 +99,51 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
         }
         net_delay::apply(skb, hop, due)
     };
-    for index in 0..MAX_RULES {
-        if index >= control.rule_count {
-            break;
-        }
-        if outcome.detour & (1 << index) != 0
-            && let Some(rule) = live(index, now)
-        {
-            rule.done(verdict.is_some());
-        }
-    }
+    outcome.took_detour = u32::from(verdict.is_some());
+    ask_rules(count_detour, &mut outcome);
     verdict
 }
 
 /// Finds the rules aimed at the packet's owner and asks them.
 #[inline(always)]
-fn judge_rules(
-    skb: &Skb,
-    direction: u32,
-    control: &Control,
-    now: u64,
-    site: &SiteEntry,
-) -> Option<Outcome> {
-    let (facts, owned) = if direction == EGRESS {
+fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Option<()> {
+    let skb = Skb(passing.skb);
+    let owned = if passing.direction == EGRESS {
         // The owner is cheaper to find than the headers are to read.
-        let owned = site.owner | sent_by(control, site, skb);
+        let owned = site.owner | sent_by(control, site, &skb);
         if owned & site.rules == 0 {
             return None;
         }
-        (packet::parse(skb, skb.protocol(), site.l2_len)?, owned)
+        if !read_facts(passing, site.l2_len) {
+            return None;
+        }
+        owned
     } else {
-        let facts = packet::parse(skb, skb.protocol(), site.l2_len)?;
-        let owned = site.owner | received_by(control, site, skb, &facts);
-        (facts, owned)
+        if !read_facts(passing, site.l2_len) {
+            return None;
+        }
+        let owner = site.owner;
+        if owner == site.rules {
+            owner // nothing left to find out
+        } else {
+            owner | received_by(passing, control)
+        }
     };
-    let mask = owned & site.rules;
-    if mask == 0 || facts.protected {
-        return None;
+    passing.mask = owned & site.rules;
+    if passing.mask != 0 && passing.facts.protected == 0 {
+        ask_rules(ask, passing);
     }
-    Some(ask(skb, direction, control, now, &facts, mask))
+    Some(())
+}
+
+/// Reads the packet's headers into `passing`.
+///
+/// A function of its own, and not inlined, for the sake of the stack: its
+/// buffers do not add to those of the callbacks.
+#[inline(never)]
+fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
+    let skb = Skb(passing.skb);
+    packet::parse(&skb, skb.protocol(), l2_len, &mut passing.facts)
 }
 
 #[inline(always)]
@@ -148,9 +155,10 @@ fn sent_by(control: &Control, site: &SiteEntry, skb: &Skb) -> u64 {
 }
 
 /// The rules aimed at the socket that will receive the packet.
-#[inline(always)]
-fn received_by(control: &Control, site: &SiteEntry, skb: &Skb, facts: &Facts) -> u64 {
-    if site.owner == site.rules || facts.is_fragment() {
+#[inline(never)]
+fn received_by(passing: &Passing, control: &Control) -> u64 {
+    let (skb, facts) = (Skb(passing.skb), &passing.facts);
+    if facts.is_fragment() {
         return 0;
     }
     // SAFETY: all zero is a valid tuple.
@@ -197,71 +205,116 @@ fn received_by(control: &Control, site: &SiteEntry, skb: &Skb, facts: &Facts) ->
     }
 }
 
-/// What the rules say of a packet.
-struct Outcome {
-    /// It is gone; the rules behind the one that lost it were not asked.
-    lost: bool,
+/// A packet on its way through the rules, and what they say of it.
+struct Passing {
+    skb: *mut __sk_buff,
+    facts: Facts,
+    now: u64,
+    /// Rules aimed at the packet's owner that act on this interface.
+    mask: u64,
     /// How long it waits.
     delay_ns: u64,
     /// Rules that need it to pass a device of ours, and are not counted yet.
     detour: u64,
-}
-
-impl Outcome {
-    const NONE: Self = Self { lost: false, delay_ns: 0, detour: 0 };
-}
-
-/// Asks the rules in their order. A loss ends the search; damage happens at
-/// once; delays add up.
-#[inline(always)]
-fn ask(
-    skb: &Skb,
+    rule_count: u32,
     direction: u32,
-    control: &Control,
-    now: u64,
-    facts: &Facts,
-    mask: u64,
-) -> Outcome {
-    let mut outcome = Outcome::NONE;
-    for index in 0..MAX_RULES {
-        if index >= control.rule_count {
-            break;
-        }
-        if mask & (1 << index) == 0 {
-            continue;
-        }
-        let Some(rule) = live(index, now) else {
-            continue;
-        };
-        if !rule.rule.filter.matches(facts, direction) {
-            continue;
-        }
-        let kind = rule.rule.kind;
-        let params = rule.rule.params;
-        if kind == FaultKind::NetCorrupt as u32 && net_corrupt::payload_len(skb, facts) == 0 {
-            continue;
-        }
-        let (verdict, amount) = rule.decide();
-        if verdict != Verdict::Inject {
-            continue;
-        }
-        if kind == FaultKind::NetLoss as u32 {
-            rule.done(true);
-            outcome.lost = true;
-            return outcome;
-        } else if kind == FaultKind::NetDelay as u32 {
-            outcome.delay_ns += delay::delay_ns(params, amount);
-            outcome.detour |= 1 << index;
-        } else if kind == FaultKind::NetCorrupt as u32 {
-            let damaged = net_corrupt::apply(skb, facts, params, amount);
-            if damaged && corrupt::needs_detour(params) {
-                outcome.detour |= 1 << index;
-            } else {
-                rule.done(damaged);
-            }
-        } else {
-            rule.done(false);
+    /// 1 when it is gone; the rules behind the one that lost it are not asked.
+    lost: u32,
+    /// 1 when the device took it.
+    took_detour: u32,
+}
+
+impl Passing {
+    #[inline(always)]
+    fn new(skb: &Skb, direction: u32, control: &Control, now: u64) -> Self {
+        Self {
+            skb: skb.0,
+            facts: Facts::NONE,
+            now,
+            mask: 0,
+            delay_ns: 0,
+            detour: 0,
+            rule_count: control.rule_count,
+            direction,
+            lost: 0,
+            took_detour: 0,
         }
     }
-    outcome
+}
+
+/// Asks one rule. A loss ends the search; damage happens at once; delays add
+/// up.
+///
+/// # Safety
+///
+/// Called by the kernel, with a rule of the table and the state of [`judge`].
+unsafe extern "C" fn ask(
+    _map: *mut c_void,
+    index: *const u32,
+    rule: *const RuleEntry,
+    passing: *mut Passing,
+) -> u64 {
+    // SAFETY: see above.
+    let (index, rule, passing) = unsafe { (*index, &*rule, &mut *passing) };
+    if index >= passing.rule_count {
+        return ENOUGH;
+    }
+    let bit = RuleIndex(index).mask();
+    if passing.mask & bit == 0 || !rule.filter.matches(&passing.facts, passing.direction) {
+        return GO_ON;
+    }
+    let Some(rule) = live(rule, index, passing.now) else {
+        return GO_ON;
+    };
+    let skb = Skb(passing.skb);
+    let (kind, params) = (rule.rule.kind, rule.rule.params);
+    if kind == FaultKind::NetCorrupt as u32 && net_corrupt::payload_len(&skb, &passing.facts) == 0 {
+        return GO_ON;
+    }
+    let (verdict, amount) = rule.decide();
+    if verdict != Verdict::Inject {
+        return GO_ON;
+    }
+    if kind == FaultKind::NetLoss as u32 {
+        rule.done(true);
+        passing.lost = 1;
+        return ENOUGH;
+    } else if kind == FaultKind::NetDelay as u32 {
+        passing.delay_ns += delay::delay_ns(params, amount);
+        passing.detour |= bit;
+    } else if kind == FaultKind::NetCorrupt as u32 {
+        let damaged = net_corrupt::apply(&skb, &passing.facts, params, amount);
+        if damaged && corrupt::needs_detour(params) {
+            passing.detour |= bit;
+        } else {
+            rule.done(damaged);
+        }
+    } else {
+        rule.done(false);
+    }
+    GO_ON
+}
+
+/// Counts the rules whose packet took the detour, or could not.
+///
+/// # Safety
+///
+/// Called by the kernel, with a rule of the table and the state of [`judge`].
+unsafe extern "C" fn count_detour(
+    _map: *mut c_void,
+    index: *const u32,
+    rule: *const RuleEntry,
+    passing: *mut Passing,
+) -> u64 {
+    // SAFETY: see above.
+    let (index, rule, passing) = unsafe { (*index, &*rule, &*passing) };
+    if index >= passing.rule_count {
+        return ENOUGH;
+    }
+    if passing.detour & RuleIndex(index).mask() != 0
+        && let Some(rule) = live(rule, index, passing.now)
+    {
+        rule.done(passing.took_detour == 1);
+    }
+    GO_ON
 }

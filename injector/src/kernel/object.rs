@@ -39,7 +39,7 @@ pub(super) fn open() -> Result<Ebpf, ObjectError> {
     }
     let offsets = btf::offsets().map_err(|source| ObjectError::Btf { source })?;
     let ebpf = EbpfLoader::new()
-        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .verifier_log_level(VerifierLogLevel::DEBUG)
         .btf(None)
         .override_global("INJ_ABI", &ABI_VERSION, true)
         .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
