@@ -37,7 +37,7 @@ struct RungJson<'a> {
     rung: &'a str,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
+    reason: Option<String>,
 }
 
 impl ProbeState {
@@ -49,11 +49,28 @@ impl ProbeState {
         }
     }
 
-    fn why(&self) -> Option<&str> {
+    fn why(&self) -> Option<String> {
         match self {
             Self::Supported => None,
-            Self::Unsupported { reason } | Self::Inconclusive { reason } => Some(reason),
+            Self::Unsupported { reason } | Self::Inconclusive { reason } => Some(brief(reason)),
         }
+    }
+}
+
+/// A reason in at most a few lines. It may carry the verifier's log, of which
+/// the first line names the call that failed and the last ones say why.
+fn brief(reason: &str) -> String {
+    const TAIL: usize = 2;
+    let lines: Vec<&str> = reason
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    match lines.as_slice() {
+        [first, skipped @ .., _, _] if skipped.len() > TAIL => {
+            let tail = lines.get(lines.len() - TAIL..).unwrap_or_default();
+            format!("{first} […] {}", tail.join(" "))
+        }
+        all => all.join(" "),
     }
 }
 
@@ -105,7 +122,7 @@ impl Diagnosis {
                 probe.kind.name().to_owned(),
                 probe.rung.clone(),
                 probe.state.word().to_owned(),
-                probe.state.why().unwrap_or_default().to_owned(),
+                probe.state.why().unwrap_or_default(),
             ]
         });
         format!(
@@ -159,6 +176,20 @@ mod tests {
         assert!(
             json.contains("{\"kind\":\"net-loss\",\"supported\":false,\"rungs\":[]}"),
             "{json}"
+        );
+    }
+
+    #[test]
+    fn a_verifier_log_is_cut_to_what_tells() {
+        assert_eq!(brief("no such helper"), "no such helper");
+        assert_eq!(brief("one\ntwo\n\nthree\n"), "one two three");
+        let log = format!(
+            "load failed\n{}too large\nprocessed 1000001 insns\n",
+            "0: x\n".repeat(9)
+        );
+        assert_eq!(
+            brief(&log),
+            "load failed […] too large processed 1000001 insns"
         );
     }
 
