@@ -421,9 +421,9 @@ fn hostile_documents_are_answered_quickly() {
         let start = Instant::now();
         let error = experiment(&yaml).expect_err(name);
         assert!(error.to_string().len() < 1000, "{name}: {error}");
-        // The slowest takes a tenth of this in a debug build.
+        // Each takes well under a second; the room is for a busy machine.
         assert!(
-            start.elapsed() < Duration::from_secs(2),
+            start.elapsed() < Duration::from_secs(10),
             "{name}: {:?}",
             start.elapsed()
         );
