@@ -23,7 +23,7 @@ pub const QUIT: u32 = u32::MAX;
 /// How many actors of one victim can report.
 pub const ACTORS: usize = 16;
 
-/// How many of an actor's first calls have their outcome kept one by one.
+/// How many of the first calls or packets have their outcome kept one by one.
 pub const OUTCOMES: u64 = 1024;
 
 /// Width of one bucket of [`Flow::delays`], in ns.
@@ -42,6 +42,8 @@ pub struct Board {
     pub count: AtomicU64,
     /// Pause between two packets, in ns.
     pub gap_ns: AtomicU64,
+    /// How many packets may be under way at once.
+    pub window: AtomicU64,
     /// Size of a packet's payload in bytes.
     pub size: AtomicU32,
     /// Number of the round to do; [`QUIT`] to end.
@@ -85,6 +87,8 @@ pub struct Flow {
     pub min_delay_ns: AtomicU64,
     /// Longest time a packet was under way, in ns.
     pub max_delay_ns: AtomicU64,
+    /// Bit `n`: packet `n` arrived intact.
+    pub arrivals: Outcomes,
     /// How many packets were under way how long.
     pub delays: [AtomicU32; DELAY_BUCKETS],
 }
@@ -105,7 +109,34 @@ pub struct Actor {
     /// How many failures had another error number than the one before them.
     pub errno_changes: AtomicU32,
     /// Bit `n - 1`: call `n` failed.
-    pub outcomes: [AtomicU64; (OUTCOMES / 64) as usize],
+    pub outcomes: Outcomes,
+}
+
+/// One bit for each of the first [`OUTCOMES`] operations.
+#[repr(C)]
+pub struct Outcomes([AtomicU64; (OUTCOMES / 64) as usize]);
+
+impl Outcomes {
+    fn reset(&self) {
+        for word in &self.0 {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the bit of operation `n`, from 0. Later operations have none.
+    pub fn set(&self, n: u64) {
+        let word = usize::try_from(n / 64).ok().and_then(|n| self.0.get(n));
+        if let Some(word) = word {
+            word.fetch_or(1 << (n % 64), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the bit of operation `n` is set.
+    #[must_use]
+    pub fn get(&self, n: u64) -> bool {
+        let word = usize::try_from(n / 64).ok().and_then(|n| self.0.get(n));
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (n % 64) & 1 == 1)
+    }
 }
 
 impl Board {
@@ -146,6 +177,7 @@ impl Flow {
         }
         self.min_delay_ns.store(u64::MAX, Ordering::Relaxed);
         self.send_errno.store(0, Ordering::Relaxed);
+        self.arrivals.reset();
         for bucket in &self.delays {
             bucket.store(0, Ordering::Relaxed);
         }
@@ -167,9 +199,7 @@ impl Actor {
         self.failures.store(0, Ordering::Relaxed);
         self.errno.store(0, Ordering::Relaxed);
         self.errno_changes.store(0, Ordering::Relaxed);
-        for word in &self.outcomes {
-            word.store(0, Ordering::Relaxed);
-        }
+        self.outcomes.reset();
     }
 
     /// Counts one call. Only the actor itself may do this.
@@ -181,29 +211,16 @@ impl Actor {
         if before != 0 && before != errno {
             self.errno_changes.fetch_add(1, Ordering::Relaxed);
         }
-        if call < OUTCOMES
-            && let Some(word) = usize::try_from(call / 64)
-                .ok()
-                .and_then(|index| self.outcomes.get(index))
-        {
-            word.fetch_or(1 << (call % 64), Ordering::Relaxed);
-        }
+        self.outcomes.set(call);
     }
 
     /// Which of the first [`OUTCOMES`] calls failed, counted from 1.
     #[must_use]
     pub fn failed_calls(&self) -> Vec<u64> {
-        let words = self
-            .outcomes
-            .iter()
-            .map(|word| word.load(Ordering::Relaxed));
-        words
-            .zip((1..).step_by(64))
-            .flat_map(|(word, first)| {
-                (0..64)
-                    .filter(move |bit| word >> bit & 1 == 1)
-                    .map(move |bit| first + bit)
-            })
+        let calls = 0..OUTCOMES;
+        calls
+            .filter(|&call| self.outcomes.get(call))
+            .map(|call| call + 1)
             .collect()
     }
 }

@@ -106,7 +106,7 @@ impl Feature {
         }
     }
 
-    /// What this machine itself says. `None` where nobody can tell but the test.
+    /// What this machine itself says; `None` if it has nothing to say.
     fn observed(self) -> Option<bool> {
         match self {
             Self::NetLoss => kind_supported("net-loss"),
@@ -132,16 +132,15 @@ impl Feature {
     /// When table and machine disagree.
     pub fn available(self) -> Result<(), &'static str> {
         let expected = self.expected(Where::current());
-        if let Some(observed) = self.observed() {
-            assert_eq!(
-                observed,
-                expected.is_ok(),
-                "{self:?} on {:?}: table ({expected:?}) and machine ({observed}) disagree; \
-                 the doctor says {}",
-                Where::current(),
-                doctor(),
-            );
-        }
+        let observed = self.observed();
+        assert_eq!(
+            observed,
+            Some(expected.is_ok()),
+            "{self:?} on {:?}: table ({expected:?}) and machine ({observed:?}) disagree; \
+             the doctor says {}",
+            Where::current(),
+            doctor(),
+        );
         expected
     }
 }
@@ -171,8 +170,8 @@ fn kind_supported(kind: &str) -> Option<bool> {
 /// Whether the doctor calls a rung of a kind supported.
 fn rung_supported(kind: &str, rung: &str) -> Option<bool> {
     let rungs = find_kind(kind)?.get("rungs")?.as_array()?;
-    let rung = rungs.iter().find(|entry| entry["name"] == rung)?;
-    rung.get("supported")?.as_bool()
+    let rung = rungs.iter().find(|entry| entry["rung"] == rung)?;
+    Some(rung.get("state")? == "supported")
 }
 
 fn find_kind(kind: &str) -> Option<&'static Value> {
@@ -200,7 +199,8 @@ pub fn test_name() -> String {
 /// It goes past the test runner's capturing, which hides what a passing test
 /// prints.
 pub fn report_skip(feature: Feature, reason: &str) {
-    let line = format!("SKIP {}: {feature}: {reason}\n", test_name());
+    // The test runner's own line is unfinished at this point.
+    let line = format!("\nSKIP {}: {feature}: {reason}\n", test_name());
     if let Err(error) = std::io::stdout().write_all(line.as_bytes()) {
         eprintln!("cannot report a skip: {error}");
     }
@@ -211,7 +211,15 @@ pub fn report_skip(feature: Feature, reason: &str) {
 #[macro_export]
 macro_rules! require {
     ($feature:ident) => {
-        let feature = $crate::kernel::Feature::$feature;
+        $crate::require_for!($crate::kernel::Feature::$feature)
+    };
+}
+
+/// The same for a feature that is only known when the test runs.
+#[macro_export]
+macro_rules! require_for {
+    ($feature:expr) => {
+        let feature = $feature;
         if let Err(reason) = feature.available() {
             $crate::kernel::report_skip(feature, reason);
             return;

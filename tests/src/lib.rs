@@ -19,6 +19,7 @@ pub mod command;
 pub mod kernel;
 pub mod netns;
 pub mod residue;
+pub mod scene;
 pub mod stats;
 pub mod traffic;
 pub mod victim;

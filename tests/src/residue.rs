@@ -99,6 +99,7 @@ impl<'a> Snapshot<'a> {
 fn lines(netns: &[&Netns]) -> BTreeSet<String> {
     let mut lines = bpf_objects();
     lines.extend(control_groups(&cgroup::mount_point()));
+    lines.extend(journals());
     lines.extend(processes());
     lines.extend(devices());
     for (index, netns) in netns.iter().enumerate() {
@@ -151,6 +152,15 @@ fn control_groups(path: &Path) -> Vec<String> {
         }
     }
     found
+}
+
+/// What agents have written down about themselves.
+fn journals() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir("/run/injector")
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries.map(|entry| format!("journal {}", entry.path().display()))
 }
 
 /// The folder in `/proc` of every process.
@@ -228,6 +238,8 @@ fn traffic_control(netns: &Netns) -> impl Iterator<Item = String> + use<> {
     for line in links.lines() {
         // "2: near0@if2: <BROADCAST,…"
         let name = line.split([':', '@']).nth(1).unwrap_or_default().trim();
+        let classes = netns.tc(&["-d", "class", "show", "dev", name]);
+        text.extend(classes.lines().map(|line| format!("{name} {line}\n")));
         for side in ["root", "ingress", "egress"] {
             let filters = netns.tc(&["-d", "filter", "show", "dev", name, side]);
             text.extend(

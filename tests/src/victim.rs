@@ -245,6 +245,16 @@ impl CallVictim {
         self.file.command(&work)
     }
 
+    /// The victim's process id.
+    ///
+    /// # Panics
+    ///
+    /// When the victim was not started by the test.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a started victim").pid()
+    }
+
     /// The target option that names this victim's process.
     ///
     /// # Panics
@@ -252,10 +262,7 @@ impl CallVictim {
     /// When the victim was not started by the test.
     #[must_use]
     pub fn target(&self) -> String {
-        format!(
-            "pid:{}",
-            self.process.as_ref().expect("a started victim").pid()
-        )
+        format!("pid:{}", self.pid())
     }
 
     /// Orders a round in which every actor makes `count` calls.

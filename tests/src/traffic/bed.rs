@@ -69,6 +69,8 @@ pub struct Bed {
     pub bystander: UdpFlow,
     /// The namespaces.
     pub pair: Pair,
+    /// Namespaces of the bystander's, if it does not share the victim's.
+    _elsewhere: Option<Pair>,
 }
 
 impl Bed {
@@ -80,12 +82,31 @@ impl Bed {
     #[must_use]
     #[track_caller]
     pub fn new(case: Case) -> Self {
+        Self::build(case, None)
+    }
+
+    /// The same, but the bystander lives elsewhere, so that every process in
+    /// the near namespace is the victim's.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn alone(case: Case) -> Self {
+        Self::build(case, Some(Pair::new()))
+    }
+
+    #[track_caller]
+    fn build(case: Case, elsewhere: Option<Pair>) -> Self {
         let pair = Pair::new();
         let cgroup = Cgroup::new("victim");
         let mut victim = flow(case, VICTIM_PORT);
         let mut bystander = flow(case, BYSTANDER_PORT);
-        let (near, far) = (Place::netns(&pair.near), Place::netns(&pair.far));
+        let beside = elsewhere.as_ref().unwrap_or(&pair);
+        let (near, far) = (Place::netns(&beside.near), Place::netns(&beside.far));
         start_ends(case, &mut bystander, Some(near), far);
+        let (near, far) = (Place::netns(&pair.near), Place::netns(&pair.far));
         let victims = (case.form != Form::Command).then(|| near.and_cgroup(&cgroup));
         start_ends(case, &mut victim, victims, far);
         Self {
@@ -94,6 +115,7 @@ impl Bed {
             victim,
             bystander,
             pair,
+            _elsewhere: elsewhere,
         }
     }
 

@@ -9,7 +9,7 @@ mod udp;
 pub use bed::{Bed, Case, Direction, Form};
 pub use ping::ping;
 pub use tcp::{Stream, TcpFlow};
-pub use udp::{Arrived, Load, UdpFlow};
+pub use udp::{Arrived, Delays, Load, UdpFlow};
 
 /// Makes one test of each combination of target form, IP version and direction,
 /// each of which calls `$check` with its [`Case`].

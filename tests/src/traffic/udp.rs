@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     actor::udp::READY,
-    board::QUIT,
+    board::{DELAY_BUCKET_NS, OUTCOMES, QUIT},
     command::{Place, Process},
     victim::BoardFile,
     wait,
@@ -27,6 +27,9 @@ pub struct Load {
     pub size: u32,
     /// Pause between two; zero to send as fast as the receiver keeps up.
     pub gap: Duration,
+    /// How many may be under way at once. Without a limit a fast sender overruns
+    /// the receiver's buffer, and that loss would be nobody's fault.
+    pub window: u64,
 }
 
 impl Load {
@@ -37,27 +40,26 @@ impl Load {
             count,
             size: 64,
             gap: Duration::ZERO,
+            window: 256,
         }
     }
 
     /// The same with payloads of so many bytes.
     #[must_use]
     pub const fn sized(self, size: u32) -> Self {
-        Self {
-            count: self.count,
-            size,
-            gap: self.gap,
-        }
+        Self { size, ..self }
     }
 
     /// The same with a pause after each packet.
     #[must_use]
     pub const fn spaced(self, gap: Duration) -> Self {
-        Self {
-            count: self.count,
-            size: self.size,
-            gap,
-        }
+        Self { gap, ..self }
+    }
+
+    /// The same with so many packets under way at once.
+    #[must_use]
+    pub const fn windowed(self, window: u64) -> Self {
+        Self { window, ..self }
     }
 }
 
@@ -78,8 +80,48 @@ pub struct Arrived {
     pub duplicates: u64,
     /// Packets that arrived after a later one.
     pub inversions: u64,
-    /// Shortest and longest time under way; meaningless when nothing arrived.
-    pub delay: (Duration, Duration),
+    /// Of the first packets, the numbers of those that did not arrive intact,
+    /// from 1.
+    pub lost: Vec<u64>,
+    /// Times under way of intact packets.
+    pub delays: Delays,
+}
+
+/// How long the packets of one round were under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delays {
+    /// The shortest time; meaningless when nothing arrived.
+    pub shortest: Duration,
+    /// The longest time.
+    pub longest: Duration,
+    buckets: Vec<(usize, u32)>,
+}
+
+impl Delays {
+    /// How many packets were under way at least so long.
+    #[must_use]
+    pub fn at_least(&self, time: Duration) -> u64 {
+        let width = u128::from(DELAY_BUCKET_NS);
+        let first = usize::try_from(time.as_nanos() / width).unwrap_or(usize::MAX);
+        let late = self.buckets.iter().filter(|&&(bucket, _)| bucket >= first);
+        late.map(|&(_, packets)| u64::from(packets)).sum()
+    }
+
+    /// The time that this share of the packets did not exceed, rounded up to
+    /// the width of a bucket.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Duration {
+        let total: u32 = self.buckets.iter().map(|&(_, packets)| packets).sum();
+        let mut below = 0;
+        let bucket = self.buckets.iter().find(|&&(_, packets)| {
+            below += packets;
+            f64::from(below) >= share * f64::from(total)
+        });
+        let width = Duration::from_nanos(DELAY_BUCKET_NS);
+        bucket.map_or(Duration::ZERO, |&(bucket, _)| {
+            width * u32::try_from(bucket + 1).unwrap_or(u32::MAX)
+        })
+    }
 }
 
 impl Arrived {
@@ -251,6 +293,7 @@ impl UdpFlow {
         board.size.store(load.size, Relaxed);
         let gap = u64::try_from(load.gap.as_nanos()).unwrap_or(u64::MAX);
         board.gap_ns.store(gap, Relaxed);
+        board.window.store(load.window, Relaxed);
         board.round.fetch_add(1, Release);
     }
 
@@ -280,6 +323,9 @@ impl UdpFlow {
         }
         let [shortest, longest] = [&flow.min_delay_ns, &flow.max_delay_ns]
             .map(|delay| Duration::from_nanos(delay.load(Relaxed)));
+        let buckets = flow.delays.iter().map(|packets| packets.load(Relaxed));
+        let buckets = buckets.enumerate().filter(|&(_, packets)| packets > 0);
+        let first = 0..board.count.load(Relaxed).min(OUTCOMES);
         Arrived {
             sent,
             send_errors: (
@@ -291,7 +337,15 @@ impl UdpFlow {
             bad_bytes: flow.bad_bytes.load(Relaxed),
             duplicates: flow.duplicates.load(Relaxed),
             inversions: flow.inversions.load(Relaxed),
-            delay: (shortest, longest),
+            lost: first
+                .filter(|&number| !flow.arrivals.get(number))
+                .map(|number| number + 1)
+                .collect(),
+            delays: Delays {
+                shortest,
+                longest,
+                buckets: buckets.collect(),
+            },
         }
     }
 

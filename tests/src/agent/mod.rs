@@ -1,20 +1,23 @@
 //! The program under test: run to its end, or as an injection in force.
 
+mod reader;
+mod report;
+
+pub use report::{Finished, Report, RuleReport};
+
 use std::{
     env,
-    io::{BufRead as _, BufReader, Read},
     path::PathBuf,
-    process::{Child, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    process::{Child, Stdio},
+    time::Instant,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde::Deserialize;
+
+use reader::Reader;
 
 use crate::{
     command::{Place, Process},
@@ -34,124 +37,6 @@ pub fn binary() -> PathBuf {
     match env::var_os("INJECTOR_BIN") {
         Some(path) => path.into(),
         None => panic!("INJECTOR_BIN must name the injector (`cargo xtask test` sets it)"),
-    }
-}
-
-/// The report that `--output json` prints when an injection has ended.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Report {
-    /// Short name of the run.
-    pub experiment: String,
-    /// Seed of its decisions.
-    pub seed: u64,
-    /// Why it ended.
-    pub stopped_by: String,
-    /// What each rule did.
-    pub rules: Vec<RuleReport>,
-}
-
-/// What one rule did.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct RuleReport {
-    /// Name of the rule.
-    pub name: String,
-    /// Name of its kind.
-    pub kind: String,
-    /// Rung that served it.
-    pub backend: String,
-    /// Operations that matched.
-    pub matched: u64,
-    /// Of those, operations that suffered.
-    pub injected: u64,
-    /// Of those, operations that the trigger let through.
-    pub passed: u64,
-    /// Of those, operations let through because the budget was spent.
-    pub exhausted: u64,
-    /// Of those, operations that the kernel refused to harm.
-    pub errors: u64,
-}
-
-impl Report {
-    /// The report of the only rule.
-    ///
-    /// # Panics
-    ///
-    /// When there are more or fewer.
-    #[must_use]
-    #[track_caller]
-    pub fn only(&self) -> &RuleReport {
-        match self.rules.as_slice() {
-            [rule] => rule,
-            rules => panic!("one rule expected: {rules:?}"),
-        }
-    }
-}
-
-/// What the program printed and how it ended.
-#[derive(Debug)]
-pub struct Finished {
-    /// Its exit status.
-    pub status: ExitStatus,
-    /// Its standard output.
-    pub stdout: String,
-    /// Its standard error.
-    pub stderr: String,
-    /// How long it ran.
-    pub took: Duration,
-}
-
-impl Finished {
-    /// The exit code.
-    ///
-    /// # Panics
-    ///
-    /// When a signal ended the program.
-    #[must_use]
-    #[track_caller]
-    pub fn code(&self) -> i32 {
-        match self.status.code() {
-            Some(code) => code,
-            None => panic!("ended by a signal: {self:?}"),
-        }
-    }
-
-    /// The JSON report, which is the last line of the standard output. Its
-    /// counters must add up in every test, whatever it is about.
-    ///
-    /// # Panics
-    ///
-    /// When there is none or the counters do not add up.
-    #[must_use]
-    #[track_caller]
-    pub fn report(&self) -> Report {
-        let last = self.stdout.lines().next_back().unwrap_or_default();
-        let report: Report = match serde_json::from_str(last) {
-            Ok(report) => report,
-            Err(error) => panic!("no report ({error}): {self:?}"),
-        };
-        for rule in &report.rules {
-            assert_eq!(
-                rule.matched,
-                rule.injected + rule.passed + rule.exhausted + rule.errors,
-                "the counters do not add up: {rule:?}"
-            );
-        }
-        report
-    }
-
-    /// The report of an injection that ended well with only one rule, which met
-    /// no error.
-    ///
-    /// # Panics
-    ///
-    /// When it did not.
-    #[must_use]
-    #[track_caller]
-    pub fn rule(&self) -> RuleReport {
-        assert_eq!(self.code(), 0, "{}", self.stderr);
-        let rule = self.report().only().clone();
-        assert_eq!(rule.errors, 0, "{rule:?}\n{}", self.stderr);
-        rule
     }
 }
 
@@ -186,6 +71,8 @@ impl Agent {
         let mut command = place.command(binary());
         command
             .args(args)
+            // The line that says "in force" is not a warning.
+            .env("INJECTOR_LOG", "info")
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -291,16 +178,24 @@ impl Injection {
         all.extend(options);
         all.extend(["--output", "json"]);
         all.extend(command);
-        let mut injection = Self {
-            agent: Some(Agent::start(place, &all, variables)),
-        };
+        Self::from_agent(Agent::start(place, &all, variables))
+    }
+
+    /// Waits until the rules of an agent are in force.
+    ///
+    /// # Panics
+    ///
+    /// When that does not happen.
+    #[must_use]
+    #[track_caller]
+    pub fn from_agent(agent: Agent) -> Self {
+        let mut injection = Self { agent: Some(agent) };
         let in_force = wait::poll(wait::DEADLINE, || injection.progress());
         assert_eq!(
             in_force,
             Some(true),
-            "`injector {}` does not come in force: {}",
-            all.join(" "),
-            injection.agent().stderr.text(),
+            "the rules do not come in force: {}",
+            injection.agent().stderr(),
         );
         injection
     }
@@ -354,73 +249,56 @@ impl Injection {
     /// # Panics
     ///
     /// When it does not die.
+    #[must_use]
     #[track_caller]
-    pub fn abandon(mut self) {
+    pub fn abandon(mut self) -> Abandoned {
         let mut agent = self.agent.take().expect("an agent");
         agent.signal(Signal::SIGKILL);
         agent.process.wait();
+        Abandoned(())
+    }
+}
+
+/// What a killed agent left behind, removed on drop at the latest.
+#[derive(Debug)]
+pub struct Abandoned(());
+
+impl Abandoned {
+    /// Runs `injector stop --all`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not succeed.
+    #[track_caller]
+    pub fn clean_up(&self) {
+        let finished = run(&["stop", "--all"]);
+        assert_eq!(finished.code(), 0, "{finished:?}");
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        stop_all();
+    }
+}
+
+/// Removes what a failing test leaves behind.
+fn stop_all() {
+    let stop = Place::HERE
+        .command(binary())
+        .args(["stop", "--all"])
+        .output();
+    match stop {
+        Ok(output) if output.status.success() => {}
+        other => eprintln!("cannot clean up after the agent: {other:?}"),
     }
 }
 
 impl Drop for Injection {
     fn drop(&mut self) {
-        let Some(agent) = self.agent.take() else {
-            return;
-        };
-        drop(agent);
-        let cleaned = Place::HERE
-            .command(binary())
-            .args(["stop", "--all"])
-            .output();
-        match cleaned {
-            Ok(output) if output.status.success() => {}
-            other => eprintln!("cannot clean up after the agent: {other:?}"),
+        if let Some(agent) = self.agent.take() {
+            drop(agent);
+            stop_all();
         }
-    }
-}
-
-/// Collects what a child prints, so that the child never blocks on a full pipe.
-#[derive(Debug)]
-struct Reader {
-    text: Arc<Mutex<String>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Reader {
-    fn start(stream: Option<impl Read + Send + 'static>) -> Self {
-        let text = Arc::new(Mutex::new(String::new()));
-        let thread = stream.map(|stream| {
-            let text = Arc::clone(&text);
-            thread::spawn(move || {
-                let mut lines = BufReader::new(stream);
-                let mut line = Vec::new();
-                while lines.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
-                    if let Ok(mut text) = text.lock() {
-                        text.push_str(&String::from_utf8_lossy(&line));
-                    }
-                    line.clear();
-                }
-            })
-        });
-        Self { text, thread }
-    }
-
-    /// What has come so far.
-    fn text(&self) -> String {
-        self.text
-            .lock()
-            .map(|text| text.clone())
-            .unwrap_or_default()
-    }
-
-    /// All that came, once the child has closed its end. A grandchild that
-    /// holds the pipe open is not waited for.
-    fn end(&mut self) -> String {
-        if let Some(thread) = self.thread.take() {
-            wait::poll(Duration::from_secs(5), || {
-                thread.is_finished().then_some(())
-            });
-        }
-        self.text()
     }
 }

@@ -1,0 +1,123 @@
+//! What a run of the injector left to read.
+
+use std::{process::ExitStatus, time::Duration};
+
+use serde::Deserialize;
+
+/// The report that `--output json` prints when an injection has ended.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    /// Short name of the run.
+    pub experiment: String,
+    /// Seed of its decisions.
+    pub seed: u64,
+    /// Why it ended.
+    pub stopped_by: String,
+    /// What each rule did.
+    pub rules: Vec<RuleReport>,
+}
+
+/// What one rule did.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RuleReport {
+    /// Name of the rule.
+    pub name: String,
+    /// Name of its kind.
+    pub kind: String,
+    /// Rung that served it.
+    pub backend: String,
+    /// Operations that matched.
+    pub matched: u64,
+    /// Of those, operations that suffered.
+    pub injected: u64,
+    /// Of those, operations that the trigger let through.
+    pub passed: u64,
+    /// Of those, operations let through because the budget was spent.
+    pub exhausted: u64,
+    /// Of those, operations that the kernel refused to harm.
+    pub errors: u64,
+}
+
+impl Report {
+    /// The report of the only rule.
+    ///
+    /// # Panics
+    ///
+    /// When there are more or fewer.
+    #[must_use]
+    #[track_caller]
+    pub fn only(&self) -> &RuleReport {
+        match self.rules.as_slice() {
+            [rule] => rule,
+            rules => panic!("one rule expected: {rules:?}"),
+        }
+    }
+}
+
+/// What the program printed and how it ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+impl Finished {
+    /// The exit code.
+    ///
+    /// # Panics
+    ///
+    /// When a signal ended the program.
+    #[must_use]
+    #[track_caller]
+    pub fn code(&self) -> i32 {
+        match self.status.code() {
+            Some(code) => code,
+            None => panic!("ended by a signal: {self:?}"),
+        }
+    }
+
+    /// The JSON report, which is the last line of the standard output. Its
+    /// counters must add up in every test, whatever it is about.
+    ///
+    /// # Panics
+    ///
+    /// When there is none or the counters do not add up.
+    #[must_use]
+    #[track_caller]
+    pub fn report(&self) -> Report {
+        let last = self.stdout.lines().next_back().unwrap_or_default();
+        let report: Report = match serde_json::from_str(last) {
+            Ok(report) => report,
+            Err(error) => panic!("no report ({error}): {self:?}"),
+        };
+        for rule in &report.rules {
+            assert_eq!(
+                rule.matched,
+                rule.injected + rule.passed + rule.exhausted + rule.errors,
+                "the counters do not add up: {rule:?}"
+            );
+        }
+        report
+    }
+
+    /// The report of an injection that ended well with only one rule, which met
+    /// no error.
+    ///
+    /// # Panics
+    ///
+    /// When it did not.
+    #[must_use]
+    #[track_caller]
+    pub fn rule(&self) -> RuleReport {
+        assert_eq!(self.code(), 0, "{}", self.stderr);
+        let rule = self.report().only().clone();
+        assert_eq!(rule.errors, 0, "{rule:?}\n{}", self.stderr);
+        rule
+    }
+}

@@ -1,0 +1,217 @@
+//! A victim of each kind in a place with queueing disciplines of its own, to be
+//! injured and left in all possible ways.
+
+use std::time::Duration;
+
+use crate::{
+    agent::{Agent, Finished, Injection},
+    cgroup::Cgroup,
+    command::Place,
+    kernel::{Feature, Where},
+    netns::{Ip, Pair},
+    residue::Snapshot,
+    traffic::{Load, UdpFlow},
+    victim::{CallVictim, Callers, failures},
+};
+
+/// One fault of each kind, whose effect is beyond doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Every packet is lost.
+    Loss,
+    /// Every packet is delayed.
+    Delay,
+    /// Every packet is damaged, and its receiver's stack drops it.
+    Corruption,
+    /// Every `mkdir` fails.
+    Errno,
+}
+
+impl Kind {
+    /// What the kernel needs for it.
+    #[must_use]
+    pub const fn feature(self) -> Feature {
+        match self {
+            Self::Loss => Feature::NetLoss,
+            Self::Delay => Feature::NetDelay,
+            Self::Corruption => Feature::NetCorrupt,
+            Self::Errno => Feature::SysErrno,
+        }
+    }
+
+    const fn fault(self) -> &'static [&'static str] {
+        match self {
+            Self::Loss => &["net-loss"],
+            Self::Delay => &["net-delay", "--delay", "60ms"],
+            Self::Corruption => &["net-corrupt", "--checksum", "broken"],
+            // A call that no shell and no loader makes.
+            Self::Errno => &["sys-errno", "--call", "mkdir", "--errno", "EIO"],
+        }
+    }
+}
+
+/// How much of a victim's work suffered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// None of it.
+    Nothing,
+    /// A part of it, as when a fault ends meanwhile.
+    Something,
+    /// All of it.
+    Everything,
+}
+
+/// The delay of [`Kind::Delay`]; nothing else delays a packet so long.
+const DELAY: Duration = Duration::from_millis(60);
+
+/// Few, because a lost packet is waited for.
+const LOAD: Load = Load::of(10);
+
+/// A victim of every kind.
+#[derive(Debug)]
+pub struct Scene {
+    /// A flow whose sender is the victim.
+    pub flow: UdpFlow,
+    /// A victim that makes calls.
+    calls: CallVictim,
+    /// The group of both.
+    cgroup: Cgroup,
+    /// Where the flow flows.
+    pub pair: Pair,
+}
+
+impl Scene {
+    /// Sets the scene.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    #[must_use]
+    pub fn new() -> Self {
+        let pair = Pair::new();
+        foreign_qdiscs(&pair);
+        let cgroup = Cgroup::new("victim");
+        let near = Place::netns(&pair.near).and_cgroup(&cgroup);
+        let flow = UdpFlow::start(
+            near,
+            Place::netns(&pair.far),
+            (Pair::near_address(Ip::V4), 8001).into(),
+            (Pair::far_address(Ip::V4), 7001).into(),
+        );
+        let calls = CallVictim::start(near, "mkdir", Callers::One);
+        Self {
+            flow,
+            calls,
+            cgroup,
+            pair,
+        }
+    }
+
+    /// All that an injection here may change.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot::take(&[&self.pair.near, &self.pair.far])
+    }
+
+    /// The option that names the victim.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.cgroup.target()
+    }
+
+    /// Lets the victim work once, and tells how much of the work suffered.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    #[track_caller]
+    pub fn harm(&self, kind: Kind) -> Harm {
+        let harmed = match kind {
+            Kind::Errno => failures(&self.calls.round(LOAD.count)),
+            Kind::Loss | Kind::Corruption => self.flow.round(LOAD).missing(),
+            Kind::Delay => {
+                let arrived = self.flow.round(LOAD);
+                assert_eq!(arrived.intact, LOAD.count, "{arrived:?}");
+                arrived.delays.at_least(DELAY)
+            }
+        };
+        match harmed {
+            0 => Harm::Nothing,
+            all if all == LOAD.count => Harm::Everything,
+            _ => Harm::Something,
+        }
+    }
+
+    /// Puts a fault in force on the victim.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come in force.
+    #[must_use]
+    #[track_caller]
+    pub fn inject(&self, kind: Kind, options: &[&str], variables: &[(&str, &str)]) -> Injection {
+        let target = self.target();
+        let mut args = kind.fault().to_vec();
+        args.extend(["--target", &target]);
+        args.extend(options);
+        Injection::start_in(Place::HERE, &args, variables)
+    }
+
+    /// Runs a fault to its end, whether it comes in force or not.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    #[must_use]
+    #[track_caller]
+    pub fn run(&self, kind: Kind, options: &[&str], variables: &[(&str, &str)]) -> Finished {
+        let target = self.target();
+        let mut args = vec!["inject"];
+        args.extend(kind.fault());
+        args.extend(["--target", &target, "--output", "json"]);
+        args.extend(options);
+        Agent::start(Place::HERE, &args, variables).wait()
+    }
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Puts disciplines with options on the interfaces, as a user may have. None of
+/// them disturbs the scene's few packets.
+fn foreign_qdiscs(pair: &Pair) {
+    let near = match Where::current() {
+        Where::Host => "qdisc add dev near0 root handle 7: tbf rate 1gbit burst 1mb latency 70ms",
+        Where::Override | Where::Debian612 | Where::Debian61 => {
+            "qdisc add dev near0 root handle 7: fq limit 5000 flow_limit 77 quantum 3000"
+        }
+    };
+    for line in [
+        near,
+        "qdisc add dev lo root handle 1: htb default 10",
+        "class add dev lo parent 1: classid 1:10 htb rate 2gbit burst 2mb cburst 2mb",
+    ] {
+        pair.near.tc(&line.split(' ').collect::<Vec<_>>());
+    }
+    if Feature::Netem.expected(Where::current()).is_ok() {
+        let far = "qdisc add dev far0 root handle 9: netem limit 1234 delay 1ms";
+        pair.far.tc(&far.split(' ').collect::<Vec<_>>());
+    }
+}
+
+/// The state of a process, as the kernel's letter.
+///
+/// # Panics
+///
+/// When it is gone.
+#[must_use]
+pub fn state(pid: u32) -> char {
+    let stat =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("read a process's state");
+    // pid (name) state …; the name may hold anything, a parenthesis too.
+    let (_, rest) = stat.rsplit_once(") ").expect("a state");
+    rest.chars().next().expect("a state")
+}

@@ -1,0 +1,104 @@
+//! What the kernel keeps by itself: the deadline of a rule, and the lease of an
+//! agent that no longer runs.
+
+use std::time::{Duration, Instant};
+
+use injector_tests::{
+    require,
+    scene::{Harm, Kind, Scene, state},
+    traffic::Load,
+    wait,
+};
+use nix::sys::signal::Signal;
+
+/// Milliseconds, as a flow of one packet each tells them.
+fn clock(millis: u64) -> Load {
+    Load::of(millis)
+        .spaced(Duration::from_millis(1))
+        .windowed(millis)
+}
+
+#[test]
+fn a_stopped_agent_stops_injecting_within_the_lease() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let injection = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
+    scene.flow.begin(clock(5000));
+    injection.agent().signal(Signal::SIGSTOP);
+    let lost = scene.flow.finish().missing();
+    // The lease is of 2 s and was last renewed some 0.4 s ago, at most.
+    assert!(
+        (1000..=2300).contains(&lost),
+        "injected for {lost} ms after the stop"
+    );
+    assert_eq!(state(injection.agent().pid()), 'T');
+    injection.agent().signal(Signal::SIGCONT);
+    assert_eq!(injection.stop().rule().injected, lost);
+}
+
+#[test]
+fn a_stopped_agent_stops_failing_calls_within_the_lease() {
+    require!(SysErrno);
+    let scene = Scene::new();
+    let injection = scene.inject(Kind::Errno, &["--for", "60s"], &[]);
+    injection.agent().signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
+    assert_eq!(
+        scene.harm(Kind::Errno),
+        Harm::Everything,
+        "in force at the stop"
+    );
+    wait::until("the lease's end", || {
+        (scene.harm(Kind::Errno) == Harm::Nothing).then_some(())
+    });
+    let lasted = stopped.elapsed();
+    assert!(
+        lasted < Duration::from_millis(2500),
+        "injected for {lasted:?} after the stop"
+    );
+    assert_eq!(state(injection.agent().pid()), 'T');
+    injection.agent().signal(Signal::SIGCONT);
+    assert_eq!(injection.stop().code(), 0);
+}
+
+/// The kernel side knows the deadline and needs no agent to keep it: this one
+/// ends before the lease would.
+#[test]
+fn the_deadline_holds_without_an_agent() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let snapshot = scene.snapshot();
+    let injection = scene.inject(Kind::Loss, &["--for", "1s"], &[]);
+    scene.flow.begin(clock(3000));
+    injection.agent().signal(Signal::SIGSTOP);
+    let lost = scene.flow.finish().missing();
+    assert!((500..=1200).contains(&lost), "injected for {lost} ms");
+    assert_eq!(state(injection.agent().pid()), 'T');
+    injection.agent().signal(Signal::SIGCONT);
+    assert_eq!(injection.wait().code(), 0);
+    snapshot.assert_clean();
+}
+
+#[test]
+fn the_duration_is_kept() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let injection = scene.inject(Kind::Loss, &["--for", "2s"], &[]);
+    scene.flow.begin(clock(4000));
+    let finished = injection.wait();
+    let lost = scene.flow.finish().missing();
+    assert!((1500..=2500).contains(&lost), "injected for {lost} ms");
+    assert_eq!(finished.rule().injected, lost);
+    assert_eq!(finished.report().stopped_by, "deadline");
+}
+
+#[test]
+fn the_lease_is_renewed_as_long_as_the_agent_lives() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let injection = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
+    // More than twice the lease.
+    let load = clock(4500);
+    assert_eq!(scene.flow.round(load).missing(), load.count);
+    drop(injection.stop());
+}

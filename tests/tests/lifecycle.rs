@@ -1,0 +1,305 @@
+//! How an injection ends: always, on time, and without a trace.
+
+use injector_tests::{
+    agent, require, require_for,
+    residue::Snapshot,
+    scene::{Harm, Kind, Scene},
+    wait,
+};
+use nix::sys::signal::Signal;
+
+/// Ways in which an injection can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Deadline,
+    CommandExit,
+    Signal(Signal),
+    Kill { command: bool },
+    PanicInForce,
+}
+
+/// Brings a fault in force on a victim, ends it, and compares everything with
+/// what was there before, foreign queueing disciplines included.
+#[track_caller]
+fn check(kind: Kind, end: End) {
+    require_for!(kind.feature());
+    let scene = Scene::new();
+    let snapshot = scene.snapshot();
+    assert_eq!(scene.harm(kind), Harm::Nothing, "before the fault");
+    match end {
+        End::Deadline => {
+            let injection = scene.inject(kind, &["--for", "3s"], &[]);
+            assert_eq!(scene.harm(kind), Harm::Everything);
+            let finished = injection.wait();
+            assert_eq!(
+                (finished.code(), finished.report().stopped_by.as_str()),
+                (0, "deadline")
+            );
+        }
+        End::CommandExit => {
+            let command = ["--for", "60s", "--", "sh", "-c", "sleep 3; exit 7"];
+            let injection = scene.inject(kind, &command, &[]);
+            assert_eq!(scene.harm(kind), Harm::Everything);
+            let finished = injection.wait();
+            assert_eq!(
+                (finished.code(), finished.report().stopped_by.as_str()),
+                (7, "command_exit")
+            );
+        }
+        End::Signal(signal) => {
+            let injection = scene.inject(kind, &["--for", "60s"], &[]);
+            assert_eq!(scene.harm(kind), Harm::Everything);
+            injection.agent().signal(signal);
+            let finished = injection.wait();
+            assert_eq!(
+                (finished.code(), finished.report().stopped_by.as_str()),
+                (0, "signal")
+            );
+        }
+        End::Kill { command } => {
+            let mut options = vec!["--for", "60s"];
+            if command {
+                options.extend(["--", "sleep", "1000"]);
+            }
+            let injection = scene.inject(kind, &options, &[]);
+            assert_eq!(scene.harm(kind), Harm::Everything);
+            let abandoned = injection.abandon();
+            snapshot.assert_links_gone();
+            wait::until("the lease's end", || {
+                (scene.harm(kind) == Harm::Nothing).then_some(())
+            });
+            abandoned.clean_up();
+        }
+        End::PanicInForce => {
+            let panic = [("INJECTOR_TEST_PANIC", "run")];
+            let finished = scene.run(kind, &["--for", "60s"], &panic);
+            assert!(
+                finished.stderr.contains("INJECTOR_TEST_PANIC=run"),
+                "{finished:?}"
+            );
+            assert_ne!(finished.status.code(), Some(0), "{finished:?}");
+        }
+    }
+    snapshot.assert_clean();
+    assert_eq!(scene.harm(kind), Harm::Nothing, "after the end");
+    snapshot.assert_clean();
+}
+
+macro_rules! crash_matrix {
+    ($($name:ident: $kind:ident, $end:expr;)+) => {
+        $(
+            #[test]
+            fn $name() {
+                check(Kind::$kind, $end);
+            }
+        )+
+    };
+}
+
+crash_matrix! {
+    loss_until_deadline: Loss, End::Deadline;
+    loss_until_command_exit: Loss, End::CommandExit;
+    loss_until_interrupt: Loss, End::Signal(Signal::SIGINT);
+    loss_until_terminate: Loss, End::Signal(Signal::SIGTERM);
+    loss_until_kill: Loss, End::Kill { command: false };
+    loss_until_kill_with_command: Loss, End::Kill { command: true };
+    loss_until_panic: Loss, End::PanicInForce;
+    corruption_until_interrupt: Corruption, End::Signal(Signal::SIGINT);
+    corruption_until_kill: Corruption, End::Kill { command: false };
+    corruption_until_panic: Corruption, End::PanicInForce;
+    delay_until_deadline: Delay, End::Deadline;
+    delay_until_command_exit: Delay, End::CommandExit;
+    delay_until_interrupt: Delay, End::Signal(Signal::SIGINT);
+    delay_until_kill: Delay, End::Kill { command: false };
+    delay_until_panic: Delay, End::PanicInForce;
+    errno_until_deadline: Errno, End::Deadline;
+    errno_until_command_exit: Errno, End::CommandExit;
+    errno_until_terminate: Errno, End::Signal(Signal::SIGTERM);
+    errno_until_kill: Errno, End::Kill { command: false };
+    errno_until_kill_with_command: Errno, End::Kill { command: true };
+    errno_until_panic: Errno, End::PanicInForce;
+}
+
+/// Lets each step of applying fail in turn, until one run has fewer steps than
+/// that and succeeds. Every failure must leave nothing.
+#[track_caller]
+fn check_half_way(kind: Kind) {
+    require_for!(kind.feature());
+    let scene = Scene::new();
+    let snapshot = scene.snapshot();
+    for step in 1..100 {
+        let number = step.to_string();
+        let variables = [("INJECTOR_TEST_FAIL_EFFECT", number.as_str())];
+        let finished = scene.run(kind, &["--for", "60s", "--", "true"], &variables);
+        snapshot.assert_clean();
+        if finished.code() == 0 {
+            assert!(step > 3, "only {} steps were ever taken", step - 1);
+            assert_eq!(scene.harm(kind), Harm::Nothing);
+            return;
+        }
+        let message = format!("INJECTOR_TEST_FAIL_EFFECT={step}");
+        assert_eq!(finished.code(), 3, "{finished:?}");
+        assert!(
+            finished.stderr.contains(&message),
+            "failed otherwise: {finished:?}"
+        );
+    }
+    panic!("a hundred steps");
+}
+
+#[test]
+fn loss_fails_half_way() {
+    check_half_way(Kind::Loss);
+}
+
+#[test]
+fn corruption_fails_half_way() {
+    check_half_way(Kind::Corruption);
+}
+
+#[test]
+fn delay_fails_half_way() {
+    check_half_way(Kind::Delay);
+}
+
+#[test]
+fn errno_fails_half_way() {
+    check_half_way(Kind::Errno);
+}
+
+#[track_caller]
+fn check_panic_half_way(kind: Kind) {
+    require_for!(kind.feature());
+    let scene = Scene::new();
+    let snapshot = scene.snapshot();
+    let variables = [("INJECTOR_TEST_PANIC", "apply")];
+    let finished = scene.run(kind, &["--for", "60s", "--", "true"], &variables);
+    assert!(
+        finished.stderr.contains("INJECTOR_TEST_PANIC=apply"),
+        "{finished:?}"
+    );
+    assert_ne!(finished.status.code(), Some(0), "{finished:?}");
+    snapshot.assert_clean();
+    assert_eq!(scene.harm(kind), Harm::Nothing);
+}
+
+#[test]
+fn loss_panics_half_way() {
+    check_panic_half_way(Kind::Loss);
+}
+
+#[test]
+fn delay_panics_half_way() {
+    check_panic_half_way(Kind::Delay);
+}
+
+#[test]
+fn errno_panics_half_way() {
+    check_panic_half_way(Kind::Errno);
+}
+
+#[test]
+fn a_signal_reaches_the_command() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let snapshot = scene.snapshot();
+    let injection = scene.inject(Kind::Loss, &["--for", "60s", "--", "sleep", "1000"], &[]);
+    let finished = injection.stop();
+    assert_eq!(finished.code(), 128 + Signal::SIGINT as i32);
+    assert_eq!(finished.report().stopped_by, "signal");
+    snapshot.assert_clean();
+}
+
+#[test]
+fn the_end_of_a_killed_command_is_told() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let options = ["--for", "60s", "--", "sh", "-c", "kill -KILL $$"];
+    let finished = scene.run(Kind::Loss, &options, &[]);
+    assert_eq!(
+        finished.code(),
+        128 + Signal::SIGKILL as i32,
+        "{finished:?}"
+    );
+}
+
+#[test]
+fn a_command_that_outlives_the_fault_is_left_alone() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let snapshot = scene.snapshot();
+    let options = ["--for", "1s", "--", "sh", "-c", "sleep 3; exit 9"];
+    let finished = scene.run(Kind::Loss, &options, &[]);
+    assert_eq!(finished.code(), 9, "{finished:?}");
+    assert_eq!(finished.report().stopped_by, "deadline");
+    snapshot.assert_clean();
+}
+
+#[test]
+fn stopping_nothing_succeeds_twice() {
+    let snapshot = Snapshot::take(&[]);
+    for _ in 0..2 {
+        let finished = agent::run(&["stop", "--all"]);
+        assert_eq!(finished.code(), 0, "{finished:?}");
+    }
+    snapshot.assert_clean();
+}
+
+/// Another agent's clean-up must not end an injection that is alive.
+#[test]
+fn stopping_leftovers_spares_a_running_agent() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let dead = scene.inject(Kind::Loss, &["--for", "60s"], &[]).abandon();
+    let alive = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
+    dead.clean_up();
+    assert_eq!(scene.harm(Kind::Loss), Harm::Everything);
+    let finished = alive.stop();
+    assert_eq!(finished.code(), 0, "{}", finished.stderr);
+}
+
+/// A user's own clsact, with nothing in it, is not ours to remove.
+#[test]
+fn a_foreign_clsact_stays() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    scene
+        .pair
+        .near
+        .tc(&["qdisc", "add", "dev", "near0", "clsact"]);
+    let snapshot = scene.snapshot();
+    let injection = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
+    assert_eq!(scene.harm(Kind::Loss), Harm::Everything);
+    drop(injection.stop());
+    snapshot.assert_clean();
+
+    let abandoned = scene.inject(Kind::Loss, &["--for", "60s"], &[]).abandon();
+    abandoned.clean_up();
+    snapshot.assert_clean();
+}
+
+#[test]
+fn many_short_runs_leave_nothing() {
+    require!(NetLoss);
+    let scene = Scene::new();
+    let snapshot = scene.snapshot();
+    for _ in 0..10 {
+        let finished = scene.run(Kind::Loss, &["--for", "50ms"], &[]);
+        assert_eq!(finished.code(), 0, "{finished:?}");
+    }
+    snapshot.assert_clean();
+}
+
+/// The namespace may vanish while packets in it are being lost.
+#[test]
+fn a_vanished_target_is_no_error() {
+    require!(NetLoss);
+    let snapshot = Snapshot::take(&[]);
+    let scene = Scene::new();
+    let injection = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
+    assert_eq!(scene.harm(Kind::Loss), Harm::Everything);
+    drop(scene);
+    let finished = injection.stop();
+    assert_eq!(finished.code(), 0, "{}", finished.stderr);
+    snapshot.assert_clean();
+}

@@ -1,0 +1,283 @@
+//! `net-corrupt`: a byte arrives changed, and either the application sees it or
+//! the receiver's stack does.
+
+use injector_tests::{
+    agent::Injection,
+    cgroup::Cgroup,
+    command::Place,
+    netns::{Ip, Netns, Pair},
+    packet_matrix, require,
+    stats::binomial_999,
+    traffic::{Arrived, Bed, Case, Direction, Form, Load, TcpFlow},
+};
+
+/// Large enough that the flipped byte seldom lies in a packet's own header.
+const LOAD: Load = Load::of(2000).sized(512);
+
+packet_matrix!(check_valid);
+
+/// Damages 30 % of a victim's packets so that its peer's application reads the
+/// damage: exactly as many as the rule counts.
+#[track_caller]
+fn check_valid(case: Case) {
+    require!(NetCorrupt);
+    let bed = Bed::new(case);
+    bed.assert_untouched_before(LOAD);
+    let errors = checksum_errors(receiver(&bed, case), case.ip);
+    let injection = bed.inject(&[
+        "net-corrupt",
+        "--checksum",
+        "valid",
+        "--percent",
+        "30",
+        "--seed",
+        "5",
+    ]);
+    let arrived = bed.round(LOAD, LOAD);
+    let rule = bed.stop(injection).rule();
+    assert_eq!(
+        (rule.matched, arrived.missing()),
+        (LOAD.count, 0),
+        "{rule:?} {arrived:?}"
+    );
+    assert_eq!(rule.injected, arrived.damaged, "{rule:?} {arrived:?}");
+    let expected = binomial_999(LOAD.count, 0.3);
+    assert!(
+        expected.contains(&rule.injected),
+        "{rule:?}, allowed: {expected:?}"
+    );
+    assert_one_byte_each(&arrived);
+    assert_eq!(
+        checksum_errors(receiver(&bed, case), case.ip),
+        errors,
+        "the stack noticed"
+    );
+    bed.assert_untouched_after(LOAD);
+}
+
+/// Checks that each damaged packet has one wrong byte, as far as can be seen:
+/// one that lies in the packet's header is not counted.
+#[track_caller]
+fn assert_one_byte_each(arrived: &Arrived) {
+    let bad = arrived.bad_bytes;
+    let some = arrived.damaged * 9 / 10;
+    assert!((some..=arrived.damaged).contains(&bad), "{arrived:?}");
+}
+
+/// Damages 30 % of a victim's packets so that its peer's stack notices: nothing
+/// damaged reaches the application, and the stack counts as many errors as the
+/// rule counts packets.
+#[track_caller]
+fn check_broken(form: Form, ip: Ip, direction: Direction) {
+    require!(NetCorrupt);
+    let case = Case {
+        form,
+        ip,
+        direction,
+    };
+    let bed = Bed::new(case);
+    bed.assert_untouched_before(LOAD);
+    let errors = checksum_errors(receiver(&bed, case), ip);
+    let injection = bed.inject(&[
+        "net-corrupt",
+        "--checksum",
+        "broken",
+        "--percent",
+        "30",
+        "--seed",
+        "6",
+    ]);
+    let arrived = bed.round(LOAD, LOAD);
+    let rule = bed.stop(injection).rule();
+    assert_eq!(
+        (rule.matched, arrived.damaged),
+        (LOAD.count, 0),
+        "{rule:?} {arrived:?}"
+    );
+    assert_eq!(rule.injected, arrived.missing(), "{rule:?} {arrived:?}");
+    let expected = binomial_999(LOAD.count, 0.3);
+    assert!(
+        expected.contains(&rule.injected),
+        "{rule:?}, allowed: {expected:?}"
+    );
+    let counted = checksum_errors(receiver(&bed, case), ip) - errors;
+    assert_eq!(
+        counted, rule.injected,
+        "errors counted by the receiver's stack"
+    );
+    bed.assert_untouched_after(LOAD);
+}
+
+#[test]
+fn broken_cgroup_v4_egress() {
+    check_broken(Form::Cgroup, Ip::V4, Direction::Egress);
+}
+
+#[test]
+fn broken_cgroup_v4_ingress() {
+    check_broken(Form::Cgroup, Ip::V4, Direction::Ingress);
+}
+
+#[test]
+fn broken_cgroup_v6_egress() {
+    check_broken(Form::Cgroup, Ip::V6, Direction::Egress);
+}
+
+#[test]
+fn broken_cgroup_v6_ingress() {
+    check_broken(Form::Cgroup, Ip::V6, Direction::Ingress);
+}
+
+#[test]
+fn broken_process_v4_egress() {
+    check_broken(Form::Process, Ip::V4, Direction::Egress);
+}
+
+#[test]
+fn broken_command_v6_ingress() {
+    check_broken(Form::Command, Ip::V6, Direction::Ingress);
+}
+
+/// The namespace in which a case's victim packets arrive.
+fn receiver(bed: &Bed, case: Case) -> &Netns {
+    match case.direction {
+        Direction::Egress => &bed.pair.far,
+        Direction::Ingress => &bed.pair.near,
+    }
+}
+
+/// UDP packets that a namespace has dropped for their checksum.
+fn checksum_errors(netns: &Netns, ip: Ip) -> u64 {
+    match ip {
+        Ip::V4 => netns.counter("Udp", "InCsumErrors"),
+        Ip::V6 => netns.counter("Udp6", "InCsumErrors"),
+    }
+}
+
+#[test]
+fn times_damages_exactly_so_many() {
+    require!(NetCorrupt);
+    let case = Case {
+        form: Form::Cgroup,
+        ip: Ip::V4,
+        direction: Direction::Egress,
+    };
+    let bed = Bed::new(case);
+    let injection = bed.inject(&["net-corrupt", "--checksum", "valid", "--times", "12"]);
+    let arrived = bed.round(LOAD, LOAD);
+    let finished = injection.wait();
+    assert_eq!(finished.report().stopped_by, "budget");
+    assert_eq!((finished.rule().injected, arrived.damaged), (12, 12));
+    assert_eq!(arrived.lost, (1..=12).collect::<Vec<_>>());
+}
+
+/// A bed of TCP streams from the near to the far side, with a fault on either
+/// end of them.
+struct Streams {
+    pair: Pair,
+    cgroup: Cgroup,
+    flow: TcpFlow,
+}
+
+impl Streams {
+    fn new(ip: Ip, direction: Direction) -> Self {
+        let pair = Pair::new();
+        let cgroup = Cgroup::new("victim");
+        let (near, far) = (
+            Place::netns(&pair.near).and_cgroup(&cgroup),
+            Place::netns(&pair.far),
+        );
+        let flow = match direction {
+            Direction::Egress => {
+                let to = (Pair::far_address(ip), 7000).into();
+                TcpFlow::start(near, far, to, 2, None)
+            }
+            Direction::Ingress => {
+                let to = (Pair::near_address(ip), 7000).into();
+                TcpFlow::start(far, near, to, 2, None)
+            }
+        };
+        Self { pair, cgroup, flow }
+    }
+
+    fn inject(&self, checksum: &str, direction: Direction) -> Injection {
+        let target = self.cgroup.target();
+        Injection::start(&[
+            "net-corrupt",
+            "--target",
+            &target,
+            "--checksum",
+            checksum,
+            "--direction",
+            direction.word(),
+            "--proto",
+            "tcp",
+            "--percent",
+            "10",
+            "--seed",
+            "2",
+            "--for",
+            "60s",
+        ])
+    }
+}
+
+const BYTES: u64 = 400_000;
+
+#[track_caller]
+fn check_tcp_valid(ip: Ip, direction: Direction) {
+    require!(NetCorrupt);
+    let streams = Streams::new(ip, direction);
+    assert_eq!(streams.flow.round(BYTES).bad_bytes, 0);
+    let injection = streams.inject("valid", direction);
+    let stream = streams.flow.round(BYTES);
+    let rule = injection.stop().rule();
+    assert_eq!(stream.bytes, 2 * BYTES);
+    // One byte for each packet that was damaged and not sent again; a packet
+    // without payload has no byte to damage.
+    assert!(rule.injected > 0, "{rule:?}");
+    assert_eq!(stream.bad_bytes, rule.injected, "{stream:?}");
+    assert_eq!(streams.flow.round(BYTES).bad_bytes, 0);
+}
+
+#[test]
+fn tcp_valid_v4_egress() {
+    check_tcp_valid(Ip::V4, Direction::Egress);
+}
+
+#[test]
+fn tcp_valid_v6_ingress() {
+    check_tcp_valid(Ip::V6, Direction::Ingress);
+}
+
+#[track_caller]
+fn check_tcp_broken(ip: Ip, direction: Direction) {
+    require!(NetCorrupt);
+    let streams = Streams::new(ip, direction);
+    let receiver = match direction {
+        Direction::Egress => &streams.pair.far,
+        Direction::Ingress => &streams.pair.near,
+    };
+    let before = receiver.counter("Tcp", "InCsumErrors");
+    let injection = streams.inject("broken", direction);
+    let stream = streams.flow.round(BYTES);
+    let rule = injection.stop().rule();
+    // TCP repairs what its checksum catches.
+    assert_eq!((stream.bytes, stream.bad_bytes), (2 * BYTES, 0));
+    let counted = receiver.counter("Tcp", "InCsumErrors") - before;
+    assert!(rule.injected > 0, "{rule:?}");
+    assert_eq!(
+        counted, rule.injected,
+        "errors counted by the receiver's stack"
+    );
+}
+
+#[test]
+fn tcp_broken_v4_egress() {
+    check_tcp_broken(Ip::V4, Direction::Egress);
+}
+
+#[test]
+fn tcp_broken_v6_ingress() {
+    check_tcp_broken(Ip::V6, Direction::Ingress);
+}

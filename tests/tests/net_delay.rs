@@ -1,0 +1,317 @@
+//! `net-delay`: packets arrive later, all of them and in their order.
+
+use std::{net::SocketAddr, time::Duration};
+
+use injector_tests::{
+    agent::Injection,
+    cgroup::Cgroup,
+    command::{Place, Process},
+    netns::{Ip, Netns, Pair},
+    packet_matrix, require,
+    stats::median,
+    traffic::{Arrived, Bed, Case, Delays, Direction, Form, Load, TcpFlow, UdpFlow, ping},
+};
+
+/// Paced, so that each packet's time is its own and not that of a queue.
+const LOAD: Load = Load::of(150).spaced(Duration::from_millis(1));
+
+const DELAY: Duration = Duration::from_millis(40);
+
+packet_matrix!(check);
+
+/// Delays a victim's packets beside a bystander's in the same namespace.
+#[track_caller]
+fn check(case: Case) {
+    require!(NetDelay);
+    let bed = Bed::new(case);
+    bed.assert_untouched_before(LOAD);
+    let injection = bed.inject(&["net-delay", "--delay", "40ms"]);
+    bed.bystander.begin(LOAD);
+    let arrived = bed.victim.round(LOAD);
+    let beside = bed.bystander.finish();
+    let rule = bed.stop(injection).rule();
+    assert_eq!(
+        (rule.matched, rule.injected),
+        (LOAD.count, LOAD.count),
+        "{rule:?}"
+    );
+    arrived.assert_untouched(LOAD);
+    assert_delayed(&arrived.delays, DELAY);
+    beside.assert_untouched(LOAD);
+    assert_undelayed(&beside.delays);
+
+    let again = Bed::new(Case {
+        form: Form::Cgroup,
+        ..case
+    });
+    drop(again);
+    bed.assert_untouched_after(LOAD);
+}
+
+/// Checks that no packet came early and that most came on time. A busy machine
+/// may hold any single one up.
+#[track_caller]
+fn assert_delayed(delays: &Delays, delay: Duration) {
+    assert!(delays.shortest >= delay, "too early: {delays:?}");
+    let median = delays.quantile(0.5);
+    assert!(
+        median <= delay + Duration::from_millis(2),
+        "median {median:?}: {delays:?}"
+    );
+}
+
+/// Checks that most packets came at once, so that the time of the others is the
+/// fault's and not the machine's.
+#[track_caller]
+fn assert_undelayed(delays: &Delays) {
+    let median = delays.quantile(0.5);
+    assert!(
+        median <= Duration::from_millis(5),
+        "median {median:?}: {delays:?}"
+    );
+}
+
+fn case(direction: Direction) -> Case {
+    Case {
+        form: Form::Cgroup,
+        ip: Ip::V4,
+        direction,
+    }
+}
+
+/// Sends a round through a delay of 40 ms with 30 ms of jitter.
+#[track_caller]
+fn jittered(direction: Direction, load: Load) -> Arrived {
+    let bed = Bed::new(case(direction));
+    let injection = bed.inject(&[
+        "net-delay",
+        "--delay",
+        "40ms",
+        "--jitter",
+        "30ms",
+        "--seed",
+        "4",
+    ]);
+    let arrived = bed.victim.round(load);
+    let rule = bed.stop(injection).rule();
+    assert_eq!(rule.injected, load.count);
+    arrived.assert_untouched(load);
+    arrived
+}
+
+/// Packets that follow each other closely queue behind a late one, because
+/// their order is kept: `assert_untouched` counts inversions.
+#[track_caller]
+fn check_jitter(direction: Direction) {
+    require!(NetDelay);
+    let load = Load::of(300).spaced(Duration::from_millis(8));
+    let delays = jittered(direction, load).delays;
+    let [low, high] = [10, 70].map(Duration::from_millis);
+    assert!(delays.shortest >= low, "{delays:?}");
+    // Spread over the whole width, which a constant delay is not.
+    assert!(
+        delays.quantile(0.05) <= Duration::from_millis(45),
+        "{delays:?}"
+    );
+    assert!(
+        delays.quantile(0.75) >= Duration::from_millis(50),
+        "{delays:?}"
+    );
+    // The last few per cent belong to the machine.
+    assert!(
+        delays.quantile(0.95) <= high + Duration::from_millis(2),
+        "{delays:?}"
+    );
+}
+
+#[test]
+fn jitter_stays_within_its_bounds_egress() {
+    check_jitter(Direction::Egress);
+}
+
+#[test]
+fn jitter_stays_within_its_bounds_ingress() {
+    check_jitter(Direction::Ingress);
+}
+
+#[test]
+fn jitter_keeps_a_burst_in_order() {
+    require!(NetDelay);
+    jittered(Direction::Egress, Load::of(3000));
+}
+
+/// More packets at once than the defaults of the queueing discipline hold, of
+/// one flow (100) and in all (10 000).
+#[test]
+fn a_burst_is_held_whole() {
+    require!(NetDelay);
+    let bed = Bed::new(case(Direction::Egress));
+    let injection = bed.inject(&["net-delay", "--delay", "400ms"]);
+    let load = Load::of(12_000).windowed(12_000);
+    let arrived = bed.victim.round(load);
+    assert_eq!(bed.stop(injection).rule().injected, load.count);
+    arrived.assert_untouched(load);
+    assert!(arrived.delays.shortest >= Duration::from_millis(400));
+}
+
+#[test]
+fn tcp_arrives_whole_and_without_retransmission() {
+    require!(NetDelay);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let near = Place::netns(&pair.near).and_cgroup(&cgroup);
+    let to = (Pair::far_address(Ip::V6), 7000).into();
+    let flow = TcpFlow::start(near, Place::netns(&pair.far), to, 2, None);
+    let target = cgroup.target();
+    let injection = Injection::start(&[
+        "net-delay",
+        "--target",
+        &target,
+        "--delay",
+        "10ms",
+        "--for",
+        "60s",
+    ]);
+    let before = pair.near.counter("Tcp", "RetransSegs");
+    let stream = flow.round(1_000_000);
+    assert_eq!((stream.bytes, stream.bad_bytes), (2_000_000, 0));
+    assert_eq!(pair.near.counter("Tcp", "RetransSegs"), before);
+    assert!(injection.stop().rule().injected > 50);
+}
+
+/// A pair whose near namespace is the victim's alone, so that echo replies are
+/// the victim's too.
+struct Alone {
+    pair: Pair,
+    cgroup: Cgroup,
+    _resident: Process,
+}
+
+/// Echoes per measurement.
+const ECHOES: usize = 40;
+
+impl Alone {
+    fn new() -> Self {
+        let pair = Pair::new();
+        let cgroup = Cgroup::new("victim");
+        // A group's namespaces are those of its processes.
+        let resident = Place::netns(&pair.near)
+            .and_cgroup(&cgroup)
+            .spawn("sleep", &["1000"]);
+        Self {
+            pair,
+            cgroup,
+            _resident: resident,
+        }
+    }
+
+    fn ping(&self, ip: Ip) -> Vec<f64> {
+        let place = Place::netns(&self.pair.near).and_cgroup(&self.cgroup);
+        ping(place, Pair::far_address(ip), ECHOES)
+    }
+
+    fn under_netem(&self, netns: &Netns, link: &str, delay: &str, ip: Ip) -> Vec<f64> {
+        netns.tc(&["qdisc", "add", "dev", link, "root", "netem", "delay", delay]);
+        let times = self.ping(ip);
+        netns.tc(&["qdisc", "del", "dev", link, "root"]);
+        times
+    }
+
+    fn under_injector(&self, delay: &str, direction: Direction, ip: Ip) -> Vec<f64> {
+        let target = self.cgroup.target();
+        let injection = Injection::start(&[
+            "net-delay",
+            "--target",
+            &target,
+            "--delay",
+            delay,
+            "--direction",
+            direction.word(),
+            "--for",
+            "60s",
+        ]);
+        let times = self.ping(ip);
+        assert!(injection.stop().rule().injected >= ECHOES as u64);
+        times
+    }
+}
+
+/// The median round trip under our delay, against the kernel's own emulator in
+/// the same run.
+#[track_caller]
+fn check_ping(delay: &str, ms: f64, direction: Direction, ip: Ip) {
+    require!(NetDelay);
+    require!(Netem);
+    let bed = Alone::new();
+    let (netns, link) = match direction {
+        Direction::Egress => (&bed.pair.near, Pair::NEAR_LINK),
+        // netem only works on what an interface sends.
+        Direction::Ingress => (&bed.pair.far, Pair::FAR_LINK),
+    };
+    let before = median(&bed.ping(ip));
+    let mut netem = Vec::new();
+    let mut ours = Vec::new();
+    // In turns, so that a busier moment of the machine meets both.
+    for _ in 0..2 {
+        netem.extend(bed.under_netem(netns, link, delay, ip));
+        ours.extend(bed.under_injector(delay, direction, ip));
+    }
+    let [netem, ours] = [median(&netem), median(&ours)];
+    assert!(ours >= ms, "{before} ms before, {ours} ms under {ms} ms");
+    assert!(
+        (ours - netem).abs() <= 0.5,
+        "ours {ours} ms, netem {netem} ms"
+    );
+}
+
+#[test]
+fn ping_10_ms_egress() {
+    check_ping("10ms", 10.0, Direction::Egress, Ip::V4);
+}
+
+#[test]
+fn ping_10_ms_ingress() {
+    check_ping("10ms", 10.0, Direction::Ingress, Ip::V6);
+}
+
+#[test]
+fn ping_50_ms_egress() {
+    check_ping("50ms", 50.0, Direction::Egress, Ip::V6);
+}
+
+#[test]
+fn ping_50_ms_ingress() {
+    check_ping("50ms", 50.0, Direction::Ingress, Ip::V4);
+}
+
+#[test]
+fn loopback_of_the_agents_own_namespace() {
+    require!(NetDelay);
+    let netns = Netns::new();
+    let cgroup = Cgroup::new("victim");
+    let here = Place::netns(&netns);
+    let flow = |place: Place<'_>, port: u16| {
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        UdpFlow::start(place, here, ([127, 0, 0, 1], port + 1000).into(), to)
+    };
+    let (victim, bystander) = (flow(here.and_cgroup(&cgroup), 7001), flow(here, 7002));
+    let target = cgroup.target();
+    let args = [
+        "net-delay",
+        "--target",
+        &target,
+        "--delay",
+        "40ms",
+        "--for",
+        "60s",
+    ];
+    let injection = Injection::start_in(here, &args, &[]);
+    bystander.begin(LOAD);
+    let arrived = victim.round(LOAD);
+    let beside = bystander.finish();
+    arrived.assert_untouched(LOAD);
+    assert_delayed(&arrived.delays, DELAY);
+    assert_undelayed(&beside.delays);
+    assert_eq!(injection.stop().rule().injected, LOAD.count);
+    assert_undelayed(&victim.round(LOAD).delays);
+}
