@@ -188,12 +188,14 @@ fn ensure_linker(toolchain: BpfToolchain) -> Result<()> {
             install.args(["--no-default-features", "--features", "llvm-22"]);
             install.env("LLVM_PREFIX", DEBIAN_LLVM);
         }
-        run(&mut install).context(
-            "bpf-linker could not be built; it needs the LLVM development files of the version \
-             that its default feature names, found by llvm-config in PATH or by LLVM_PREFIX. \
-             To see everything it says, run:\n  \
-             cargo install bpf-linker --version 0.13.0 --locked --root .tools\n",
-        )
+        run(&mut install).with_context(|| {
+            format!(
+                "bpf-linker could not be built; it needs the LLVM development files of the \
+                 version that its default feature names, found by llvm-config in PATH or by \
+                 LLVM_PREFIX. To see everything it says, run:\n  \
+                 cargo install bpf-linker --version {LINKER_VERSION} --locked --root .tools\n"
+            )
+        })
     })?;
     say(format!("installed {}", linker.display()));
     Ok(())
