@@ -16,6 +16,7 @@ pub mod agent;
 pub mod board;
 pub mod cgroup;
 pub mod command;
+pub mod demo;
 pub mod kernel;
 pub mod netns;
 pub mod residue;

@@ -245,17 +245,22 @@ fn stopping_nothing_succeeds_twice() {
     snapshot.assert_clean();
 }
 
-/// Another agent's clean-up must not end an injection that is alive.
 #[test]
-fn stopping_leftovers_spares_a_running_agent() {
+fn stopping_everything_ends_running_agents_well() {
     require!(NetLoss);
     let scene = Scene::new();
+    let snapshot = scene.snapshot();
     let dead = scene.inject(Kind::Loss, &["--for", "60s"], &[]).abandon();
     let alive = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
-    dead.clean_up();
     assert_eq!(scene.harm(Kind::Loss), Harm::Everything);
-    let finished = alive.stop();
-    assert_eq!(finished.code(), 0, "{}", finished.stderr);
+    dead.clean_up();
+    let finished = alive.wait();
+    assert_eq!(
+        (finished.code(), finished.report().stopped_by.as_str()),
+        (0, "signal")
+    );
+    snapshot.assert_clean();
+    assert_eq!(scene.harm(Kind::Loss), Harm::Nothing);
 }
 
 /// A user's own clsact, with nothing in it, is not ours to remove.

@@ -8,7 +8,7 @@ pub use report::{Finished, Report, RuleReport};
 use std::{
     env,
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Instant,
 };
 
@@ -73,9 +73,19 @@ impl Agent {
             .args(args)
             // The line that says "in force" is not a warning.
             .env("INJECTOR_LOG", "info")
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .envs(variables.iter().copied());
+        Self::from_command(command)
+    }
+
+    /// Starts the injector through a command that ends in it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    #[track_caller]
+    pub fn from_command(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child: Child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("cannot start {}: {error}", binary().display()),

@@ -1,0 +1,79 @@
+//! `injector doctor`: what it says agrees with what the tests know of each
+//! kernel, and asking costs little and leaves nothing.
+
+use std::time::Duration;
+
+use injector_tests::{
+    agent,
+    kernel::{Feature, Where, doctor},
+    residue::Snapshot,
+};
+
+#[test]
+fn it_agrees_with_the_table() {
+    for feature in Feature::ALL {
+        // Fails when table and machine disagree.
+        let _ = feature.available();
+    }
+}
+
+#[test]
+fn every_kind_has_a_verdict_and_every_refusal_a_reason() {
+    let kinds = doctor()["kinds"].as_array().expect("a list of kinds");
+    let names: Vec<_> = kinds
+        .iter()
+        .filter_map(|kind| kind["kind"].as_str())
+        .collect();
+    assert_eq!(names, ["net-loss", "net-delay", "net-corrupt", "sys-errno"]);
+    for kind in kinds {
+        let rungs = kind["rungs"].as_array().expect("a list of rungs");
+        assert!(!rungs.is_empty(), "{kind}");
+        for rung in rungs {
+            let state = rung["state"].as_str().expect("a state");
+            assert!(matches!(state, "supported" | "unsupported"), "{rung}");
+            let reason = rung["reason"].as_str().unwrap_or_default();
+            assert_eq!(reason.is_empty(), state == "supported", "{rung}");
+            assert!(reason.len() < 300, "a reason for people: {rung}");
+        }
+    }
+}
+
+#[test]
+fn it_names_the_kernel_and_no_missing_capability() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("read the release");
+    assert_eq!(doctor()["kernel"], release.trim());
+    assert_eq!(doctor()["capabilities_missing"], serde_json::json!([]));
+}
+
+#[test]
+fn it_is_quick_and_leaves_nothing() {
+    let snapshot = Snapshot::take(&[]);
+    let finished = agent::run(&["doctor"]);
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    snapshot.assert_clean();
+    // Thirty times what it takes natively; a virtual machine is slower.
+    let limit = match Where::current() {
+        Where::Host => 3,
+        Where::Override | Where::Debian612 | Where::Debian61 => 30,
+    };
+    assert!(
+        finished.took < Duration::from_secs(limit),
+        "{:?}",
+        finished.took
+    );
+    for word in ["net-loss", "net-delay", "net-corrupt", "sys-errno"] {
+        assert!(finished.stdout.contains(word), "{}", finished.stdout);
+    }
+}
+
+#[test]
+fn it_names_missing_capabilities() {
+    let script = "exec setpriv --bounding-set -bpf,-sys_admin --inh-caps -all \"$INJECTOR\" \
+                  doctor --output json";
+    let mut command = injector_tests::command::Place::HERE.command("sh");
+    command
+        .args(["-c", script])
+        .env("INJECTOR", agent::binary());
+    let finished = agent::Agent::from_command(command).wait();
+    assert!(finished.stdout.contains("CAP_BPF"), "{finished:?}");
+}
