@@ -11,9 +11,9 @@ use injector_common::{kinds::Family, names::SecurityHook};
 
 use crate::{
     actuate,
-    error::{CleanupErrors, Error, HostError, Unsupported},
-    kernel::{KernelActuator, features},
-    model::{Experiment, Fault},
+    error::{CleanupErrors, Error, HostError},
+    kernel::{KernelActuator, Programs, features},
+    model::{Experiment, Fault, Target},
     plan::{self, Features, PacketAttach, hooks::security_hook},
     report::{Report, RuleReport},
     resolve::RuleScope,
@@ -49,7 +49,8 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// What `run` would answer before it changes anything.
 pub fn plan(experiment: &Experiment, scopes: &[RuleScope]) -> Result<String, Error> {
-    let features = probe(experiment)?;
+    let mut programs = open(experiment)?;
+    let features = probe(&mut programs, experiment);
     Ok(plan::build(experiment, scopes, &features)?.to_string())
 }
 
@@ -65,7 +66,8 @@ pub fn run(
     options: Options,
 ) -> Result<Outcome, Error> {
     let victim = experiment.command.as_deref().map(Victim::find).transpose()?;
-    let features = probe(&experiment)?;
+    let mut programs = open(&experiment)?;
+    let features = probe(&mut programs, &experiment);
     let plan = plan::build(&experiment, &scopes, &features)?;
     let backends = plan.backends.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -77,7 +79,7 @@ pub fn run(
         // comes meanwhile leads to a clean end too.
         let mut watch = watch::Watch::new()?;
         let attach = *features.packets.as_ref().unwrap_or(&PacketAttach::Tcx);
-        let actuator = Sabotaged::new(KernelActuator::new(&plan, attach)?);
+        let actuator = Sabotaged::new(KernelActuator::new(programs, &plan, attach)?);
         let mut injection = actuate::apply(plan, actuator)?;
         tracing::info!(
             experiment = experiment.name,
@@ -140,8 +142,18 @@ fn report_rules(
         .collect()
 }
 
+/// Readies the programs. Reading where fields of the kernel lie takes time,
+/// and only some rules need it.
+fn open(experiment: &Experiment) -> Result<Programs, Error> {
+    let offsets = experiment.rules.iter().any(|rule| {
+        rule.fault.kind().family() == Family::Syscall
+            || rule.targets.iter().any(|target| matches!(target, Target::Process(_)))
+    });
+    Ok(Programs::open(offsets)?)
+}
+
 /// Tries what the experiment's rules need.
-fn probe(experiment: &Experiment) -> Result<Features, Error> {
+fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
     let mut families: Vec<Family> = Vec::new();
     let mut hooks: Vec<SecurityHook> = Vec::new();
     for rule in &experiment.rules {
@@ -155,12 +167,5 @@ fn probe(experiment: &Experiment) -> Result<Features, Error> {
     }
     hooks.sort_unstable();
     hooks.dedup();
-    features::probe(&families, &hooks).map_err(|found| {
-        Unsupported {
-            what: "any rule".into(),
-            needs: "BPF maps and programs".into(),
-            found: found.into(),
-        }
-        .into()
-    })
+    features::probe(programs, &families, &hooks)
 }

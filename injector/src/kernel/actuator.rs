@@ -9,9 +9,8 @@ use std::{
 };
 
 use aya::{
-    Ebpf,
     maps::{Array, HashMap, MapData, SkStorage},
-    programs::{KProbe, Lsm, ProgramError, RawTracePoint, SchedClassifier, tc::TcAttachType},
+    programs::{KProbe, ProgramError, RawTracePoint, SchedClassifier, tc::TcAttachType},
 };
 use injector_common::{
     Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry,
@@ -24,7 +23,9 @@ use super::{
     counters::Counters,
     journal::{Journal, Leftover},
     links::{self, Attached},
-    netlink, netns, object, sockets, wire,
+    netlink, netns,
+    object::{self, Programs},
+    sockets, wire,
 };
 use crate::{
     actuate::Actuator,
@@ -40,7 +41,7 @@ const LEASE_NS: u64 = 2_000_000_000;
 
 /// Acts on the kernel, for one experiment.
 pub struct KernelActuator {
-    ebpf: Ebpf,
+    programs: Programs,
     attach: PacketAttach,
     control: Array<MapData, Control>,
     /// What the control block holds, but for the lease.
@@ -51,7 +52,6 @@ pub struct KernelActuator {
     calls: Array<MapData, u64>,
     counters: Counters,
     journal: Journal,
-    types: Option<aya::Btf>,
     attached: Vec<(Effect, Attached)>,
     hops: BTreeMap<NetnsInode, HopIndexes>,
     /// Held open so that a namespace outlives its last process until what we
@@ -82,18 +82,21 @@ impl KernelActuator {
     /// # Errors
     ///
     /// When the kernel refuses a map, or this binary has no programs in it.
-    pub fn new(plan: &Plan, attach: PacketAttach) -> Result<Self, ApplyError> {
-        Self::open(plan, attach).map_err(|source| ApplyError {
-            effect: "create maps".to_owned(),
+    pub fn new(
+        programs: Programs,
+        plan: &Plan,
+        attach: PacketAttach,
+    ) -> Result<Self, ApplyError> {
+        Self::open(programs, plan, attach).map_err(|source| ApplyError {
+            effect: "open maps".to_owned(),
             source,
             detail: Vec::new(),
         })
     }
 
-    fn open(plan: &Plan, attach: PacketAttach) -> Result<Self, Failure> {
-        let mut ebpf = object::open()?;
+    fn open(mut programs: Programs, plan: &Plan, attach: PacketAttach) -> Result<Self, Failure> {
         let mut take = |name: &'static str| {
-            ebpf.take_map(name).ok_or_else(|| format!("no map {name} in the object"))
+            programs.ebpf.take_map(name).ok_or_else(|| format!("no map {name} in the object"))
         };
         let control = Array::try_from(take(names::MAP_CONTROL)?)?;
         let rules = Array::try_from(take(names::MAP_RULES)?)?;
@@ -109,7 +112,7 @@ impl KernelActuator {
         let mut journal = Journal::new(&plan.experiment.id);
         journal.open()?;
         Ok(Self {
-            ebpf,
+            programs,
             attach,
             control,
             settings,
@@ -119,7 +122,6 @@ impl KernelActuator {
             calls,
             counters,
             journal,
-            types: None,
             attached: Vec::new(),
             hops: BTreeMap::new(),
             namespaces: BTreeMap::new(),
@@ -195,22 +197,13 @@ impl KernelActuator {
             Effect::AttachEntry { call } => {
                 let function = format!("__x64_sys_{}", entry_function(call.name));
                 let program: &mut KProbe = self.program(names::PROG_SYSCALL)?.try_into()?;
-                load_once(program.load())?;
+                object::once(program.load())?;
                 let link = links::attach_kprobe(program, &function)?;
                 self.attached.push((effect.clone(), link));
                 Ok(())
             }
             Effect::AttachSecurity { hook } => {
-                if self.types.is_none() {
-                    self.types = Some(object::kernel_types()?);
-                }
-                let types = self.types.as_ref().ok_or("no kernel types")?;
-                let program: &mut Lsm = self
-                    .ebpf
-                    .program_mut(hook.program())
-                    .ok_or_else(|| format!("no program {} in the object", hook.program()))?
-                    .try_into()?;
-                load_once(program.load(hook.attach(), types))?;
+                let program = self.programs.load_security(hook.program(), hook.attach())?;
                 let link = links::attach_lsm(program)?;
                 self.attached.push((effect.clone(), link));
                 Ok(())
@@ -220,7 +213,8 @@ impl KernelActuator {
     }
 
     fn program(&mut self, name: &str) -> Result<&mut aya::programs::Program, Failure> {
-        Ok(self.ebpf.program_mut(name).ok_or_else(|| format!("no program {name} in the object"))?)
+        let program = self.programs.ebpf.program_mut(name);
+        Ok(program.ok_or_else(|| format!("no program {name} in the object"))?)
     }
 
     /// The namespace's file, opened once.
@@ -293,7 +287,7 @@ impl KernelActuator {
             self.journal.add(Leftover::Filters { netns: netns.inode.0, ifindex, qdisc })?;
         }
         let program: &mut SchedClassifier = self.program(program)?.try_into()?;
-        load_once(program.load())?;
+        object::once(program.load())?;
         let link =
             netns::inside(&file, || links::attach_packets(program, interface, side, by))??;
         let attached = match by {
@@ -368,7 +362,7 @@ impl KernelActuator {
 
     fn follow(&mut self, effect: &Effect, program: &str, event: &str) -> Result<(), Failure> {
         let program: &mut RawTracePoint = self.program(program)?.try_into()?;
-        load_once(program.load())?;
+        object::once(program.load())?;
         let link = links::attach_tracepoint(program, event)?;
         self.attached.push((effect.clone(), link));
         Ok(())
@@ -378,7 +372,7 @@ impl KernelActuator {
         let root = File::open(cgroup::mount_point()?)?;
         let program: &mut aya::programs::CgroupSock =
             self.program(names::PROG_SOCKET)?.try_into()?;
-        load_once(program.load())?;
+        object::once(program.load())?;
         let link = links::attach_sockets(program, &root)?;
         self.attached.push((effect.clone(), link));
         Ok(())
@@ -388,7 +382,7 @@ impl KernelActuator {
         let Scope::Processes { tgids, .. } = scope else {
             return Ok(());
         };
-        let map = self.ebpf.map_mut(names::MAP_SOCKETS).ok_or("no map of sockets")?;
+        let map = self.programs.ebpf.map_mut(names::MAP_SOCKETS).ok_or("no map of sockets")?;
         let mut map: SkStorage<&mut MapData, u64> = map.try_into()?;
         for &tgid in tgids {
             let count = sockets::tag(&mut map, tgid, rules)?;
@@ -407,6 +401,7 @@ impl KernelActuator {
             self.rules.set(index, entry, 0)?;
         }
         self.settings.deadline_ns = start.saturating_add(wire::nanos(plan.experiment.duration));
+        self.programs.release_types();
         // One write of the control block puts everything in force at once.
         Ok(self.renew_lease()?)
     }
@@ -414,14 +409,6 @@ impl KernelActuator {
     fn disable(&mut self) -> io::Result<()> {
         self.settings.lease_until_ns = 0;
         self.control.set(0, self.settings, 0).map_err(io::Error::other)
-    }
-}
-
-/// Loading a program that is loaded already is no error.
-fn load_once(result: Result<(), ProgramError>) -> Result<(), ProgramError> {
-    match result {
-        Err(ProgramError::AlreadyLoaded) => Ok(()),
-        other => other,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Where fields lie in the running kernel's structures, from its BTF.
 
-use std::{io, path::Path};
+use std::{fs::File, io, os::fd::AsRawFd as _};
 
-use btf_rs::{Btf, BtfType as _, Type};
+use btf_rs::{Backend, Btf, BtfType as _, Type};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// Where the kernel describes its own types.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -26,7 +27,13 @@ pub(super) struct Offsets {
 ///
 /// When the kernel has no BTF, or a field is not where it has been since 5.15.
 pub(super) fn offsets() -> io::Result<Offsets> {
-    let btf = Btf::from_file(Path::new(VMLINUX)).map_err(io::Error::other)?;
+    // Mapping instead of parsing every type takes a tenth of the time and the
+    // memory, but before Linux 6.16 the file itself cannot be mapped; a copy
+    // can.
+    let mut copy = File::from(memfd_create("btf", MFdFlags::MFD_CLOEXEC)?);
+    io::copy(&mut File::open(VMLINUX)?, &mut copy)?;
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    let btf = Btf::from_file_with_backend(path, Backend::Mmap).map_err(io::Error::other)?;
     Ok(Offsets {
         task_tgid: field(&btf, "task_struct", "tgid")?,
         task_signal: field(&btf, "task_struct", "signal")?,

@@ -1,16 +1,19 @@
 //! What this kernel can do, found out by trying it: load, attach, look whether
 //! it ran, detach. A configuration file would say less, and sometimes lie.
 
-use std::{collections::BTreeMap, fs::File, io};
+use std::{collections::BTreeMap, fs::File};
 
 use aya::{
     Ebpf,
     maps::Array,
-    programs::{KProbe, Lsm, ProgramError, SchedClassifier, tc::TcAttachType},
+    programs::{KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
 };
 use injector_common::{Control, FaultKind, kinds::Family, names, names::SecurityHook};
 
-use super::{links, netlink, netns, object};
+use super::{
+    links, netlink, netns,
+    object::{Programs, describe, once, refusal},
+};
 use crate::plan::{
     Features, PacketAttach, Support,
     features::Probe,
@@ -20,10 +23,11 @@ use crate::plan::{
 /// supported if one of its lines is.
 #[must_use]
 pub fn probe_all() -> Vec<Probe> {
-    let features = match probe(&[Family::Packet, Family::Syscall], SecurityHook::ALL) {
-        Ok(features) => features,
-        Err(reason) => {
-            let state = Support::Inconclusive { reason };
+    let families = [Family::Packet, Family::Syscall];
+    let features = match Programs::open(true) {
+        Ok(mut programs) => probe(&mut programs, &families, SecurityHook::ALL),
+        Err(error) => {
+            let state = Support::Inconclusive { reason: error.to_string() };
             return FaultKind::ALL
                 .iter()
                 .map(|&kind| Probe { kind, rung: "maps".to_owned(), state: state.clone() })
@@ -63,12 +67,12 @@ fn all_of(hooks: &BTreeMap<SecurityHook, Support>) -> Support {
 }
 
 /// Tries what rules of these families need, and these security hooks.
-///
-/// # Errors
-///
-/// When the maps cannot be created, so that nothing can be tried.
-pub fn probe(families: &[Family], hooks: &[SecurityHook]) -> Result<Features, String> {
-    let mut ebpf = object::open().map_err(|error| describe(&error))?;
+#[must_use]
+pub fn probe(
+    programs: &mut Programs,
+    families: &[Family],
+    hooks: &[SecurityHook],
+) -> Features {
     let mut features = Features {
         packets: Err("not tried".to_owned()),
         fair_queue: untried(),
@@ -77,15 +81,15 @@ pub fn probe(families: &[Family], hooks: &[SecurityHook]) -> Result<Features, St
         security: BTreeMap::new(),
     };
     if families.contains(&Family::Packet) {
-        probe_packets(&mut ebpf, &mut features);
+        probe_packets(&mut programs.ebpf, &mut features);
     }
     if families.contains(&Family::Syscall) {
-        features.override_return = probe_override(&mut ebpf);
+        features.override_return = probe_override(&mut programs.ebpf);
         if !features.override_return.is_supported() || hooks.len() == SecurityHook::ALL.len() {
-            features.security = probe_security(&mut ebpf, hooks);
+            features.security = probe_security(programs, hooks);
         }
     }
-    Ok(features)
+    features
 }
 
 fn untried() -> Support {
@@ -94,20 +98,6 @@ fn untried() -> Support {
 
 fn no(reason: impl Into<String>) -> Support {
     Support::Unsupported { reason: reason.into() }
-}
-
-/// An error with its causes.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Tries attachment, devices and fq in a network namespace made for it, which
@@ -147,7 +137,7 @@ fn try_attach(ebpf: &mut Ebpf) -> Result<PacketAttach, String> {
     for by in [PacketAttach::Tcx, PacketAttach::Clsact] {
         match try_attach_by(ebpf, by) {
             Ok(()) => return Ok(by),
-            Err(error) => reasons.push(format!("{}: {}", by.name(), describe(&error))),
+            Err(error) => reasons.push(format!("{}: {}", by.name(), refusal(&error))),
         }
     }
     Err(reasons.join("; "))
@@ -158,10 +148,7 @@ fn try_attach_by(ebpf: &mut Ebpf, by: PacketAttach) -> Result<(), ProgramError> 
         .program_mut(names::PROG_EGRESS)
         .ok_or(ProgramError::NotLoaded)?;
     let program: &mut SchedClassifier = program.try_into()?;
-    match program.load() {
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(error) => return Err(error),
-    }
+    once(program.load())?;
     if by == PacketAttach::Clsact {
         links::add_clsact("lo")?;
     }
@@ -185,44 +172,26 @@ fn probe_override(ebpf: &mut Ebpf) -> Support {
     }
 }
 
-/// Why the kernel refused a program, in one line.
-fn refusal(error: &ProgramError) -> String {
-    let tail = object::verifier_tail(error);
-    let telling = tail
-        .iter()
-        .rev()
-        .find(|line| !line.starts_with("processed ") && !line.starts_with("verification time"));
-    match telling {
-        Some(line) => format!("the verifier says: {line}"),
-        None => describe(error),
-    }
-}
-
 fn probe_security(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs,
     hooks: &[SecurityHook],
 ) -> BTreeMap<SecurityHook, Support> {
-    let types = match object::kernel_types() {
-        Ok(types) => types,
-        Err(error) => return same_for(hooks, &Support::Inconclusive { reason: describe(&error) }),
-    };
-    match try_security(ebpf, &types) {
+    match try_security(programs) {
         Ok(true) => {}
         Ok(false) => {
-            return same_for(hooks, &no("security programs attach, but the kernel never runs them: \
-                 `bpf` is not among the active security modules (the lsm= boot parameter)"));
+            return same_for(
+                hooks,
+                &no("security programs attach, but the kernel never runs them: \
+                     `bpf` is not among the active security modules (the lsm= boot parameter)"),
+            );
         }
-        Err(error) => return same_for(hooks, &no(describe(error.as_ref()))),
+        Err(reason) => return same_for(hooks, &no(reason)),
     }
     hooks
         .iter()
         .map(|&hook| {
-            let loaded = ebpf
-                .program_mut(hook.program())
-                .ok_or(ProgramError::NotLoaded)
-                .and_then(|program| <&mut Lsm>::try_from(program))
-                .and_then(|program| program.load(hook.attach(), &types));
-            (hook, loaded.map_or_else(|error| no(refusal(&error)), |()| Support::Supported))
+            let loaded = programs.load_security(hook.program(), hook.attach());
+            (hook, loaded.map_or_else(|error| no(refusal(&error)), |_| Support::Supported))
         })
         .collect()
 }
@@ -232,22 +201,24 @@ fn same_for(hooks: &[SecurityHook], support: &Support) -> BTreeMap<SecurityHook,
 }
 
 /// Whether a security program that attaches is also called.
-fn try_security(
-    ebpf: &mut Ebpf,
-    types: &aya::Btf,
-) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
-    let control = ebpf.map_mut(names::MAP_CONTROL).ok_or("no control map")?;
-    let mut control: Array<_, Control> = Array::try_from(control)?;
+fn try_security(programs: &mut Programs) -> Result<bool, String> {
     let agent_tgid = std::process::id();
-    control.set(0, Control { agent_tgid, ..Control::default() }, 0)?;
-    let program = ebpf.program_mut(names::PROG_TRIAL).ok_or("no trial program")?;
-    let program: &mut Lsm = program.try_into()?;
-    program.load("file_open", types)?;
-    let attached = links::attach_lsm(program)?;
-    File::open("/proc/self/status")?;
-    let count = ebpf.map(names::MAP_TRIAL).ok_or("no trial map")?;
-    let count: Array<_, u64> = Array::try_from(count)?;
-    let ran = count.get(&0, 0)? > 0;
-    attached.detach().map_err(|error: io::Error| error)?;
+    {
+        let control = programs.ebpf.map_mut(names::MAP_CONTROL).ok_or("no control map")?;
+        let mut control: Array<_, Control> =
+            Array::try_from(control).map_err(|error| describe(&error))?;
+        control
+            .set(0, Control { agent_tgid, ..Control::default() }, 0)
+            .map_err(|error| describe(&error))?;
+    }
+    let attached = programs
+        .load_security(names::PROG_TRIAL, "file_open")
+        .and_then(links::attach_lsm)
+        .map_err(|error| refusal(&error))?;
+    File::open("/proc/self/status").map_err(|error| describe(&error))?;
+    let count = programs.ebpf.map(names::MAP_TRIAL).ok_or("no trial map")?;
+    let count: Array<_, u64> = Array::try_from(count).map_err(|error| describe(&error))?;
+    let ran = count.get(&0, 0).map_err(|error| describe(&error))? > 0;
+    attached.detach().map_err(|error| describe(&error))?;
     Ok(ran)
 }

@@ -1,11 +1,15 @@
 //! The embedded BPF object, loaded.
 
-use std::io;
+use std::{error::Error, fmt, io};
 
-use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel, programs::ProgramError};
+use aya::{
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    programs::{Lsm, ProgramError},
+};
 use injector_common::ABI_VERSION;
 
 use super::btf;
+use crate::error::Unsupported;
 
 /// The compiled programs; empty in a build without the BPF toolchain.
 static OBJECT: &[u8] =
@@ -28,39 +32,117 @@ pub(super) enum ObjectError {
     Load(#[from] aya::EbpfError),
 }
 
-/// Creates the maps and readies the programs; none is in the kernel yet.
+/// The maps, and the programs that are or are not in the kernel yet.
 ///
-/// # Errors
-///
-/// See [`ObjectError`].
-pub(super) fn open() -> Result<Ebpf, ObjectError> {
-    if OBJECT.is_empty() {
-        return Err(ObjectError::Missing);
-    }
-    let offsets = btf::offsets().map_err(|source| ObjectError::Btf { source })?;
-    let ebpf = EbpfLoader::new()
-        .verifier_log_level(VerifierLogLevel::DEBUG)
-        .btf(None)
-        .override_global("INJ_ABI", &ABI_VERSION, true)
-        .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
-        .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)
-        .override_global("INJ_SIGNAL_LIVE", &offsets.signal_live, true)
-        .override_global("INJ_FILE_MODE", &offsets.file_mode, true)
-        .load(OBJECT)?;
-    // Parsing the kernel's types took far more memory than is needed from now
-    // on; give it back.
-    // SAFETY: malloc_trim has no preconditions.
-    unsafe { nix::libc::malloc_trim(0) };
-    Ok(ebpf)
+/// What was loaded to try it is there to be attached: loading twice would cost
+/// a user the verifier's time twice.
+pub struct Programs {
+    pub(super) ebpf: Ebpf,
+    types: Option<Btf>,
 }
 
-/// The kernel's types, for programs that are loaded against a hook's.
-///
-/// # Errors
-///
-/// When the kernel has no BTF.
-pub(super) fn kernel_types() -> Result<Btf, aya::BtfError> {
-    Btf::from_sys_fs()
+impl fmt::Debug for Programs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Programs").finish_non_exhaustive()
+    }
+}
+
+impl Programs {
+    /// Creates the maps and readies the programs; none is in the kernel yet.
+    /// Programs that follow processes or look into files need `offsets`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no BTF or refuses a map, or this binary has no
+    /// programs in it.
+    pub fn open(offsets: bool) -> Result<Self, Unsupported> {
+        Self::try_open(offsets).map_err(|error| Unsupported {
+            what: "any rule".into(),
+            needs: "BPF maps, and programs with type information (BTF)".into(),
+            found: describe(&error).into(),
+        })
+    }
+
+    fn try_open(offsets: bool) -> Result<Self, ObjectError> {
+        if OBJECT.is_empty() {
+            return Err(ObjectError::Missing);
+        }
+        let offsets = if offsets {
+            btf::offsets().map_err(|source| ObjectError::Btf { source })?
+        } else {
+            btf::Offsets::default()
+        };
+        let ebpf = EbpfLoader::new()
+            .verifier_log_level(VerifierLogLevel::DEBUG)
+            .btf(None)
+            .override_global("INJ_ABI", &ABI_VERSION, true)
+            .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
+            .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)
+            .override_global("INJ_SIGNAL_LIVE", &offsets.signal_live, true)
+            .override_global("INJ_FILE_MODE", &offsets.file_mode, true)
+            .load(OBJECT)?;
+        Ok(Self { ebpf, types: None })
+    }
+
+    /// Loads a security program; loading it again is no error.
+    pub(super) fn load_security(
+        &mut self,
+        program: &str,
+        hook: &str,
+    ) -> Result<&mut Lsm, ProgramError> {
+        let types = match &mut self.types {
+            Some(types) => types,
+            none => none.insert(Btf::from_sys_fs()?),
+        };
+        let program = self.ebpf.program_mut(program).ok_or(ProgramError::NotLoaded)?;
+        let program: &mut Lsm = program.try_into()?;
+        once(program.load(hook, types))?;
+        Ok(program)
+    }
+
+    /// Gives back memory once everything is loaded: the kernel's types take
+    /// more than all else together.
+    pub(super) fn release_types(&mut self) {
+        self.types = None;
+        // SAFETY: malloc_trim has no preconditions.
+        unsafe { nix::libc::malloc_trim(0) };
+    }
+}
+
+/// Loading a program that is loaded already is no error.
+pub(super) fn once(result: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match result {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
+}
+
+/// An error with its causes.
+pub(super) fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Why the kernel refused a program, in one line.
+pub(super) fn refusal(error: &ProgramError) -> String {
+    let tail = verifier_tail(error);
+    let telling = tail
+        .iter()
+        .rev()
+        .find(|line| !line.starts_with("processed ") && !line.starts_with("verification time"));
+    match (telling, error) {
+        (Some(line), _) => format!("the verifier says: {line}"),
+        (None, ProgramError::LoadError { io_error, .. }) => io_error.to_string(),
+        (None, _) => describe(error),
+    }
 }
 
 /// The last lines of a verifier's log, which say what it did not accept.
