@@ -189,6 +189,22 @@ fn calls_of_groups_below_also_later_ones() {
     late.assert_unharmed(COUNT);
 }
 
+/// A group without processes may get some, and until then the only namespace
+/// that can be known is the agent's own.
+#[test]
+fn a_group_that_is_empty_at_first() {
+    require!(NetLoss);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("empty");
+    let target = cgroup.target();
+    let args = ["net-loss", "--target", &target, "--for", "60s"];
+    let injection = Injection::start_in(Place::netns(&pair.near), &args, &[]);
+    let flow = sent_from(&pair, 1, &cgroup);
+    assert_all_lost(&flow);
+    assert_eq!(injection.stop().rule().injected, LOAD.count);
+    assert_none_lost(&flow);
+}
+
 #[test]
 fn a_group_by_its_path_in_the_hierarchy() {
     require!(NetLoss);

@@ -99,8 +99,8 @@ version: 1
 name: a bad day
 for: 2m
 rules:
-  - {{kind: net-delay, target: '{target}', delay: {delay}ms}}
-  - {{kind: net-loss, target: '{target}', percent: 10}}
+  - {{kind: net-delay, target: '{target}', delay: {delay}ms, interface: near0}}
+  - {{kind: net-loss, target: '{target}', percent: 10, interface: near0}}
   - {{kind: sys-errno, target: '{target}', call: read, errno: EIO, percent: 20}}
 "
     )

@@ -1,0 +1,333 @@
+//! The kernel decides as the host does: the same vectors through the same
+//! functions, compiled for BPF and for this machine.
+//!
+//! The program under test is never attached; `BPF_PROG_TEST_RUN` calls it on a
+//! packet of ours (`injector_common::parity` says what lies in it).
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    path::Path,
+};
+
+use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
+use injector_common::{
+    Trigger,
+    faults::net_delay::MAX_DELAY_NS,
+    filter::{EGRESS, INGRESS, PacketFilter},
+    names::PROG_PARITY,
+    packet::{self, Facts},
+    parity::{ParityResult, ParityVector},
+    random,
+    trigger::THRESHOLD_ALWAYS,
+};
+
+const VECTORS: u64 = 4_000;
+/// Of [`VECTORS`], how often each outcome must at least occur for the
+/// comparison to mean something.
+const AT_LEAST: u64 = 40;
+
+const IPV4: u32 = 0x0800_u16.to_be() as u32;
+const IPV6: u32 = 0x86dd_u16.to_be() as u32;
+const ARP: u32 = 0x0806_u16.to_be() as u32;
+
+#[test]
+fn the_kernel_decides_as_the_host_does() {
+    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/injector-ebpf.o");
+    let mut ebpf = load(&object);
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(PROG_PARITY)
+        .expect("the object has the program; is it up to date? run `cargo xtask build`")
+        .try_into()
+        .expect("a classifier");
+    program.load().expect("the verifier accepts the program");
+    let fd = program.fd().expect("the program is loaded").as_fd();
+
+    let mut seen = Seen::default();
+    for number in 0..VECTORS {
+        let mut dice = Dice {
+            seed: number,
+            rolled: 0,
+        };
+        let l2_len = dice.of(&[0, 14, 14, 18]);
+        let packet = dice.packet(l2_len);
+        let vector = dice.vector(&packet, l2_len);
+        let expected = on_host(&vector, &packet);
+        let found = in_kernel(fd, &vector, &packet);
+        assert_eq!(
+            found, expected,
+            "vector {number}: {vector:?}\npacket {packet:02x?}"
+        );
+        seen.count(&vector, &expected);
+    }
+    seen.assert_all();
+}
+
+fn load(object: &Path) -> Ebpf {
+    let bytes = std::fs::read(object).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; build it with `cargo xtask build`",
+            object.display()
+        )
+    });
+    EbpfLoader::new()
+        .btf(None)
+        .load(&bytes)
+        .expect("the object loads; this test needs root")
+}
+
+/// What the host decides.
+fn on_host(vector: &ParityVector, packet: &[u8]) -> ParityResult {
+    let mut result = ParityResult::default();
+    let mut facts = Facts::NONE;
+    result.note_trigger(&vector.trigger, vector.seed, vector.n, vector.spent);
+    let ether_type = u16::try_from(vector.ether_type).expect("16 bits");
+    if packet::parse(packet, ether_type, vector.l2_len, &mut facts) {
+        result.parsed = 1;
+        result.note_facts(&facts);
+        result.matches = u32::from(vector.filter.matches(&facts, vector.direction));
+    }
+    result.note_faults(vector.params, vector.n, vector.in_flow);
+    result.reached = 1;
+    result
+}
+
+/// `bpf_attr` as `BPF_PROG_TEST_RUN` reads it (`include/uapi/linux/bpf.h`).
+#[derive(Default)]
+#[repr(C)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+}
+
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
+/// `TCX_NEXT`.
+const NEXT: u32 = u32::MAX;
+
+/// What the kernel decides.
+fn in_kernel(program: BorrowedFd<'_>, vector: &ParityVector, packet: &[u8]) -> ParityResult {
+    // SAFETY: the vector has no padding, as `abi_layout` of injector-common
+    // proves, so each of its bytes is initialised.
+    let head = unsafe {
+        std::slice::from_raw_parts((&raw const *vector).cast::<u8>(), size_of::<ParityVector>())
+    };
+    let input = [head, packet].concat();
+    let mut output = vec![0u8; input.len()];
+    let size = u32::try_from(input.len()).expect("a packet is short");
+    let mut run = TestRun {
+        prog_fd: u32::try_from(program.as_raw_fd()).expect("an open descriptor"),
+        data_size_in: size,
+        data_size_out: size,
+        data_in: input.as_ptr() as u64,
+        data_out: output.as_mut_ptr() as u64,
+        repeat: 1,
+        ..TestRun::default()
+    };
+    // SAFETY: the attribute is complete, its pointers lead to buffers of the
+    // sizes given, which outlive the call.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_TEST_RUN,
+            &raw mut run,
+            size_of::<TestRun>(),
+        )
+    };
+    let error = io::Error::last_os_error();
+    assert_eq!(status, 0, "BPF_PROG_TEST_RUN: {error}");
+    assert_eq!(run.retval, NEXT, "the program's verdict");
+    assert!(output.len() >= size_of::<ParityResult>());
+    // SAFETY: the buffer is long enough, and any bytes are a valid result.
+    let result: ParityResult = unsafe { output.as_ptr().cast::<ParityResult>().read_unaligned() };
+    assert_eq!(result.reached, 1, "the program gave up on {vector:?}");
+    result
+}
+
+/// Seeded chance.
+struct Dice {
+    seed: u64,
+    rolled: u64,
+}
+
+impl Dice {
+    fn bits(&mut self) -> u64 {
+        self.rolled += 1;
+        random::draw(random::mix(self.seed), self.rolled)
+    }
+
+    /// A number in `0..count`.
+    fn below(&mut self, count: u64) -> u64 {
+        self.bits() % count
+    }
+
+    fn short(&mut self) -> u16 {
+        u16::try_from(self.below(1 << 16)).expect("16 bits")
+    }
+
+    fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).expect("8 bits")
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        let index = usize::try_from(self.below(choices.len() as u64)).expect("an index");
+        choices[index]
+    }
+
+    fn bytes(&mut self, count: u64) -> Vec<u8> {
+        (0..count).map(|_| self.byte()).collect()
+    }
+
+    /// A link-layer header of noise and a network header with plausible first
+    /// bytes, the rest noise; sometimes noise alone, often cut short.
+    fn packet(&mut self, l2_len: u32) -> Vec<u8> {
+        let mut ip = self.bytes(120);
+        match self.below(8) {
+            0 => {}
+            1..=3 => {
+                ip[0] = 0x40 | self.of(&[4, 5, 5, 5, 6, 15]);
+                ip[2] = 0;
+                ip[6] &= self.of(&[0x00, 0x20, 0xff]);
+                ip[7] = if ip[6] == 0 { 0 } else { ip[7] };
+                ip[9] = self.of(&[1, 6, 17, 17, 47]);
+                if self.below(4) == 0 {
+                    // DHCP
+                    ip[9] = 17;
+                    ip[20..24].copy_from_slice(&[0, 68, 0, 67]);
+                }
+            }
+            _ => {
+                ip[0] = 0x60;
+                ip[4] = 0;
+                ip[6] = self.of(&[0, 6, 17, 43, 44, 58, 60]);
+                // Extension headers, in case there are any, or a transport.
+                ip[40] = self.of(&[6, 17, 44, 58, 60, 133, 135]);
+                ip[41] = self.of(&[0, 0, 1, 2]);
+                ip[42] = self.of(&[0, 0, 0xff]);
+                ip[43] = self.of(&[0, 0, 8, 1]);
+                ip[48] = self.of(&[6, 17, 58, 136]);
+                ip[49] = 0;
+            }
+        }
+        let cut = if self.below(3) == 0 {
+            self.below(120)
+        } else {
+            120
+        };
+        ip.truncate(usize::try_from(cut).expect("a length"));
+        [self.bytes(u64::from(l2_len)), ip].concat()
+    }
+
+    /// Inputs that fit `packet` as often as not.
+    fn vector(&mut self, packet: &[u8], l2_len: u32) -> ParityVector {
+        let family = packet.get(l2_len as usize).map_or(0, |byte| byte >> 4);
+        let ether_type = match family {
+            4 => IPV4,
+            6 => IPV6,
+            _ => self.of(&[IPV4, IPV6, ARP]),
+        };
+        let direction = self.of(&[EGRESS, INGRESS]);
+        let delay = self.below(MAX_DELAY_NS + 1);
+        let jitter = self.of(&[0, 1, delay / 2, delay]).min(delay);
+        let n = self.of(&[1, 2, 7, u64::MAX >> 1]).max(self.below(200));
+        ParityVector {
+            trigger: self.trigger(),
+            params: self.of(&[[delay, jitter], [delay, jitter], [5, 0], [133, 1], [134, 0]]),
+            seed: self.bits(),
+            n,
+            spent: self.below(6),
+            in_flow: n.saturating_add(self.below(2 * MAX_DELAY_NS)),
+            filter: self.filter(packet, ether_type, l2_len, direction),
+            direction,
+            l2_len,
+            ether_type,
+            _pad: 0,
+        }
+    }
+
+    fn trigger(&mut self) -> Trigger {
+        let first = self.of(&[1, 2, 5]);
+        let any = self.below(THRESHOLD_ALWAYS);
+        Trigger {
+            threshold: self.of(&[0, any, any, THRESHOLD_ALWAYS, THRESHOLD_ALWAYS]),
+            first,
+            last: self.of(&[u64::MAX, first, first + 50]),
+            step: self.of(&[0, 1, 1, 2, 3]),
+            times: self.of(&[0, 1, 3]),
+        }
+    }
+
+    /// A filter around the packet's own facts, off by a bit now and then.
+    fn filter(&mut self, packet: &[u8], ether_type: u32, l2_len: u32, way: u32) -> PacketFilter {
+        let mut facts = Facts::NONE;
+        let ether_type = u16::try_from(ether_type).expect("16 bits");
+        let _ = packet::parse(packet, ether_type, l2_len, &mut facts);
+        let mut filter = PacketFilter::ANY;
+        let (peer, peer_port) = if way == EGRESS {
+            (facts.dst, facts.dst_port)
+        } else {
+            (facts.src, facts.src_port)
+        };
+        if self.below(2) == 0 {
+            filter.peer_mask = [u32::MAX, u32::MAX, u32::MAX, self.of(&[0, 0xff, u32::MAX])];
+            filter.peer_addr = [0, 1, 2, 3].map(|word| peer[word] & filter.peer_mask[word]);
+            if self.below(4) == 0 {
+                filter.peer_addr[3] ^= 1;
+            }
+        }
+        if self.below(3) == 0 {
+            filter.peer_port_first = peer_port.saturating_sub(self.of(&[0, 1]));
+            filter.peer_port_last = peer_port.saturating_add(self.of(&[0, 5]));
+        }
+        if self.below(8) == 0 {
+            filter.local_port_first = self.short();
+        }
+        filter.directions = self.of(&[EGRESS, INGRESS, EGRESS | INGRESS]);
+        filter.proto = self.of(&[0, facts.proto, facts.proto, 6]);
+        filter
+    }
+}
+
+/// How often each outcome occurred.
+#[derive(Default)]
+struct Seen(std::collections::BTreeMap<&'static str, [u64; 2]>);
+
+impl Seen {
+    fn count(&mut self, vector: &ParityVector, result: &ParityResult) {
+        for (name, is) in [
+            ("parsed", result.parsed == 1),
+            ("IPv4", result.family == 4),
+            ("IPv6", result.family == 6),
+            ("fragment", result.is_fragment == 1),
+            ("ports", result.src_port != 0),
+            ("ICMP type", result.icmp_type != 0),
+            ("protected", result.protected == 1),
+            ("matches", result.matches == 1),
+            ("selected", result.selected == 1),
+            ("exhausted", result.verdict == 2),
+            ("place", result.pattern != 0),
+            ("kept in order", result.departure_ns == vector.in_flow),
+            ("fallback errno", result.return_value == -5),
+        ] {
+            self.0.entry(name).or_default()[usize::from(is)] += 1;
+        }
+    }
+
+    fn assert_all(&self) {
+        for (name, [without, with]) in &self.0 {
+            assert!(
+                *without >= AT_LEAST && *with >= AT_LEAST,
+                "{name}: {with} vectors with and {without} without it test little"
+            );
+        }
+    }
+}
