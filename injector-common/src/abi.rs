@@ -111,7 +111,7 @@ pub struct SiteEntry {
     /// Rules that act on this interface.
     pub rules: u64,
     /// Of those, rules whose target owns the whole network namespace, so that
-    /// every packet here is the target's, sockets or not.
+    /// a packet here that belongs to no process is the target's too.
     pub owner: u64,
     /// Index of the device that packets leaving this interface wait in; 0 for
     /// none. It is one end of a pair.

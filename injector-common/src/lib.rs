@@ -19,6 +19,7 @@ pub mod ids;
 pub mod kinds;
 pub mod names;
 pub mod packet;
+pub mod parity;
 pub mod random;
 pub mod trigger;
 #[cfg(feature = "user")]

@@ -113,3 +113,5 @@ pub const PROG_SOCKET: &str = "inj_sock_new";
 pub const PROG_FORK: &str = "inj_fork";
 /// The end of a targeted process.
 pub const PROG_EXIT: &str = "inj_exit";
+/// Never attached: answers a test that compares decisions with the host's.
+pub const PROG_PARITY: &str = "inj_parity";

@@ -31,6 +31,10 @@ pub const PROTO_UDP: u32 = 17;
 /// ICMP of IPv6; facts and filters name it [`PROTO_ICMP`].
 const PROTO_ICMPV6: u8 = 58;
 
+/// Length of the IPv6 header.
+#[expect(clippy::cast_possible_truncation, reason = "it is 40")]
+const IPV6_LEN: u32 = Ipv6Hdr::LEN as u32;
+
 /// How many IPv6 extension headers are followed to the transport header.
 const MAX_EXTENSIONS: usize = 6;
 
@@ -148,7 +152,7 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
     facts.src = words(packet.load(l3 + 8)?);
     facts.dst = words(packet.load(l3 + 24)?);
     let mut next = head[6];
-    let mut offset = l3 + Ipv6Hdr::LEN as u32;
+    let mut offset = l3 + IPV6_LEN;
     let mut fragment = 0;
     for _ in 0..MAX_EXTENSIONS {
         match next {
@@ -164,6 +168,11 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
                 next = head[0];
                 fragment = u16::from_be_bytes([head[2], head[3]]) & 0xfff8;
                 offset += 8;
+                if fragment != 0 {
+                    // What follows is payload, whatever `next` says of the
+                    // first fragment.
+                    break;
+                }
             }
             _ => break,
         }
@@ -172,7 +181,7 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
     facts.proto = if next == PROTO_ICMPV6 { PROTO_ICMP } else { u32::from(next) };
     facts.payload_offset = offset;
     facts.transport_offset = if fragment == 0 { offset } else { NO_TRANSPORT };
-    facts.end_offset = l3 + Ipv6Hdr::LEN as u32 + payload_len;
+    facts.end_offset = l3 + IPV6_LEN + payload_len;
     facts.family = 6;
     Some(())
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
         bpf_get_current_pid_tgid,
         generated::{
             bpf_get_current_ancestor_cgroup_id, bpf_sk_ancestor_cgroup_id, bpf_sk_fullsock,
-            bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id,
+            bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
         },
     },
 };
@@ -63,10 +63,18 @@ pub(crate) fn of_current_task(control: &Control) -> u64 {
     mask
 }
 
-/// The rules aimed at the socket that a packet leaves from.
+/// Id of the root cgroup. Sockets of the kernel itself, which answers pings and
+/// resets connections, count as living there.
+const ROOT_CGROUP: u64 = 1;
+
+/// The rules aimed at the socket that a packet leaves from. A packet that no
+/// process sent is `owner`'s.
 #[inline(always)]
-pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff) -> u64 {
-    let mut mask = rules_of_cgroups(control, |level| {
+pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff, owner: u64) -> u64 {
+    // SAFETY: the context comes from the kernel.
+    let sender = unsafe { bpf_skb_cgroup_id(skb) };
+    let mut mask = if sender <= ROOT_CGROUP { owner } else { 0 };
+    mask |= rules_of_cgroups(control, |level| {
         // SAFETY: the context comes from the kernel.
         unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }
     });

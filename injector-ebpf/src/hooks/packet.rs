@@ -110,7 +110,7 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
     let skb = Skb(passing.skb);
     let owned = if passing.direction == EGRESS {
         // The owner is cheaper to find than the headers are to read.
-        let owned = site.owner | sent_by(control, site, &skb);
+        let owned = scope::of_sender(control, skb.0, site.owner);
         if owned & site.rules == 0 {
             return None;
         }
@@ -122,12 +122,7 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
         if !read_facts(passing, site.l2_len) {
             return None;
         }
-        let owner = site.owner;
-        if owner == site.rules {
-            owner // nothing left to find out
-        } else {
-            owner | received_by(passing, control)
-        }
+        received_by(passing, control, site.owner)
     };
     passing.mask = owned & site.rules;
     if passing.mask != 0 && passing.facts.protected == 0 {
@@ -146,20 +141,13 @@ fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
     packet::parse(&skb, skb.protocol(), l2_len, &mut passing.facts)
 }
 
-#[inline(always)]
-fn sent_by(control: &Control, site: &SiteEntry, skb: &Skb) -> u64 {
-    if site.owner == site.rules {
-        return 0; // nothing left to find out
-    }
-    scope::of_sender(control, skb.0)
-}
-
-/// The rules aimed at the socket that will receive the packet.
+/// The rules aimed at the socket that will receive the packet, or `owner` if
+/// none will.
 #[inline(never)]
-fn received_by(passing: &Passing, control: &Control) -> u64 {
+fn received_by(passing: &Passing, control: &Control, owner: u64) -> u64 {
     let (skb, facts) = (Skb(passing.skb), &passing.facts);
     if facts.is_fragment() {
-        return 0;
+        return owner;
     }
     // SAFETY: all zero is a valid tuple.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
@@ -191,11 +179,11 @@ fn received_by(passing: &Passing, control: &Control) -> u64 {
         } else if facts.proto == PROTO_UDP {
             bpf_sk_lookup_udp(skb.0.cast(), tuple, size as u32, CURRENT_NETNS, 0)
         } else {
-            return 0;
+            return owner;
         }
     };
     if sk.is_null() {
-        return 0;
+        return owner;
     }
     // SAFETY: a lookup gives a full socket, which is given back right after.
     unsafe {

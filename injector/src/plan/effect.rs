@@ -154,7 +154,7 @@ impl fmt::Display for Effect {
                     Mask(*rules)
                 )?;
                 if *owner != 0 {
-                    write!(f, ", which own every packet there")?;
+                    write!(f, ", which own what no process sends there")?;
                 }
                 Ok(())
             }

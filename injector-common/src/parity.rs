@@ -1,0 +1,141 @@
+//! One vector of inputs through every decision, for the test that compares the
+//! host's answers with the kernel's.
+//!
+//! The program [`crate::names::PROG_PARITY`] is never attached. A test runs it
+//! on a packet that begins with a [`ParityVector`], followed by the packet to
+//! judge, and finds a [`ParityResult`] in the vector's place.
+
+use crate::{
+    faults::{net_corrupt, net_delay, sys_errno},
+    filter::PacketFilter,
+    packet::Facts,
+    random,
+    trigger::Trigger,
+};
+
+/// The inputs of one round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ParityVector {
+    /// The rule's trigger.
+    pub trigger: Trigger,
+    /// The parameters, taken by every kind for its own.
+    pub params: [u64; 2],
+    /// Seed of the rule's decisions.
+    pub seed: u64,
+    /// Which matching operation this is, from 1; also the time in ns.
+    pub n: u64,
+    /// How many injections were taken from the budget.
+    pub spent: u64,
+    /// When the flow's last packet leaves, in ns.
+    pub in_flow: u64,
+    /// Which packets match.
+    pub filter: PacketFilter,
+    /// Which way the packet goes.
+    pub direction: u32,
+    /// Length of its link-layer header.
+    pub l2_len: u32,
+    /// Its EtherType, in the order of the wire.
+    pub ether_type: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// The answers of one round. Facts stand here one by one: their own type has
+/// no layout to rely on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ParityResult {
+    /// [`net_delay::delay_ns`].
+    pub delay_ns: u64,
+    /// [`net_delay::departure_ns`].
+    pub departure_ns: u64,
+    /// [`Facts::src`].
+    pub src: [u32; 4],
+    /// [`Facts::dst`].
+    pub dst: [u32; 4],
+    /// [`Facts::proto`].
+    pub proto: u32,
+    /// [`Facts::transport_offset`].
+    pub transport_offset: u32,
+    /// [`Facts::payload_offset`].
+    pub payload_offset: u32,
+    /// [`Facts::end_offset`].
+    pub end_offset: u32,
+    /// [`Facts::src_port`].
+    pub src_port: u16,
+    /// [`Facts::dst_port`].
+    pub dst_port: u16,
+    /// [`Facts::icmp_type`].
+    pub icmp_type: u8,
+    /// [`Facts::family`].
+    pub family: u8,
+    /// [`Facts::protected`].
+    pub protected: u8,
+    /// [`Facts::is_fragment`].
+    pub is_fragment: u8,
+    /// [`random::roll`].
+    pub roll: u32,
+    /// [`random::amount`].
+    pub amount: u32,
+    /// [`Trigger::selects`].
+    pub selected: u32,
+    /// [`Trigger::within_budget`].
+    pub verdict: u32,
+    /// What `packet::parse` returned.
+    pub parsed: u32,
+    /// [`PacketFilter::matches`].
+    pub matches: u32,
+    /// The place of [`net_corrupt::place`] in a payload from
+    /// `payload_offset` to `end_offset`.
+    pub place: u32,
+    /// Its pattern; 0 when there is no place.
+    pub pattern: u32,
+    /// [`sys_errno::clamp`] of [`sys_errno::return_value`].
+    pub return_value: i32,
+    /// 1 once all of this was filled in.
+    pub reached: u32,
+}
+
+impl ParityResult {
+    /// Notes what was read from the packet.
+    #[inline(always)]
+    pub const fn note_facts(&mut self, facts: &Facts) {
+        self.src = facts.src;
+        self.dst = facts.dst;
+        self.proto = facts.proto;
+        self.transport_offset = facts.transport_offset;
+        self.payload_offset = facts.payload_offset;
+        self.end_offset = facts.end_offset;
+        self.src_port = facts.src_port;
+        self.dst_port = facts.dst_port;
+        self.icmp_type = facts.icmp_type;
+        self.family = facts.family;
+        self.protected = facts.protected;
+        self.is_fragment = facts.is_fragment() as u8;
+    }
+
+    /// Notes what the trigger says of occurrence `n`.
+    #[inline(always)]
+    pub const fn note_trigger(&mut self, trigger: &Trigger, seed: u64, n: u64, spent: u64) {
+        let draw = random::draw(seed, n);
+        self.roll = random::roll(draw);
+        self.amount = random::amount(draw);
+        self.selected = trigger.selects(n, self.roll) as u32;
+        self.verdict = trigger.within_budget(spent) as u32;
+    }
+
+    /// Notes what the kinds make of the packet. Facts and trigger are noted
+    /// already.
+    #[inline(always)]
+    pub const fn note_faults(&mut self, params: [u64; 2], now_ns: u64, in_flow: u64) {
+        self.delay_ns = net_delay::delay_ns(params, self.amount);
+        self.departure_ns = net_delay::departure_ns(now_ns, self.delay_ns, in_flow);
+        let len = self.end_offset.saturating_sub(self.payload_offset);
+        (self.place, self.pattern) = match net_corrupt::place(len, self.amount) {
+            Some((place, pattern)) => (place, pattern as u32),
+            None => (0, 0),
+        };
+        self.return_value = sys_errno::clamp(sys_errno::return_value(params));
+    }
+}

@@ -1,0 +1,177 @@
+//! The layout of what lies in the maps does not change unnoticed, and has no
+//! padding.
+//!
+//! After a deliberate change: raise `ABI_VERSION`, then record the layout with
+//! `INJECTOR_RECORD_ABI=1 cargo test -p injector-common --test abi_layout`.
+
+use std::{env, fmt::Write as _, fs, path::Path};
+
+use injector_common::{
+    ABI_VERSION, Control, RuleEntry, RuleStats, ScopeKey, SiteEntry, Trigger,
+    filter::PacketFilter,
+    parity::{ParityResult, ParityVector},
+};
+
+/// Set to record the layout after a change.
+const RECORD: &str = "INJECTOR_RECORD_ABI";
+
+struct Type {
+    name: &'static str,
+    size: usize,
+    align: usize,
+    fields: Vec<Field>,
+}
+
+struct Field {
+    name: &'static str,
+    offset: usize,
+    size: usize,
+}
+
+fn size_of_field<T, F>(_: fn(&T) -> &F) -> usize {
+    size_of::<F>()
+}
+
+/// The layout of types whose fields are all named: one that is left out does
+/// not compile.
+macro_rules! layout {
+    ($($type:ident { $($field:ident),+ $(,)? })+) => {
+        vec![$({
+            let _every_field_is_named = |$type { $($field: _),+ }: $type| ();
+            Type {
+                name: stringify!($type),
+                size: size_of::<$type>(),
+                align: align_of::<$type>(),
+                fields: vec![$(Field {
+                    name: stringify!($field),
+                    offset: std::mem::offset_of!($type, $field),
+                    size: size_of_field(|value: &$type| &value.$field),
+                }),+],
+            }
+        }),+]
+    };
+}
+
+fn shared() -> Vec<Type> {
+    layout! {
+        Control {
+            lease_until_ns, deadline_ns, levels, level_count, by_process, rule_count, agent_tgid,
+        }
+        RuleEntry {
+            start_ns, deadline_ns, seed, trigger, params, filter, kind, enabled,
+        }
+        Trigger { threshold, first, last, step, times }
+        PacketFilter {
+            peer_addr, peer_mask, peer_port_first, peer_port_last, local_port_first,
+            local_port_last, directions, proto,
+        }
+        RuleStats { matched, injected, passed, exhausted, errors, spent, first_hit_ns }
+        ScopeKey { id, kind, _pad }
+        SiteEntry {
+            rules, owner, egress_hop, egress_return, ingress_hop, l2_len, loopback, _pad,
+        }
+    }
+}
+
+/// Types that cross to the kernel, but only in tests and never between
+/// versions.
+fn tests_only() -> Vec<Type> {
+    layout! {
+        ParityVector {
+            trigger, params, seed, n, spent, in_flow, filter, direction, l2_len, ether_type, _pad,
+        }
+        ParityResult {
+            delay_ns, departure_ns, src, dst, proto, transport_offset, payload_offset, end_offset,
+            src_port, dst_port, icmp_type, family, protected, is_fragment, roll, amount, selected,
+            verdict, parsed, matches, place, pattern, return_value, reached,
+        }
+    }
+}
+
+fn render(types: &[Type]) -> String {
+    let mut text = format!("ABI_VERSION {ABI_VERSION}\n");
+    for one in types {
+        let Type {
+            name, size, align, ..
+        } = one;
+        writeln!(text, "\n{name}: size {size}, align {align}").expect("a string takes it");
+        for Field { name, offset, size } in &one.fields {
+            writeln!(text, "  {offset:4} {name}: {size}").expect("a string takes it");
+        }
+    }
+    text
+}
+
+/// The version in the golden file's first line.
+fn recorded_version(golden: &str) -> u32 {
+    let first = golden.lines().next().unwrap_or_default();
+    let number = first.strip_prefix("ABI_VERSION ");
+    number
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("the golden file begins with `{first}`, not `ABI_VERSION N`"))
+}
+
+/// What is wrong with a layout, and what to do about it.
+fn judge(golden: &str, current: &str) -> Result<(), String> {
+    if golden == current {
+        return Ok(());
+    }
+    let recorded = recorded_version(golden);
+    if ABI_VERSION <= recorded {
+        return Err(format!(
+            "the layout of a shared type changed, but ABI_VERSION is still {recorded}: raise it in \
+             src/abi.rs, then record the layout with {RECORD}=1.\nIt was:\n{golden}\nIt \
+             is:\n{current}"
+        ));
+    }
+    Err(format!(
+        "ABI_VERSION was raised from {recorded} to {ABI_VERSION}: record the layout by running \
+         this test with {RECORD}=1, and commit tests/abi_layout.golden"
+    ))
+}
+
+#[test]
+fn layout_is_as_recorded() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi_layout.golden");
+    let golden = fs::read_to_string(&path).expect("tests/abi_layout.golden");
+    let current = render(&shared());
+    if env::var_os(RECORD).is_some() && ABI_VERSION > recorded_version(&golden) {
+        fs::write(&path, current).expect("the golden file can be written");
+        return;
+    }
+    if let Err(advice) = judge(&golden, &current) {
+        panic!("{advice}");
+    }
+}
+
+#[test]
+fn a_change_needs_a_new_version() {
+    let current = render(&shared());
+    assert!(judge(&current, &current).is_ok());
+    let same_version = format!("ABI_VERSION {ABI_VERSION}\n\nControl: size 1, align 1\n");
+    let advice = judge(&same_version, &current).unwrap_err();
+    assert!(advice.contains("raise it in src/abi.rs"), "{advice}");
+    let older = format!("ABI_VERSION {}\n", ABI_VERSION - 1);
+    let advice = judge(&older, &current).unwrap_err();
+    assert!(advice.contains("record the layout"), "{advice}");
+}
+
+#[test]
+fn no_type_has_padding() {
+    for one in shared().into_iter().chain(tests_only()) {
+        let mut end = 0;
+        for field in &one.fields {
+            assert_eq!(
+                field.offset, end,
+                "a gap before {}.{}",
+                one.name, field.name
+            );
+            end += field.size;
+        }
+        assert_eq!(
+            end, one.size,
+            "{} is padded at its end: name the gap and keep it zero",
+            one.name
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Laws of each fault kind's arithmetic.
+
+use injector_common::faults::{
+    net_corrupt,
+    net_delay::{self, MAX_DELAY_NS},
+    net_loss,
+    sys_errno::{self, MAX_ERRNO},
+};
+use proptest::{collection::vec, prelude::*};
+
+/// Delay and jitter as `spec` lets them pass.
+fn any_delay() -> impl Strategy<Value = (u64, u64)> {
+    prop_oneof![1..1000u64, 1..=MAX_DELAY_NS]
+        .prop_flat_map(|delay| (Just(delay), prop_oneof![0..=delay, Just(0), Just(delay)]))
+}
+
+proptest! {
+    #[test]
+    fn a_delay_keeps_its_bounds((delay, jitter) in any_delay(), amount in any::<u32>()) {
+        let drawn = net_delay::delay_ns(net_delay::params(delay, jitter), amount);
+        prop_assert!((delay - jitter..=delay + jitter).contains(&drawn), "{}", drawn);
+    }
+
+    #[test]
+    fn a_delay_without_jitter_is_exact(delay in 0..=MAX_DELAY_NS, amount in any::<u32>()) {
+        prop_assert_eq!(net_delay::delay_ns(net_delay::params(delay, 0), amount), delay);
+    }
+
+    #[test]
+    fn jitter_reaches_its_bounds(delay in 1..=MAX_DELAY_NS, share in 1..=u64::from(u32::MAX >> 1)) {
+        // As long as a draw has values enough to name every nanosecond.
+        let jitter = share.min(delay);
+        let params = net_delay::params(delay, jitter);
+        prop_assert_eq!(net_delay::delay_ns(params, 0), delay - jitter);
+        prop_assert_eq!(net_delay::delay_ns(params, u32::MAX), delay + jitter);
+    }
+
+    #[test]
+    fn a_larger_draw_never_shortens_the_delay(
+        (delay, jitter) in any_delay(),
+        amounts in any::<(u32, u32)>(),
+    ) {
+        let params = net_delay::params(delay, jitter);
+        let (low, high) = (amounts.0.min(amounts.1), amounts.0.max(amounts.1));
+        prop_assert!(net_delay::delay_ns(params, low) <= net_delay::delay_ns(params, high));
+    }
+
+    #[test]
+    fn a_flow_stays_in_order_and_in_its_bounds(
+        (delay, jitter) in any_delay(),
+        start in 0..=u64::MAX / 2,
+        packets in vec((prop_oneof![Just(0), 0..MAX_DELAY_NS], any::<u32>()), 1..60),
+    ) {
+        let params = net_delay::params(delay, jitter);
+        let (mut now, mut previous) = (start, 0);
+        for (gap, amount) in packets {
+            now += gap;
+            let drawn = net_delay::delay_ns(params, amount);
+            let leaves = net_delay::departure_ns(now, drawn, previous);
+            prop_assert!(leaves >= previous, "it overtakes");
+            prop_assert!(leaves >= now + drawn, "too early");
+            prop_assert!(leaves <= now + delay + jitter, "too late");
+            // Nobody waits for longer than the one before makes it.
+            prop_assert!(leaves == now + drawn || leaves == previous);
+            previous = leaves;
+        }
+    }
+
+    #[test]
+    fn departures_never_wrap(now: u64, delay: u64, previous: u64) {
+        let leaves = net_delay::departure_ns(now, delay, previous);
+        prop_assert!(leaves >= now && leaves >= previous && leaves >= delay);
+    }
+
+    #[test]
+    fn damage_lies_in_the_payload(
+        len in prop_oneof![1..2000u32, 1..=u32::MAX],
+        amount in any::<u32>(),
+    ) {
+        let (place, pattern) = net_corrupt::place(len, amount).expect("a payload");
+        prop_assert!(place < len);
+        prop_assert_ne!(pattern, 0);
+    }
+
+    #[test]
+    fn damage_is_a_function_of_the_draw(len in 1..2000u32, place in any::<prop::sample::Index>()) {
+        // Every byte of a payload can be hit.
+        let place = u32::try_from(place.index(len as usize)).unwrap();
+        let first = u32::try_from((u64::from(place) << 32).div_ceil(u64::from(len))).unwrap();
+        prop_assert_eq!(net_corrupt::place(len, first).map(|found| found.0), Some(place));
+    }
+
+    #[test]
+    fn damage_without_low_bits_still_flips_one(high in 0..1u32 << 24, len in 1..2000u32) {
+        let (_, pattern) = net_corrupt::place(len, high << 8).expect("a payload");
+        prop_assert_eq!(pattern.count_ones(), 1);
+    }
+
+    #[test]
+    fn any_value_is_clamped_to_an_error(value in any::<i32>()) {
+        let clamped = sys_errno::clamp(value);
+        prop_assert!((-133..=-1).contains(&clamped));
+        if (-133..=-1).contains(&value) {
+            prop_assert_eq!(clamped, value);
+        }
+    }
+
+    #[test]
+    fn any_parameters_give_an_error(params in any::<[u64; 2]>()) {
+        prop_assert!((-133..=-1).contains(&sys_errno::return_value(params)));
+    }
+}
+
+#[test]
+fn every_error_is_returned_as_itself() {
+    for errno in 1..=MAX_ERRNO {
+        let value = sys_errno::return_value(sys_errno::params(errno));
+        assert_eq!(value, -i32::try_from(errno).unwrap());
+        assert_eq!(sys_errno::clamp(value), value);
+    }
+    for value in [i32::MIN, -4096, -134, 0, 1, i32::MAX] {
+        assert_eq!(sys_errno::clamp(value), -5, "{value} is no error; EIO is");
+    }
+}
+
+#[test]
+fn nothing_to_damage_in_an_empty_payload() {
+    for amount in [0, 1, u32::MAX] {
+        assert_eq!(net_corrupt::place(0, amount), None);
+    }
+}
+
+#[test]
+fn only_a_broken_checksum_needs_the_detour() {
+    let of = |checksum| net_corrupt::needs_detour(net_corrupt::params(checksum));
+    assert!(of(net_corrupt::CHECKSUM_BROKEN));
+    assert!(!of(net_corrupt::CHECKSUM_VALID));
+    assert_eq!(net_loss::params(), [0, 0]);
+}

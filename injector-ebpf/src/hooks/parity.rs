@@ -1,0 +1,160 @@
+//! A program that is never attached: a test runs it on packets of its own and
+//! compares what `injector-common` decides in here with what it decides on the
+//! host.
+
+use core::mem::{MaybeUninit, offset_of};
+
+use aya_ebpf::{
+    helpers::generated::{bpf_skb_load_bytes, bpf_skb_store_bytes},
+    macros::classifier,
+    programs::TcContext,
+};
+use injector_common::{
+    Trigger,
+    filter::PacketFilter,
+    packet::{self, Facts, PacketBytes},
+    parity::{ParityResult, ParityVector},
+};
+
+use crate::skb::{NEXT, Skb};
+
+/// Where the packet to judge begins, behind the vector.
+const PACKET_OFFSET: u32 = size_of::<ParityVector>() as u32;
+
+#[classifier]
+fn inj_parity(ctx: TcContext) -> i32 {
+    let mut round = Round {
+        skb: Skb(ctx.skb.skb),
+        facts: Facts::NONE,
+        result: ParityResult::default(),
+    };
+    // Functions of their own, for the sake of the stack: only one of them has
+    // its buffers on it at a time.
+    if trigger(&mut round) && facts(&mut round) && filter(&mut round) && faults(&mut round) {
+        round.result.reached = 1;
+    }
+    // SAFETY: the helper copies the struct and checks the packet's length.
+    unsafe {
+        bpf_skb_store_bytes(
+            round.skb.0,
+            0,
+            (&raw const round.result).cast(),
+            size_of::<ParityResult>() as u32,
+            0,
+        )
+    };
+    NEXT
+}
+
+/// One vector on its way.
+struct Round {
+    skb: Skb,
+    facts: Facts,
+    result: ParityResult,
+}
+
+impl Round {
+    /// A field of the vector, `offset` bytes into it.
+    ///
+    /// # Safety
+    ///
+    /// Any bytes must be a valid `T`.
+    #[inline(always)]
+    unsafe fn field<T>(&self, offset: usize) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper fills the whole value, or fails; the caller
+        // vouches for the type.
+        unsafe {
+            let status = bpf_skb_load_bytes(
+                self.skb.0.cast(),
+                offset as u32,
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+            );
+            (status == 0).then(|| value.assume_init())
+        }
+    }
+
+    #[inline(always)]
+    fn long(&self, offset: usize) -> Option<u64> {
+        // SAFETY: any bytes are an integer.
+        unsafe { self.field(offset) }
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: usize) -> Option<u32> {
+        // SAFETY: any bytes are an integer.
+        unsafe { self.field(offset) }
+    }
+}
+
+/// The packet to judge, which lies behind the vector.
+struct Inner<'a>(&'a Skb);
+
+impl PacketBytes for Inner<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        self.0.load(PACKET_OFFSET + offset)
+    }
+}
+
+#[inline(never)]
+fn trigger(round: &mut Round) -> bool {
+    let read = || {
+        // SAFETY: a trigger is made of integers.
+        let trigger: Trigger = unsafe { round.field(offset_of!(ParityVector, trigger)) }?;
+        let seed = round.long(offset_of!(ParityVector, seed))?;
+        let n = round.long(offset_of!(ParityVector, n))?;
+        let spent = round.long(offset_of!(ParityVector, spent))?;
+        Some((trigger, seed, n, spent))
+    };
+    let Some((trigger, seed, n, spent)) = read() else {
+        return false;
+    };
+    round.result.note_trigger(&trigger, seed, n, spent);
+    true
+}
+
+#[inline(never)]
+fn facts(round: &mut Round) -> bool {
+    let (Some(l2_len), Some(ether_type)) = (
+        round.word(offset_of!(ParityVector, l2_len)),
+        round.word(offset_of!(ParityVector, ether_type)),
+    ) else {
+        return false;
+    };
+    let inner = Inner(&round.skb);
+    let parsed = packet::parse(&inner, ether_type as u16, l2_len, &mut round.facts);
+    round.result.parsed = parsed as u32;
+    if parsed {
+        round.result.note_facts(&round.facts);
+    }
+    true
+}
+
+#[inline(never)]
+fn filter(round: &mut Round) -> bool {
+    // SAFETY: a filter is made of integers.
+    let filter: Option<PacketFilter> = unsafe { round.field(offset_of!(ParityVector, filter)) };
+    let (Some(filter), Some(direction)) = (filter, round.word(offset_of!(ParityVector, direction)))
+    else {
+        return false;
+    };
+    round.result.matches =
+        (round.result.parsed == 1 && filter.matches(&round.facts, direction)) as u32;
+    true
+}
+
+#[inline(never)]
+fn faults(round: &mut Round) -> bool {
+    let (Some(delay), Some(jitter), Some(now), Some(in_flow)) = (
+        round.long(offset_of!(ParityVector, params)),
+        round.long(offset_of!(ParityVector, params) + size_of::<u64>()),
+        round.long(offset_of!(ParityVector, n)),
+        round.long(offset_of!(ParityVector, in_flow)),
+    ) else {
+        return false;
+    };
+    round.result.note_faults([delay, jitter], now, in_flow);
+    true
+}
