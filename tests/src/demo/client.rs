@@ -38,7 +38,7 @@ const WORKERS: u32 = 8;
 
 /// How often each worker asks at most. A slow machine must be able to serve
 /// both clients, or one would notice when the other slows down.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(80);
 
 /// How long an answer is waited for. Less than the second after which TCP sends
 /// its first packet again.

@@ -41,7 +41,7 @@ struct Options {
     /// How long each of the three phases takes, in seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// What the demo's own clients are started as
+    /// What the demo starts itself as
     #[command(subcommand)]
     role: Option<Role>,
 }
