@@ -223,7 +223,9 @@ impl Parts {
         for (number, site) in self.sites.values().enumerate() {
             if site.pair || site.ifb {
                 // An interface's name has at most 15 bytes.
-                let name = |kind: char| format!("inj{kind}{number}-{}", &id[..id.len().min(8)]);
+                let name = |kind: char| -> String {
+                    format!("inj{kind}{number}-{id}").chars().take(15).collect()
+                };
                 effects.push(Effect::AddHop(Hop {
                     netns: site.netns.clone(),
                     pair: site.pair.then(|| (name('a'), name('b'))),

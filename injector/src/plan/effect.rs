@@ -70,12 +70,14 @@ pub enum Effect {
         /// Which rules, as a mask.
         rules: u64,
     },
-    /// Names a call for rules.
-    WriteCall {
-        /// Where it is caught.
-        hook: CallHook,
-        /// The call.
-        call: Syscall,
+    /// Follows the children of targeted processes.
+    FollowProcesses,
+    /// Leaves the rules in new sockets of targeted processes.
+    FollowSockets,
+    /// Leaves the rules in the sockets that targeted processes have open.
+    TagSockets {
+        /// Whose, and the descendants'.
+        scope: Scope,
         /// Which rules, as a mask.
         rules: u64,
     },
@@ -90,14 +92,12 @@ pub enum Effect {
         /// Of those, rules whose target owns the namespace.
         owner: u64,
     },
-    /// Follows the children of targeted processes.
-    FollowProcesses,
-    /// Leaves the rules in new sockets of targeted processes.
-    FollowSockets,
-    /// Leaves the rules in the sockets that targeted processes have open.
-    TagSockets {
-        /// Whose, and the descendants'.
-        scope: Scope,
+    /// Names a call for rules.
+    WriteCall {
+        /// Where it is caught.
+        hook: CallHook,
+        /// The call.
+        call: Syscall,
         /// Which rules, as a mask.
         rules: u64,
     },
