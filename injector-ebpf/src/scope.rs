@@ -5,8 +5,8 @@ use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid,
         generated::{
-            bpf_get_current_ancestor_cgroup_id, bpf_sk_ancestor_cgroup_id, bpf_sk_fullsock,
-            bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
+            bpf_get_current_ancestor_cgroup_id, bpf_sk_fullsock, bpf_sk_storage_get,
+            bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
         },
     },
 };
@@ -94,31 +94,18 @@ pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff, owner: u64) -> u
     mask
 }
 
-/// The rules aimed at a socket that a lookup found.
+/// The rules that were left in a socket: when it was made, by the program that
+/// follows its creator; when it was accepted, by the socket that listened; or
+/// from user space, when it was open already.
+///
+/// The cgroup of a socket that a lookup found cannot be asked for at a
+/// traffic-control hook (`bpf_sk_cgroup_id` is refused up to Linux 6.18).
 ///
 /// # Safety
 ///
 /// `sk` is a full socket, not null.
 #[inline(always)]
-pub(crate) unsafe fn of_socket(control: &Control, sk: *mut bpf_sock) -> u64 {
-    let mut mask = rules_of_cgroups(control, |level| {
-        // SAFETY: the caller vouches for the socket.
-        unsafe { bpf_sk_ancestor_cgroup_id(sk.cast(), level) }
-    });
-    if control.by_process != 0 {
-        // SAFETY: the caller vouches for the socket.
-        mask |= unsafe { stored(sk) };
-    }
-    mask
-}
-
-/// The rules that a socket's creator left in it.
-///
-/// # Safety
-///
-/// `sk` is a full socket, not null.
-#[inline(always)]
-unsafe fn stored(sk: *mut bpf_sock) -> u64 {
+pub(crate) unsafe fn stored(sk: *mut bpf_sock) -> u64 {
     let map = &raw const SOCKETS;
     // SAFETY: the map is ours and the caller vouches for the socket; without
     // the create flag the helper only looks.

@@ -122,7 +122,7 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
         if !read_facts(passing, site.l2_len) {
             return None;
         }
-        received_by(passing, control, site.owner)
+        received_by(passing, site.owner)
     };
     passing.mask = owned & site.rules;
     if passing.mask != 0 && passing.facts.protected == 0 {
@@ -144,7 +144,7 @@ fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
 /// The rules aimed at the socket that will receive the packet, or `owner` if
 /// none will.
 #[inline(never)]
-fn received_by(passing: &Passing, control: &Control, owner: u64) -> u64 {
+fn received_by(passing: &Passing, owner: u64) -> u64 {
     let (skb, facts) = (Skb(passing.skb), &passing.facts);
     if facts.is_fragment() {
         return owner;
@@ -187,7 +187,7 @@ fn received_by(passing: &Passing, control: &Control, owner: u64) -> u64 {
     }
     // SAFETY: a lookup gives a full socket, which is given back right after.
     unsafe {
-        let mask = scope::of_socket(control, sk);
+        let mask = scope::stored(sk);
         bpf_sk_release(sk.cast());
         mask
     }

@@ -13,7 +13,10 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use injector_common::{ScopeKey, abi::SCOPE_TGID};
 
-use crate::maps::{INJ_SIGNAL_LIVE, INJ_TASK_SIGNAL, INJ_TASK_TGID, SCOPES, SOCKETS};
+use crate::{
+    maps::{CONTROL, INJ_SIGNAL_LIVE, INJ_TASK_SIGNAL, INJ_TASK_TGID, SCOPES, SOCKETS},
+    scope,
+};
 
 #[inline(always)]
 fn key(tgid: u32) -> ScopeKey {
@@ -73,10 +76,8 @@ fn exit(ctx: &RawTracePointContext) -> Option<()> {
 /// A new socket remembers the rules aimed at its creator.
 #[cgroup_sock(sock_create)]
 fn inj_sock_new(ctx: SockContext) -> i32 {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: values are plain integers.
-    if let Some(rules) = unsafe { SCOPES.get(key(tgid)) } {
-        let mut rules = *rules;
+    let mut rules = CONTROL.get(0).map_or(0, scope::of_current_task);
+    if rules != 0 {
         let map = &raw const SOCKETS;
         // SAFETY: map and context are the kernel's; the value is a u64, as the
         // map's are.

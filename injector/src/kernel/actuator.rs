@@ -369,6 +369,9 @@ impl KernelActuator {
     }
 
     fn follow_sockets(&mut self, effect: &Effect) -> Result<(), Failure> {
+        // The program goes by the cgroups in the control block; without a
+        // lease it still injects nothing.
+        self.control.set(0, self.settings, 0)?;
         let root = File::open(cgroup::mount_point()?)?;
         let program: &mut aya::programs::CgroupSock =
             self.program(names::PROG_SOCKET)?.try_into()?;
@@ -379,12 +382,15 @@ impl KernelActuator {
     }
 
     fn tag_sockets(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {
-        let Scope::Processes { tgids, .. } = scope else {
-            return Ok(());
+        let tgids = match scope {
+            Scope::Processes { tgids, .. } => tgids.clone(),
+            Scope::Cgroup { path, .. } => cgroup::processes(path)?,
+            // It has not started yet.
+            Scope::Command => return Ok(()),
         };
         let map = self.programs.ebpf.map_mut(names::MAP_SOCKETS).ok_or("no map of sockets")?;
         let mut map: SkStorage<&mut MapData, u64> = map.try_into()?;
-        for &tgid in tgids {
+        for tgid in tgids {
             let count = sockets::tag(&mut map, tgid, rules)?;
             tracing::debug!("{count} sockets of process {tgid}");
         }
@@ -419,8 +425,10 @@ fn hop_devices(hop: &Hop) -> Vec<String> {
 impl Actuator for KernelActuator {
     fn perform(&mut self, plan: &Plan, effect: &Effect) -> Result<(), ApplyError> {
         self.act(plan, effect).map_err(|source| {
-            let detail =
-                source.downcast_ref::<ProgramError>().map(object::verifier_tail).unwrap_or_default();
+            let (source, detail) = match source.downcast_ref::<ProgramError>() {
+                Some(error) => (object::refusal(error).into(), object::verifier_tail(error)),
+                None => (source, Vec::new()),
+            };
             ApplyError { effect: effect.to_string(), source, detail }
         })
     }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use injector_common::CgroupId;
+use injector_common::{CgroupId, Tgid};
 
 /// A cgroup of ours.
 #[derive(Clone, Debug)]
@@ -70,6 +70,23 @@ fn position() -> io::Result<(PathBuf, u32)> {
         })?;
     let level = path.split('/').filter(|part| !part.is_empty()).count();
     Ok((mount.join(path), u32::try_from(level).unwrap_or(u32::MAX)))
+}
+
+/// The processes in a cgroup and below it, now.
+///
+/// # Errors
+///
+/// When the cgroup itself cannot be read; one below that goes meanwhile is no
+/// error.
+pub(super) fn processes(path: &Path) -> io::Result<Vec<Tgid>> {
+    let text = fs::read_to_string(path.join("cgroup.procs"))?;
+    let mut tgids: Vec<Tgid> = text.lines().filter_map(|pid| pid.parse().ok().map(Tgid)).collect();
+    for entry in fs::read_dir(path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            tgids.extend(processes(&entry.path()).unwrap_or_default());
+        }
+    }
+    Ok(tgids)
 }
 
 /// Moves whatever still runs in the cgroup to its parent, then removes it. One

@@ -164,7 +164,8 @@ pub(super) fn attach_tracepoint(
     Ok(Attached::Owned(OwnedLink::RawTracePoint(program.take_link(link)?)))
 }
 
-/// Attaches to the sockets made below a cgroup, beside other programs.
+/// Attaches to the sockets made below a cgroup, beside other programs: a link
+/// always allows others, and refuses the flag that says so.
 ///
 /// # Errors
 ///
@@ -173,6 +174,6 @@ pub(super) fn attach_sockets(
     program: &mut CgroupSock,
     cgroup: &File,
 ) -> Result<Attached, ProgramError> {
-    let link = program.attach(cgroup, CgroupAttachMode::AllowMultiple)?;
+    let link = program.attach(cgroup, CgroupAttachMode::Single)?;
     Ok(Attached::Owned(OwnedLink::CgroupSock(program.take_link(link)?)))
 }

@@ -50,7 +50,7 @@ pub fn build(
             name: rule.name.clone(),
         });
         for one in &scope.scopes {
-            parts.aim(one, mask, rule.fault.kind().family());
+            parts.aim(one, mask, rule);
         }
         backends.push(match &rule.fault {
             Fault::SysErrno { calls, .. } => parts.calls(rule, calls, mask, features)?,
@@ -111,19 +111,22 @@ struct SiteInterface {
 struct Parts {
     write: Vec<Effect>,
     scopes: Vec<(Scope, u64)>,
-    packet_processes: Vec<(Scope, u64)>,
+    by_socket: Vec<(Scope, u64)>,
     by_process: bool,
     calls: Vec<(CallHook, Syscall, u64)>,
     sites: BTreeMap<NetnsInode, Site>,
 }
 
 impl Parts {
-    fn aim(&mut self, scope: &Scope, mask: u64, family: Family) {
-        if matches!(scope, Scope::Processes { .. }) {
-            self.by_process = true;
-            if family == Family::Packet {
-                merge(&mut self.packet_processes, scope, mask);
-            }
+    fn aim(&mut self, scope: &Scope, mask: u64, rule: &Rule) {
+        let by_process = matches!(scope, Scope::Processes { .. });
+        self.by_process |= by_process;
+        // A packet that leaves tells its sender's cgroup. Which process sent
+        // it, and who will receive one that arrives, only its socket tells.
+        let arrives =
+            rule.fault.filter().is_some_and(|filter| filter.direction != Direction::Egress);
+        if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
+            merge(&mut self.by_socket, scope, mask);
         }
         merge(&mut self.scopes, scope, mask);
     }
@@ -242,10 +245,10 @@ impl Parts {
         if self.by_process {
             effects.push(Effect::FollowProcesses);
         }
-        if !self.packet_processes.is_empty() {
+        if !self.by_socket.is_empty() {
             effects.push(Effect::FollowSockets);
         }
-        for (scope, rules) in self.packet_processes {
+        for (scope, rules) in self.by_socket {
             effects.push(Effect::TagSockets { scope, rules });
         }
         let owners = shared_indexes(&self.sites);

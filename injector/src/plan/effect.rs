@@ -72,11 +72,11 @@ pub enum Effect {
     },
     /// Follows the children of targeted processes.
     FollowProcesses,
-    /// Leaves the rules in new sockets of targeted processes.
+    /// Leaves the rules in new sockets of whoever is targeted.
     FollowSockets,
-    /// Leaves the rules in the sockets that targeted processes have open.
+    /// Leaves the rules in the sockets that a target has open.
     TagSockets {
-        /// Whose, and the descendants'.
+        /// Whose.
         scope: Scope,
         /// Which rules, as a mask.
         rules: u64,
@@ -159,7 +159,7 @@ impl fmt::Display for Effect {
                 Ok(())
             }
             Self::FollowProcesses => f.write_str("follow the children of targeted processes"),
-            Self::FollowSockets => f.write_str("follow the new sockets of targeted processes"),
+            Self::FollowSockets => f.write_str("follow the new sockets of targets"),
             Self::TagSockets { scope, rules } => {
                 write!(f, "aim rules {} at the open sockets of {}", Mask(*rules), ScopeText(scope))
             }

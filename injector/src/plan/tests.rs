@@ -1,0 +1,228 @@
+//! Plans as text: what is done for which rules, on which kernel.
+
+use std::time::Duration;
+
+use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, Trigger, names::SecurityHook};
+
+use super::*;
+use crate::{
+    model::{Checksum, Direction, Errno, Experiment, Fault, PacketFilter, Protocol, Rule, Syscall},
+    resolve::{Interface, Netns, RuleScope, Scope},
+};
+
+mod limits;
+mod packets;
+mod syscalls;
+
+/// A cgroup of the host.
+fn web() -> Scope {
+    cgroup(42, 2, "/web")
+}
+
+fn cgroup(id: u64, level: u32, path: &str) -> Scope {
+    Scope::Cgroup {
+        id: CgroupId(id),
+        level,
+        path: path.into(),
+    }
+}
+
+fn process() -> Scope {
+    Scope::Processes {
+        root: Tgid(7),
+        tgids: vec![Tgid(7), Tgid(8), Tgid(9)],
+    }
+}
+
+/// The host's namespace.
+fn host(interfaces: &[(&str, u32)]) -> Netns {
+    netns(1, "/ns/host", interfaces)
+}
+
+/// A namespace in which every process belongs to the target.
+fn private(interfaces: &[(&str, u32)]) -> Netns {
+    Netns {
+        own: false,
+        exclusive: true,
+        ..netns(2, "/ns/pod", interfaces)
+    }
+}
+
+/// Interfaces by name and index. `tun0` has no link-layer header.
+fn netns(inode: u64, path: &str, interfaces: &[(&str, u32)]) -> Netns {
+    let interface = |&(name, index): &(&str, u32)| Interface {
+        name: name.to_owned(),
+        index: IfIndex(index),
+        l2_len: if name.starts_with("tun") { 0 } else { 14 },
+    };
+    Netns {
+        inode: NetnsInode(inode),
+        path: path.into(),
+        own: inode == 1,
+        exclusive: false,
+        interfaces: interfaces.iter().map(interface).collect(),
+    }
+}
+
+/// What a rule on packets resolves to.
+fn packets_of(scope: Scope, netns: Netns) -> RuleScope {
+    RuleScope {
+        scopes: vec![scope],
+        netns: vec![netns],
+    }
+}
+
+/// What a rule on calls resolves to.
+fn calls_of(scope: Scope) -> RuleScope {
+    RuleScope {
+        scopes: vec![scope],
+        netns: Vec::new(),
+    }
+}
+
+fn filter(direction: Direction) -> PacketFilter {
+    PacketFilter {
+        direction,
+        protocol: Protocol::Any,
+        peer: None,
+        peer_ports: None,
+        local_ports: None,
+        interface: None,
+    }
+}
+
+fn loss(direction: Direction) -> Fault {
+    Fault::NetLoss(filter(direction))
+}
+
+fn delay(direction: Direction) -> Fault {
+    Fault::NetDelay {
+        filter: filter(direction),
+        delay: Duration::from_millis(100),
+        jitter: Duration::ZERO,
+    }
+}
+
+fn corrupt(direction: Direction, checksum: Checksum) -> Fault {
+    Fault::NetCorrupt {
+        filter: filter(direction),
+        checksum,
+    }
+}
+
+fn errno(names: &[&'static str]) -> Fault {
+    let numbered = |(number, &name): (u32, &&'static str)| Syscall { name, number };
+    Fault::SysErrno {
+        calls: (0..).zip(names).map(numbered).collect(),
+        errno: Errno {
+            name: "EIO",
+            value: 5,
+        },
+    }
+}
+
+fn no(reason: &str) -> Support {
+    Support::Unsupported {
+        reason: reason.to_owned(),
+    }
+}
+
+/// A kernel that can do everything.
+fn able() -> Features {
+    let hooks = SecurityHook::ALL
+        .iter()
+        .map(|&hook| (hook, Support::Supported));
+    Features {
+        packets: Ok(PacketAttach::Tcx),
+        fair_queue: Support::Supported,
+        hop_devices: Support::Supported,
+        override_return: Support::Supported,
+        security: hooks.collect(),
+    }
+}
+
+/// A kernel without TCX and without overriding, as Debian 12's.
+fn debian() -> Features {
+    Features {
+        packets: Ok(PacketAttach::Clsact),
+        override_return: no("no override here"),
+        ..able()
+    }
+}
+
+/// Rules named `r0`, `r1`, … with what their targets resolve to.
+fn experiment(rules: &[(Fault, RuleScope)]) -> Experiment {
+    let rule = |(number, (fault, _)): (usize, &(Fault, RuleScope))| Rule {
+        name: format!("r{number}"),
+        targets: Vec::new(),
+        fault: fault.clone(),
+        trigger: Trigger::ALWAYS,
+        start: Duration::ZERO,
+        duration: Duration::from_secs(30),
+    };
+    let runs_command = rules
+        .iter()
+        .any(|(_, scope)| scope.scopes.contains(&Scope::Command));
+    Experiment {
+        id: "0badcafe".to_owned(),
+        name: "lab".to_owned(),
+        seed: 7,
+        duration: Duration::from_secs(30),
+        rules: rules.iter().enumerate().map(rule).collect(),
+        command: runs_command.then(|| vec!["true".to_owned()]),
+        whole_host: false,
+    }
+}
+
+fn plan(rules: &[(Fault, RuleScope)], features: &Features) -> Result<Plan, crate::error::Error> {
+    let scopes: Vec<RuleScope> = rules.iter().map(|(_, scope)| scope.clone()).collect();
+    build(&experiment(rules), &scopes, features)
+}
+
+/// Compares the plan for `rules` line by line with `expected`, without the
+/// first line, or the refusal, after `refused: `.
+#[track_caller]
+fn check(rules: &[(Fault, RuleScope)], features: &Features, expected: &str) {
+    let found = match plan(rules, features) {
+        Ok(plan) => {
+            assert_in_order(&plan);
+            let text = plan.to_string();
+            let (first, rest) = text.split_once('\n').expect("several lines");
+            assert_eq!(first, "experiment lab with seed 7, for 30s");
+            rest.to_owned()
+        }
+        Err(error) => format!("refused: {error}"),
+    };
+    let lines = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(|line| line.trim().to_owned());
+        lines.filter(|line| !line.is_empty()).collect()
+    };
+    assert_eq!(lines(&found), lines(expected), "\n{found}");
+}
+
+/// The order of the variants is the order in a plan: everything is written
+/// before anything is attached, and nothing acts before the end.
+#[track_caller]
+fn assert_in_order(plan: &Plan) {
+    let rank = |effect: &Effect| match effect {
+        Effect::CreateCgroup { .. } => 0,
+        Effect::AddHop(_) => 1,
+        Effect::WriteRule { .. } => 2,
+        Effect::WriteScope { .. } => 3,
+        Effect::FollowProcesses => 4,
+        Effect::FollowSockets => 5,
+        Effect::TagSockets { .. } => 6,
+        Effect::WriteSite { .. } => 7,
+        Effect::WriteCall { .. } => 8,
+        Effect::AttachPackets { .. } => 9,
+        Effect::AttachEntry { .. } => 10,
+        Effect::AttachSecurity { .. } => 11,
+        Effect::Enable => 12,
+    };
+    assert!(plan.effects.is_sorted_by_key(rank), "{plan}");
+    let enabled = plan
+        .effects
+        .iter()
+        .filter(|&effect| *effect == Effect::Enable);
+    assert_eq!(enabled.count(), 1, "{plan}");
+}

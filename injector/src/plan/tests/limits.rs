@@ -1,0 +1,76 @@
+//! What the tables of the kernel side hold, and no more.
+
+use injector_common::names::{MAX_LEVELS, MAX_RULES};
+
+use super::*;
+
+#[test]
+fn as_many_rules_as_a_mask_has_bits() {
+    let rules = |count: u32| vec![(errno(&["read"]), calls_of(web())); count as usize];
+    let plan = plan(&rules(MAX_RULES), &able()).expect("a plan");
+    let masks: Vec<u64> = plan
+        .effects
+        .iter()
+        .filter_map(|effect| {
+            if let Effect::WriteCall { rules, .. } | Effect::WriteScope { rules, .. } = effect {
+                Some(*rules)
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert_eq!(masks, [u64::MAX; 2]);
+    check(
+        &rules(MAX_RULES + 1),
+        &able(),
+        "refused: rules: 65 rules; allowed: at most 64",
+    );
+}
+
+#[test]
+fn as_many_depths_of_cgroups_as_are_looked_at() {
+    let rules = |depths: u32| -> Vec<(Fault, RuleScope)> {
+        (0..depths)
+            .flat_map(|level| [2 * level, 2 * level + 1].map(|id| (id, level)))
+            .map(|(id, level)| {
+                let scope = cgroup(u64::from(id), level, &format!("/{id}"));
+                (errno(&["read"]), calls_of(scope))
+            })
+            .collect()
+    };
+    // One is kept for the command's cgroup.
+    let most = u32::try_from(MAX_LEVELS).expect("a small number") - 1;
+    assert!(plan(&rules(most), &able()).is_ok());
+    check(
+        &rules(most + 1),
+        &able(),
+        "refused: --target: cgroups at 8 different depths; allowed: at most 7 depths",
+    );
+}
+
+#[test]
+fn device_names_fit_and_differ() {
+    const IFNAMSIZ: usize = 16;
+    let rules: Vec<(Fault, RuleScope)> = vec![(
+        delay(Direction::Both),
+        RuleScope {
+            scopes: vec![web()],
+            netns: (1..=1000)
+                .map(|inode| netns(inode, "/ns", &[("eth0", 2)]))
+                .collect(),
+        },
+    )];
+    let plan = plan(&rules, &able()).expect("a plan");
+    let mut names = std::collections::BTreeSet::new();
+    for effect in &plan.effects {
+        let Effect::AddHop(hop) = effect else {
+            continue;
+        };
+        let (near, far) = hop.pair.clone().expect("a pair");
+        for name in [near, far, hop.ifb.clone().expect("an ifb")] {
+            assert!(name.len() < IFNAMSIZ, "{name} is too long for a device");
+            assert!(names.insert(name.clone()), "{name} comes twice");
+        }
+    }
+    assert_eq!(names.len(), 3000);
+}

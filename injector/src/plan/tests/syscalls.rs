@@ -1,0 +1,121 @@
+//! Plans for rules on system calls.
+
+use super::*;
+
+#[test]
+fn the_entry_is_preferred() {
+    check(
+        &[(errno(&["openat", "read"]), calls_of(web()))],
+        &able(),
+        "rule r0 (sys-errno) through kprobe
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. name openat at its entry for rules 0
+         4. name read at its entry for rules 0
+         5. attach to the entry of openat
+         6. attach to the entry of read
+         7. put the rules in force",
+    );
+}
+
+#[test]
+fn security_hooks_stand_in_and_serve_several_calls() {
+    check(
+        &[(errno(&["openat", "open", "read"]), calls_of(web()))],
+        &debian(),
+        "rule r0 (sys-errno) through lsm
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. name openat at security hook file_open for rules 0
+         4. name open at security hook file_open for rules 0
+         5. name read at security hook file_permission for rules 0
+         6. attach to security hook file_open
+         7. attach to security hook file_permission
+         8. put the rules in force",
+    );
+}
+
+#[test]
+fn rules_that_name_one_call_share_its_attachment() {
+    let rules = [
+        (errno(&["openat"]), calls_of(web())),
+        (errno(&["openat"]), calls_of(cgroup(43, 2, "/db"))),
+    ];
+    check(
+        &rules,
+        &able(),
+        "rule r0 (sys-errno) through kprobe
+         rule r1 (sys-errno) through kprobe
+         1. write rule r0 at 0, inactive
+         2. write rule r1 at 1, inactive
+         3. aim rules 0 at cgroup /web (id 42)
+         4. aim rules 1 at cgroup /db (id 43)
+         5. name openat at its entry for rules 0,1
+         6. attach to the entry of openat
+         7. put the rules in force",
+    );
+    check(
+        &rules,
+        &debian(),
+        "rule r0 (sys-errno) through lsm
+         rule r1 (sys-errno) through lsm
+         1. write rule r0 at 0, inactive
+         2. write rule r1 at 1, inactive
+         3. aim rules 0 at cgroup /web (id 42)
+         4. aim rules 1 at cgroup /db (id 43)
+         5. name openat at security hook file_open for rules 0,1
+         6. attach to security hook file_open
+         7. put the rules in force",
+    );
+}
+
+#[test]
+fn calls_of_processes_need_no_sockets() {
+    check(
+        &[(errno(&["read"]), calls_of(process()))],
+        &able(),
+        "rule r0 (sys-errno) through kprobe
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at process 7 and 2 descendants
+         3. follow the children of targeted processes
+         4. name read at its entry for rules 0
+         5. attach to the entry of read
+         6. put the rules in force",
+    );
+}
+
+#[test]
+fn a_call_that_nothing_can_fail_is_refused() {
+    let unable = |hook: Option<Support>| {
+        let mut features = debian();
+        features.security.remove(&SecurityHook::FileOpen);
+        features
+            .security
+            .extend(hook.map(|support| (SecurityHook::FileOpen, support)));
+        features
+    };
+    let needs = "needs a kernel that lets programs override system calls \
+                 (CONFIG_BPF_KPROBE_OVERRIDE): no override here; found";
+    for (call, features, found) in [
+        (
+            "sync",
+            debian(),
+            "no security hook that stands for this call either",
+        ),
+        ("openat", unable(None), "security hooks were not tried"),
+        (
+            "openat",
+            unable(Some(no("bpf is not among the active LSMs"))),
+            "security hook file_open: bpf is not among the active LSMs",
+        ),
+    ] {
+        check(
+            &[
+                (errno(&["read"]), calls_of(web())),
+                (errno(&["read", call]), calls_of(web())),
+            ],
+            &features,
+            &format!("refused: rule r1: --call {call}: not supported here: {needs} {found}"),
+        );
+    }
+}
