@@ -96,7 +96,8 @@ impl Facts {
 ///
 /// `ether_type` is the packet's protocol in the order of the wire, as
 /// `skb->protocol` has it. Anything but IPv4 and IPv6, and a packet too short
-/// for its own headers, is never touched.
+/// for its network header, is never touched. One that ends within its transport
+/// header has no ports.
 ///
 /// The facts are written in place: a copy would not fit on BPF's stack.
 #[inline(always)]

@@ -1,8 +1,11 @@
 //! Laws of triggers and of seeded chance.
 
+use std::collections::BTreeSet;
+
 use injector_common::{
     RuleEntry, Trigger, Verdict,
     filter::PacketFilter,
+    names::MAX_RULES,
     random::{amount, draw, mix, roll, rule_seed, scale},
     trigger::THRESHOLD_ALWAYS,
 };
@@ -204,6 +207,13 @@ proptest! {
     ) {
         prop_assume!(rules.0 != rules.1);
         prop_assert_ne!(rule_seed(experiment, rules.0), rule_seed(experiment, rules.1));
+    }
+
+    #[test]
+    fn all_rules_that_fit_have_seeds_of_their_own(experiment in any::<u64>()) {
+        let seeds: BTreeSet<u64> =
+            (0..MAX_RULES).map(|rule| rule_seed(experiment, rule)).collect();
+        prop_assert_eq!(seeds.len(), MAX_RULES as usize);
     }
 
     #[test]
