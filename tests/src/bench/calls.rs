@@ -1,0 +1,134 @@
+//! System calls, timed in a process of their own.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::Stdio,
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+use syscalls::{Sysno, syscall};
+
+use crate::command::{Place, Process};
+
+/// How often the whole measurement is done. The shortest counts: whatever else
+/// happened meanwhile can only add.
+const ROUNDS: u32 = 9;
+
+/// How the calls are made.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// How many calls of each kind in a round
+    #[arg(long, default_value_t = 2000)]
+    count: u32,
+}
+
+/// How long each call took, in ns.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Cost {
+    /// `openat` of a file, with the `close` that follows a success.
+    pub(super) openat: f64,
+    /// `getppid`.
+    pub(super) getppid: f64,
+    /// `getuid`, which no rule here names.
+    pub(super) getuid: f64,
+}
+
+/// A process that measures whenever it is told to. It runs since before any
+/// fault, which could keep it from starting.
+#[derive(Debug)]
+pub(super) struct Caller {
+    control: BufReader<UnixStream>,
+    _process: Process,
+}
+
+impl Caller {
+    /// Starts it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub(super) fn start(place: Place<'_>) -> Self {
+        let (ours, theirs) = UnixStream::pair().expect("make a pair of sockets");
+        let program = std::env::current_exe().expect("the path of the running program");
+        let mut command = place.command(program);
+        command
+            .arg("calls")
+            .stdin(Stdio::from(OwnedFd::from(theirs)));
+        Self {
+            control: BufReader::new(ours),
+            _process: Process(command.spawn().expect("start a caller")),
+        }
+    }
+
+    /// Lets it measure.
+    ///
+    /// # Panics
+    ///
+    /// When it is gone.
+    #[track_caller]
+    pub(super) fn measure(&mut self) -> Cost {
+        writeln!(self.control.get_mut()).expect("tell a caller");
+        let mut line = String::new();
+        self.control.read_line(&mut line).expect("hear a caller");
+        serde_json::from_str(&line).expect("a caller's answer")
+    }
+}
+
+/// Measures whenever a line comes on standard input, and answers there.
+///
+/// # Errors
+///
+/// When the answer cannot be written.
+pub(super) fn run(options: &Options) -> anyhow::Result<()> {
+    let control = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let mut control = BufReader::new(UnixStream::from(control));
+    let mut line = String::new();
+    while control.read_line(&mut line)? > 0 {
+        let mut answer = serde_json::to_string(&measure(options.count))?;
+        answer.push('\n');
+        control.get_mut().write_all(answer.as_bytes())?;
+        line.clear();
+    }
+    Ok(())
+}
+
+fn measure(count: u32) -> Cost {
+    Cost {
+        openat: best(count, || {
+            // SAFETY: the path ends in a zero; nobody else has the descriptor.
+            unsafe {
+                let path = c"/dev/null".as_ptr();
+                let file = syscall!(Sysno::openat, libc::AT_FDCWD, path, libc::O_RDONLY);
+                if let Ok(file) = file {
+                    syscall!(Sysno::close, file).ok();
+                }
+            }
+        }),
+        getppid: best(count, || {
+            // SAFETY: a call without arguments.
+            unsafe { syscall!(Sysno::getppid) }.ok();
+        }),
+        getuid: best(count, || {
+            // SAFETY: a call without arguments.
+            unsafe { syscall!(Sysno::getuid) }.ok();
+        }),
+    }
+}
+
+/// The shortest time per call among all rounds, in ns.
+fn best(count: u32, mut call: impl FnMut()) -> f64 {
+    let round = |_| {
+        let start = Instant::now();
+        for _ in 0..count {
+            call();
+        }
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(count)
+    };
+    (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
+}

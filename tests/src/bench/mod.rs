@@ -1,0 +1,120 @@
+//! The benchmarks: what the injector costs those whom it does not disturb, how
+//! soon it acts, and how true its faults are beside the kernel's own emulator.
+//!
+//! Every table compares conditions of one run on one machine, in turns, because
+//! nothing else can be compared on a machine that does other things too.
+
+mod bare;
+mod calls;
+mod fidelity;
+mod packet;
+mod sheet;
+mod startup;
+mod syscall;
+
+use std::{fs, process::ExitCode};
+
+use clap::Parser as _;
+
+use crate::{
+    agent::Injection,
+    demo::machine,
+    netns::{Netns, Pair},
+    wait,
+};
+
+/// Command line of the benchmarks.
+#[derive(Debug, clap::Parser)]
+#[command(about = "Measure what the injector costs and how true its faults are")]
+struct Options {
+    #[command(subcommand)]
+    group: Group,
+}
+
+/// What can be measured, and the processes that the measuring needs.
+#[derive(Debug, clap::Subcommand)]
+enum Group {
+    /// Faults beside the kernel's own emulator, netem
+    Fidelity,
+    /// Instructions per system call, in a guest whose clock counts them
+    Syscall,
+    /// Processor time per packet
+    Packet,
+    /// Time until the first hit, and memory
+    Startup,
+    /// Make system calls and say how long each took
+    #[command(hide = true)]
+    Calls(calls::Options),
+    /// Send small packets and say what each took
+    #[command(hide = true)]
+    Send(packet::SendOptions),
+    /// Send packets at a steady pace until killed
+    #[command(hide = true)]
+    Tick(startup::TickOptions),
+}
+
+/// Runs a benchmark, or one of its processes.
+#[must_use]
+pub fn main() -> ExitCode {
+    let good = match Options::parse().group {
+        Group::Calls(options) => report(calls::run(&options)),
+        Group::Send(options) => report(packet::send(&options)),
+        Group::Tick(options) => report(startup::tick(&options)),
+        Group::Fidelity => measure("fidelity", fidelity::run),
+        Group::Syscall => measure("syscall", syscall::run),
+        Group::Packet => measure("packet", packet::run),
+        Group::Startup => measure("startup", startup::run),
+    };
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn report(result: anyhow::Result<()>) -> bool {
+    result
+        .inspect_err(|error| eprintln!("injector-bench: {error:#}"))
+        .is_ok()
+}
+
+/// Runs a group; whether every bar was met.
+fn measure(name: &str, group: impl FnOnce() -> bool) -> bool {
+    println!("## {name}: {}\n", machine());
+    let met = group();
+    println!(
+        "{}\n",
+        if met {
+            "All bars are met."
+        } else {
+            "Not all bars are met."
+        }
+    );
+    met
+}
+
+/// A fault in force, with these words after `inject`.
+#[track_caller]
+fn inject(words: &str) -> Injection {
+    let args: Vec<&str> = words.split_whitespace().collect();
+    Injection::start(&args)
+}
+
+/// Keeps connections from learning from those before them, which may have had
+/// another fault to suffer.
+fn forget_connections(pair: &Pair) {
+    for netns in [&pair.near, &pair.far] {
+        netns.enter(|| {
+            fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1").expect("set a parameter");
+        });
+    }
+}
+
+/// Waits until something listens on a TCP port.
+#[track_caller]
+fn await_listener(netns: &Netns, port: &str) {
+    wait::until("a listener", || {
+        let sockets = crate::command::Place::netns(netns).run("ss", &["-Hltn", "sport", "=", port]);
+        (!sockets.trim().is_empty()).then_some(())
+    });
+}
