@@ -104,10 +104,19 @@ impl Agent {
         self.process.pid()
     }
 
-    /// Its standard error so far.
+    /// Its standard error so far, without the middle of a long message: a
+    /// verifier's log hides what it is about.
     #[must_use]
     pub fn stderr(&self) -> String {
-        self.stderr.text()
+        let text = self.stderr.text();
+        let lines: Vec<&str> = text.lines().collect();
+        let (head, tail) = (4, 8);
+        if lines.len() <= head + tail {
+            return text;
+        }
+        let (first, rest) = lines.split_at(head);
+        let last = &rest[rest.len() - tail..];
+        format!("{}\n[…]\n{}", first.join("\n"), last.join("\n"))
     }
 
     /// Sends it a signal.
