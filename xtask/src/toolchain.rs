@@ -99,6 +99,10 @@ impl BpfToolchain {
             "bpf_target_arch=\"x86_64\"",
             "-C",
             &linker,
+            // Atomics that return the old value came with the third version of the instruction
+            // set (Linux 5.12).
+            "-C",
+            "target-cpu=v3",
             // BTF is made from debug information.
             "-C",
             "debuginfo=2",
