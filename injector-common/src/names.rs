@@ -21,6 +21,9 @@ pub const MAX_SITES: u32 = 1_024;
 /// How many flows have their packets' order kept under delay at once.
 pub const MAX_FLOWS: u32 = 65_536;
 
+/// How many askers of an echo are remembered at once.
+pub const MAX_ECHOES: u32 = 4_096;
+
 /// At how many different depths of the hierarchy targeted cgroups can lie.
 pub const MAX_LEVELS: usize = 8;
 
@@ -88,6 +91,8 @@ pub const MAP_SCOPES: &str = "inj_scopes";
 pub const MAP_CALLS: &str = "inj_calls";
 /// Which interfaces are acted on.
 pub const MAP_SITES: &str = "inj_sites";
+/// Who has asked for which echo.
+pub const MAP_ECHOES: &str = "inj_echoes";
 /// When the last delayed packet of a flow leaves.
 pub const MAP_FLOWS: &str = "inj_flows";
 /// How often the trial program ran for the agent.

@@ -57,6 +57,9 @@ pub struct Facts {
     pub src_port: u16,
     /// Destination port, likewise.
     pub dst_port: u16,
+    /// Identifier of an ICMP echo, request or reply (RFC 792, RFC 4443 §4); 0
+    /// for anything else.
+    pub echo_id: u16,
     /// First byte of the ICMP header; 0 for other protocols.
     pub icmp_type: u8,
     /// 4 or 6.
@@ -64,6 +67,16 @@ pub struct Facts {
     /// 1 for a packet that no rule may ever touch: neighbour discovery or DHCP,
     /// without which the host loses its address.
     pub protected: u8,
+}
+
+/// What an echo request and its reply have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct EchoKey {
+    /// The address that was asked.
+    pub peer: [u32; 4],
+    /// The echo's identifier.
+    pub id: u32,
 }
 
 impl Facts {
@@ -77,6 +90,7 @@ impl Facts {
         end_offset: 0,
         src_port: 0,
         dst_port: 0,
+        echo_id: 0,
         icmp_type: 0,
         family: 0,
         protected: 0,
@@ -208,12 +222,20 @@ fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
         facts.protected =
             (facts.proto == PROTO_UDP && is_dhcp(facts.src_port, facts.dst_port)) as u8;
     } else if facts.proto == PROTO_ICMP {
-        let [kind] = packet.load(offset).unwrap_or([0]);
+        let [kind, _, _, _, id_high, id_low] = packet.load(offset).unwrap_or([0; 6]);
         facts.icmp_type = kind;
+        if is_echo(facts.family, kind) {
+            facts.echo_id = u16::from_be_bytes([id_high, id_low]);
+        }
         facts.payload_offset = offset + 8;
         // Router and neighbour discovery, RFC 4861 §4: types 133 to 137.
         facts.protected = (facts.family == 6 && matches!(kind, 133..=137)) as u8;
     }
+}
+
+/// Echo request and reply: RFC 792 for IPv4, RFC 4443 §4 for IPv6.
+const fn is_echo(family: u8, kind: u8) -> bool {
+    if family == 4 { matches!(kind, 0 | 8) } else { matches!(kind, 128 | 129) }
 }
 
 /// DHCP (RFC 2131: 67 and 68) and DHCPv6 (RFC 8415: 546 and 547).

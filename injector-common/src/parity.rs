@@ -74,6 +74,8 @@ pub struct ParityResult {
     pub protected: u8,
     /// [`Facts::is_fragment`].
     pub is_fragment: u8,
+    /// [`Facts::echo_id`].
+    pub echo_id: u32,
     /// [`random::roll`].
     pub roll: u32,
     /// [`random::amount`].
@@ -95,6 +97,8 @@ pub struct ParityResult {
     pub return_value: i32,
     /// 1 once all of this was filled in.
     pub reached: u32,
+    /// Zero.
+    pub _pad: u32,
 }
 
 impl ParityResult {
@@ -109,6 +113,7 @@ impl ParityResult {
         self.end_offset = facts.end_offset;
         self.src_port = facts.src_port;
         self.dst_port = facts.dst_port;
+        self.echo_id = facts.echo_id as u32;
         self.icmp_type = facts.icmp_type;
         self.family = facts.family;
         self.protected = facts.protected;

@@ -8,7 +8,8 @@ use aya_ebpf::{
 };
 use injector_common::{
     ABI_VERSION, Control, RuleEntry, RuleStats, ScopeKey, SiteEntry,
-    names::{HOOK_COUNT, MAX_CALLS, MAX_FLOWS, MAX_RULES, MAX_SCOPES, MAX_SITES},
+    names::{HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES, MAX_SITES},
+    packet::EchoKey,
 };
 
 #[btf_map(name = "inj_control")]
@@ -39,6 +40,9 @@ pub(crate) static SITES: HashMap<u32, SiteEntry, { MAX_SITES as usize }> = HashM
 
 #[btf_map(name = "inj_flows")]
 pub(crate) static FLOWS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();
+
+#[btf_map(name = "inj_echoes")]
+pub(crate) static ECHOES: LruHashMap<EchoKey, u64, { MAX_ECHOES as usize }> = LruHashMap::new();
 
 /// Storage in a socket, which a socket accepted from it inherits.
 ///

@@ -1,7 +1,7 @@
 //! Packets at the traffic-control hooks of an interface.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock, bpf_sock_tuple},
+    bindings::{__sk_buff, BPF_ANY, bpf_sock, bpf_sock_tuple},
     cty::c_void,
     helpers::generated::{
         bpf_redirect, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_set_tstamp,
@@ -13,13 +13,13 @@ use injector_common::{
     Control, FaultKind, RuleEntry, RuleIndex, SiteEntry, Verdict,
     faults::{net_corrupt as corrupt, net_delay as delay},
     filter::{EGRESS, INGRESS},
-    packet::{self, Facts, PROTO_TCP, PROTO_UDP},
+    packet::{self, EchoKey, Facts, PROTO_TCP, PROTO_UDP},
 };
 
 use crate::{
     decide::{ENOUGH, GO_ON, armed, ask_rules, live},
     faults::{net_corrupt, net_delay, net_loss},
-    maps::SITES,
+    maps::{ECHOES, SITES},
     scope,
     skb::{NEXT, Skb},
 };
@@ -117,6 +117,9 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
         if !read_facts(passing, site.l2_len) {
             return None;
         }
+        if passing.facts.echo_id != 0 {
+            note_echo(passing, owned);
+        }
         owned
     } else {
         if !read_facts(passing, site.l2_len) {
@@ -139,6 +142,23 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
 fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
     let skb = Skb(passing.skb);
     packet::parse(&skb, skb.protocol(), l2_len, &mut passing.facts)
+}
+
+/// Remembers who asked for an echo: no socket lookup finds the receiver of the
+/// reply.
+#[inline(never)]
+fn note_echo(passing: &Passing, owned: u64) {
+    let key = EchoKey { peer: passing.facts.dst, id: passing.facts.echo_id.into() };
+    // A full table forgets the oldest asker.
+    let _ = ECHOES.insert(key, owned, u64::from(BPF_ANY));
+}
+
+/// The rules aimed at whoever asked for the echo that the packet brings.
+#[inline(never)]
+fn asked_by(passing: &Passing) -> Option<u64> {
+    let key = EchoKey { peer: passing.facts.src, id: passing.facts.echo_id.into() };
+    // SAFETY: values are plain integers.
+    unsafe { ECHOES.get(key) }.copied()
 }
 
 /// The rules aimed at the socket that will receive the packet, or `owner` if
@@ -179,7 +199,7 @@ fn received_by(passing: &Passing, owner: u64) -> u64 {
         } else if facts.proto == PROTO_UDP {
             bpf_sk_lookup_udp(skb.0.cast(), tuple, size as u32, CURRENT_NETNS, 0)
         } else {
-            return owner;
+            return asked_by(passing).unwrap_or(owner);
         }
     };
     if sk.is_null() {

@@ -23,6 +23,7 @@ use super::{
     counters::Counters,
     journal::{Journal, Leftover},
     links::{self, Attached},
+    log::ProgramLog,
     netlink, netns,
     object::{self, Programs},
     sockets, wire,
@@ -52,6 +53,7 @@ pub struct KernelActuator {
     calls: Array<MapData, u64>,
     counters: Counters,
     journal: Journal,
+    log: Option<ProgramLog>,
     attached: Vec<(Effect, Attached)>,
     hops: BTreeMap<NetnsInode, HopIndexes>,
     /// Held open so that a namespace outlives its last process until what we
@@ -109,6 +111,7 @@ impl KernelActuator {
             agent_tgid: std::process::id(),
             ..Control::default()
         };
+        let log = ProgramLog::new(&mut programs.ebpf);
         let mut journal = Journal::new(&plan.experiment.id);
         journal.open()?;
         Ok(Self {
@@ -122,6 +125,7 @@ impl KernelActuator {
             calls,
             counters,
             journal,
+            log,
             attached: Vec::new(),
             hops: BTreeMap::new(),
             namespaces: BTreeMap::new(),
@@ -129,12 +133,15 @@ impl KernelActuator {
         })
     }
 
-    /// Pushes the lease forward.
+    /// Pushes the lease forward, and passes on what the programs logged.
     ///
     /// # Errors
     ///
     /// When the map cannot be written; the rules then expire by themselves.
     pub fn renew_lease(&mut self) -> io::Result<()> {
+        if let Some(log) = &mut self.log {
+            log.pass_on();
+        }
         self.settings.lease_until_ns = clock::boot_ns() + LEASE_NS;
         self.control.set(0, self.settings, 0).map_err(io::Error::other)
     }

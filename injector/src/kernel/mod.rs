@@ -10,6 +10,7 @@ pub mod features;
 mod journal;
 mod leftovers;
 mod links;
+mod log;
 mod netlink;
 mod netns;
 mod object;

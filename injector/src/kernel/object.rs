@@ -8,7 +8,7 @@ use aya::{
 };
 use injector_common::ABI_VERSION;
 
-use super::btf;
+use super::{btf, log};
 use crate::error::Unsupported;
 
 /// The compiled programs; empty in a build without the BPF toolchain.
@@ -72,9 +72,11 @@ impl Programs {
         } else {
             btf::Offsets::default()
         };
+        let log_level = log::level();
         let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .btf(None)
+            .override_global(aya_log::LEVEL, &log_level, true)
             .override_global("INJ_ABI", &ABI_VERSION, true)
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
             .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, SpecError, Unsupported},
-    model::{Checksum, Direction, Experiment, Fault, Rule, Syscall},
+    model::{Checksum, Direction, Experiment, Fault, Protocol, Rule, Syscall},
     resolve::{Interface, Netns, RuleScope, Scope},
 };
 
@@ -177,6 +177,9 @@ impl Parts {
         if delays {
             need(rule, "the fq queueing discipline (sch_fq)", &features.fair_queue)?;
         }
+        let pings = rule.fault.filter().is_some_and(|filter| {
+            matches!(filter.protocol, Protocol::Any | Protocol::Icmp)
+        });
         for netns in &scope.netns {
             if detours {
                 check_ethernet(rule, netns)?;
@@ -210,7 +213,8 @@ impl Parts {
                 if netns.exclusive {
                     known.owner |= mask;
                 }
-                known.egress |= egress;
+                // An echo's reply belongs to whoever was seen to ask.
+                known.egress |= egress || pings;
                 // On loopback, packets that leave wait where they arrive.
                 known.ingress |= ingress || (loopback && detours);
             }

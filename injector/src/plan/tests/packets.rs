@@ -84,9 +84,37 @@ fn arriving_packets_wait_in_an_ifb() {
          4. follow the new sockets of targets
          5. aim rules 0 at the open sockets of cgroup /web (id 42)
          6. act on eth0 in /ns/host for rules 0
-         7. attach to ingress of eth0 in /ns/host
-         8. put the rules in force",
+         7. attach to egress of eth0 in /ns/host
+         8. attach to ingress of eth0 in /ns/host
+         9. put the rules in force",
     );
+}
+
+#[test]
+fn leaving_packets_are_watched_only_for_pings() {
+    // Only who was seen to ask is known to receive the answer.
+    let sides = |protocol: Protocol| -> Vec<Direction> {
+        let filter = PacketFilter {
+            protocol,
+            ..filter(Direction::Ingress)
+        };
+        let scope = packets_of(web(), host(&[("eth0", 2)]));
+        let plan = plan(&[(Fault::NetLoss(filter), scope)], &able()).expect("a plan");
+        let attached = plan.effects.iter().filter_map(|effect| {
+            if let Effect::AttachPackets { direction, .. } = effect {
+                Some(*direction)
+            } else {
+                None
+            }
+        });
+        attached.collect()
+    };
+    for protocol in [Protocol::Any, Protocol::Icmp] {
+        assert_eq!(sides(protocol), [Direction::Egress, Direction::Ingress]);
+    }
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        assert_eq!(sides(protocol), [Direction::Ingress]);
+    }
 }
 
 #[test]
