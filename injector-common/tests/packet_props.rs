@@ -223,7 +223,7 @@ proptest! {
     #[test]
     fn only_neighbour_discovery_is_protected_icmp(shape in any_shape(), kind in 133..=137u8) {
         for (kind, expected) in [(kind, u8::from(shape.src.is_ipv6())), (128, 0), (8, 0), (0, 0)] {
-            let transport = Transport::Icmp { kind };
+            let transport = Transport::Icmp { kind, id: 7 };
             let packet = Shape { fragment: None, transport, ..shape.clone() }.build();
             let facts = read(&packet.bytes, packet.ether_type, packet.l2_len).unwrap();
             prop_assert_eq!(facts.protected, expected, "type {}", kind);

@@ -199,6 +199,7 @@ impl Dice {
                 ip[6] &= self.of(&[0x00, 0x20, 0xff]);
                 ip[7] = if ip[6] == 0 { 0 } else { ip[7] };
                 ip[9] = self.of(&[1, 6, 17, 17, 47]);
+                ip[20] = self.of(&[0, 8, ip[20]]); // echo
                 if self.below(4) == 0 {
                     // DHCP
                     ip[9] = 17;
@@ -210,7 +211,7 @@ impl Dice {
                 ip[4] = 0;
                 ip[6] = self.of(&[0, 6, 17, 43, 44, 58, 60]);
                 // Extension headers, in case there are any, or a transport.
-                ip[40] = self.of(&[6, 17, 44, 58, 60, 133, 135]);
+                ip[40] = self.of(&[6, 17, 44, 58, 60, 128, 129, 133, 135]);
                 ip[41] = self.of(&[0, 0, 1, 2]);
                 ip[42] = self.of(&[0, 0, 0xff]);
                 ip[43] = self.of(&[0, 0, 8, 1]);
@@ -310,6 +311,7 @@ impl Seen {
             ("fragment", result.is_fragment == 1),
             ("ports", result.src_port != 0),
             ("ICMP type", result.icmp_type != 0),
+            ("echo", result.echo_id != 0),
             ("protected", result.protected == 1),
             ("matches", result.matches == 1),
             ("selected", result.selected == 1),

@@ -36,7 +36,7 @@ pub(crate) struct Shape {
 pub(crate) enum Transport {
     Tcp { ports: [u16; 2], options: u8 },
     Udp { ports: [u16; 2] },
-    Icmp { kind: u8 },
+    Icmp { kind: u8, id: u16 },
     Other { number: u8 },
 }
 
@@ -89,6 +89,7 @@ impl Shape {
             end_offset: offset(end),
             src_port,
             dst_port,
+            echo_id: self.echo_id().filter(|_| has_transport).unwrap_or(0),
             icmp_type: self.icmp_type().filter(|_| has_transport).unwrap_or(0),
             family: if self.src.is_ipv4() { 4 } else { 6 },
             protected: u8::from(has_transport && self.is_protected()),
@@ -103,8 +104,29 @@ impl Shape {
 
     fn icmp_type(&self) -> Option<u8> {
         match self.transport {
-            Transport::Icmp { kind } => Some(kind),
+            Transport::Icmp { kind, .. } => Some(kind),
             Transport::Tcp { .. } | Transport::Udp { .. } | Transport::Other { .. } => None,
+        }
+    }
+
+    /// Echo request and reply have an identifier.
+    fn echo_id(&self) -> Option<u16> {
+        match (self.transport, self.src.is_ipv4()) {
+            (Transport::Icmp { kind: 8 | 0, id }, true) => Some(id),
+            (
+                Transport::Icmp {
+                    kind: 128 | 129,
+                    id,
+                },
+                false,
+            ) => Some(id),
+            (
+                Transport::Tcp { .. }
+                | Transport::Udp { .. }
+                | Transport::Icmp { .. }
+                | Transport::Other { .. },
+                _,
+            ) => None,
         }
     }
 
@@ -123,7 +145,7 @@ impl Shape {
             Transport::Udp { ports } => [[67, 68], [546, 547]]
                 .iter()
                 .any(|both| ports.iter().all(|port| both.contains(port))),
-            Transport::Icmp { kind } => self.src.is_ipv6() && (133..=137).contains(&kind),
+            Transport::Icmp { kind, .. } => self.src.is_ipv6() && (133..=137).contains(&kind),
             Transport::Tcp { .. } | Transport::Other { .. } => false,
         }
     }
@@ -195,7 +217,11 @@ impl Shape {
                     .for_each(|port| bytes.extend(port.to_be_bytes()));
                 bytes.extend([0; 4]);
             }
-            Transport::Icmp { kind } => bytes.extend([kind, 0, 0, 0, 0, 0, 0, 0]),
+            Transport::Icmp { kind, id } => {
+                bytes.extend([kind, 0, 0xab, 0xcd]);
+                bytes.extend(id.to_be_bytes());
+                bytes.extend([0, 1]);
+            }
             Transport::Other { .. } => {}
         }
     }
@@ -240,7 +266,11 @@ pub(crate) fn any_transport() -> impl Strategy<Value = Transport> {
     prop_oneof![
         (ports(), 0..=10u8).prop_map(|(ports, options)| Transport::Tcp { ports, options }),
         ports().prop_map(|ports| Transport::Udp { ports }),
-        prop_oneof![any::<u8>(), 130..140u8].prop_map(|kind| Transport::Icmp { kind }),
+        (
+            prop_oneof![any::<u8>(), 128..140u8, select(vec![0, 8])],
+            any::<u16>()
+        )
+            .prop_map(|(kind, id)| Transport::Icmp { kind, id }),
         // SCTP, GRE, ESP, "no next header".
         select(vec![132, 47, 50, 59]).prop_map(|number| Transport::Other { number }),
     ]
