@@ -113,20 +113,16 @@ pub struct SiteEntry {
     /// Of those, rules whose target owns the whole network namespace, so that
     /// a packet here that belongs to no process is the target's too.
     pub owner: u64,
-    /// Index of the device that packets leaving this interface wait in; 0 for
-    /// none. It is one end of a pair.
-    pub egress_hop: u32,
-    /// Index of the pair's other end, from which they come back.
-    pub egress_return: u32,
-    /// Index of the device that packets arriving here wait in; 0 for none.
-    pub ingress_hop: u32,
+    /// Index of the device that packets of this interface wait in; 0 for none.
+    /// It is one end of a pair, or an ifb on the loopback interface.
+    pub hop: u32,
+    /// Index of the pair's other end, from which they come back; 0 for none.
+    pub hop_return: u32,
     /// Length of the link-layer header: 14 for Ethernet, 0 for a tunnel.
     pub l2_len: u32,
     /// 1 for the loopback interface, where a packet that leaves arrives at once
     /// and waits only then.
     pub loopback: u32,
-    /// Zero.
-    pub _pad: u32,
 }
 
 /// Where a hook's calls begin in the call table, whose value is the mask of

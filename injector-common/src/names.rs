@@ -95,13 +95,15 @@ pub const MAP_SITES: &str = "inj_sites";
 pub const MAP_ECHOES: &str = "inj_echoes";
 /// When the last delayed packet of a flow leaves.
 pub const MAP_FLOWS: &str = "inj_flows";
-/// How often the trial program ran for the agent.
+/// How often the trial program ran for the agent, or the device to try.
 pub const MAP_TRIAL: &str = "inj_trial";
 /// Rules that own a socket, by its creator.
 pub const MAP_SOCKETS: &str = "inj_sockets";
 
 /// Counts how often `file_open` runs programs for the agent.
 pub const PROG_TRIAL: &str = "inj_trial_open";
+/// Sends packets through a device, to try whether they come back.
+pub const PROG_TRIAL_HOP: &str = "inj_trial_hop";
 /// Packets that leave an interface.
 pub const PROG_EGRESS: &str = "inj_egress";
 /// Packets that arrive at an interface.

@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::{__sk_buff, BPF_ANY, bpf_sock, bpf_sock_tuple},
     cty::c_void,
     helpers::generated::{
-        bpf_redirect, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_set_tstamp,
+        bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_set_tstamp,
     },
     macros::classifier,
     programs::TcContext,
@@ -19,7 +19,7 @@ use injector_common::{
 use crate::{
     decide::{ENOUGH, GO_ON, armed, ask_rules, live},
     faults::{net_corrupt, net_delay, net_loss},
-    maps::{ECHOES, SITES},
+    maps::{ECHOES, SITES, TRIAL},
     scope,
     skb::{NEXT, Skb},
 };
@@ -50,12 +50,19 @@ fn inj_hop(ctx: TcContext) -> i32 {
     NEXT
 }
 
-/// A packet that waited on its way out goes on to its interface.
+/// A packet that has waited goes on to its interface.
 #[classifier]
 fn inj_return(ctx: TcContext) -> i32 {
-    let cb = Skb(ctx.skb.skb).cb();
-    // SAFETY: a context field, and a helper that only notes the index.
-    unsafe { bpf_redirect((*cb)[net_delay::CB_ONWARD], 0) as i32 }
+    net_delay::go_on(&Skb(ctx.skb.skb))
+}
+
+/// Sends an arriving packet through the device whose index lies in the trial
+/// map, to try whether it comes back.
+#[classifier]
+fn inj_trial_hop(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    let hop = TRIAL.get(0).map_or(0, |index| *index as u32);
+    net_delay::apply(&skb, INGRESS, hop, 0).unwrap_or(NEXT)
 }
 
 /// The verdict on a packet, or `None` to leave it alone.
@@ -64,10 +71,15 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let (control, now) = armed()?;
     // SAFETY: values are plain integers that only user space replaces.
     let site = unsafe { SITES.get(skb.ifindex()) }?;
-    if direction == EGRESS && site.egress_return != 0 && skb.arrived_at() == site.egress_return {
-        return None; // judged before it waited
-    }
-    if skb.has_vlan_tag() {
+    // One that has waited was judged before. One that leaves is known by the
+    // device it comes back from; for one that arrives that is overwritten with
+    // the interface, so it carries a mark.
+    let has_waited = if direction == EGRESS {
+        site.hop_return != 0 && skb.arrived_at() == site.hop_return
+    } else {
+        site.hop_return != 0 && net_delay::has_waited(skb)
+    };
+    if has_waited || skb.has_vlan_tag() {
         return None;
     }
     // On loopback, what a packet has to wait for as one that leaves is noted
@@ -84,20 +96,19 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     }
     if outcome.detour == 0 {
         return match noted {
-            Some(due) => net_delay::apply(skb, site.ingress_hop, due),
+            Some(due) => net_delay::apply(skb, direction, site.hop, due),
             None => None,
         };
     }
     let mut due = net_delay::due(skb, direction, outcome.delay_ns);
     let verdict = if direction == EGRESS && site.loopback != 0 {
-        net_delay::note(skb, due);
+        net_delay::note(skb, direction, due);
         Some(NEXT)
     } else {
-        let hop = if direction == EGRESS { site.egress_hop } else { site.ingress_hop };
         if let Some(earlier) = noted {
             due = due.max(earlier + outcome.delay_ns);
         }
-        net_delay::apply(skb, hop, due)
+        net_delay::apply(skb, direction, site.hop, due)
     };
     outcome.took_detour = u32::from(verdict.is_some());
     ask_rules(count_detour, &mut outcome);

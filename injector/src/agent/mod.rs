@@ -69,6 +69,9 @@ pub fn run(
     let mut programs = open(&experiment)?;
     let features = probe(&mut programs, &experiment);
     let plan = plan::build(&experiment, &scopes, &features)?;
+    for note in &plan.notes {
+        tracing::warn!("{note}");
+    }
     let backends = plan.backends.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

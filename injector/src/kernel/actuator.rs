@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeMap,
     fmt, fs::File,
-    io,
+    io, mem,
     path::Path,
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use aya::{
@@ -31,7 +33,7 @@ use super::{
 use crate::{
     actuate::Actuator,
     error::{ApplyError, CleanupError},
-    model::{Direction, Syscall},
+    model::{Direction, Fault, Syscall},
     plan::{CallHook, Effect, Hop, PacketAttach, Plan, hooks::entry_function},
     resolve::{Interface, Netns, Scope},
 };
@@ -60,6 +62,8 @@ pub struct KernelActuator {
     /// put there is gone.
     namespaces: BTreeMap<NetnsInode, Arc<File>>,
     cgroup: Option<cgroup::OwnCgroup>,
+    /// How long packets may still wait once no more are sent to wait.
+    drain: Duration,
 }
 
 impl fmt::Debug for KernelActuator {
@@ -71,9 +75,9 @@ impl fmt::Debug for KernelActuator {
 /// Indexes of the devices that packets of one namespace wait in; 0 for none.
 #[derive(Clone, Copy, Debug, Default)]
 struct HopIndexes {
-    egress: u32,
-    egress_return: u32,
-    ingress: u32,
+    near: u32,
+    far: u32,
+    loopback: u32,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -130,6 +134,7 @@ impl KernelActuator {
             hops: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             cgroup: None,
+            drain: Duration::ZERO,
         })
     }
 
@@ -242,13 +247,13 @@ impl KernelActuator {
         let indexes = netlink::run(&file, |mut handle| async move {
             let mut indexes = HopIndexes::default();
             if let Some((near, far)) = &hop.pair {
-                (indexes.egress, indexes.egress_return) =
+                (indexes.near, indexes.far) =
                     netlink::add_pair(&handle, near, far).await?;
             }
             if let Some(ifb) = &hop.ifb {
-                indexes.ingress = netlink::add_ifb(&handle, ifb).await?;
+                indexes.loopback = netlink::add_ifb(&handle, ifb).await?;
             }
-            for index in [indexes.egress, indexes.ingress] {
+            for index in [indexes.near, indexes.loopback] {
                 if hop.holds && index != 0 {
                     netlink::add_fair_queue(&mut handle, index).await?;
                 }
@@ -264,13 +269,13 @@ impl KernelActuator {
         }
         self.hops.insert(hop.netns.inode, indexes);
         let egress = TcAttachType::Egress;
-        for (index, name) in [(indexes.egress, near), (indexes.ingress, hop.ifb.clone())] {
+        for (index, name) in [(indexes.near, near), (indexes.loopback, hop.ifb.clone())] {
             if let Some(name) = &name {
                 self.attach_packets(effect, &hop.netns, index, name, names::PROG_HOP, egress)?;
             }
         }
         if let Some(name) = far {
-            let (index, ingress) = (indexes.egress_return, TcAttachType::Ingress);
+            let (index, ingress) = (indexes.far, TcAttachType::Ingress);
             self.attach_packets(effect, &hop.netns, index, &name, names::PROG_RETURN, ingress)?;
         }
         Ok(())
@@ -357,12 +362,10 @@ impl KernelActuator {
         let site = SiteEntry {
             rules: known.rules | rules,
             owner,
-            egress_hop: if loopback { 0 } else { hops.egress },
-            egress_return: if loopback { 0 } else { hops.egress_return },
-            ingress_hop: hops.ingress,
+            hop: if loopback { hops.loopback } else { hops.near },
+            hop_return: if loopback { 0 } else { hops.far },
             l2_len: interface.l2_len,
             loopback: u32::from(loopback),
-            _pad: 0,
         };
         Ok(self.sites.insert(interface.index.0, site, 0)?)
     }
@@ -414,6 +417,7 @@ impl KernelActuator {
             self.rules.set(index, entry, 0)?;
         }
         self.settings.deadline_ns = start.saturating_add(wire::nanos(plan.experiment.duration));
+        self.drain = longest_wait(plan).min(MAX_DRAIN);
         self.programs.release_types();
         // One write of the control block puts everything in force at once.
         Ok(self.renew_lease()?)
@@ -423,6 +427,22 @@ impl KernelActuator {
         self.settings.lease_until_ns = 0;
         self.control.set(0, self.settings, 0).map_err(io::Error::other)
     }
+}
+
+/// The longest time that packets under clean-up are waited for. A longer delay
+/// loses what is under way when it ends, as removing netem does.
+const MAX_DRAIN: Duration = Duration::from_secs(1);
+
+/// The longest delay of any packet: those of all rules add up.
+fn longest_wait(plan: &Plan) -> Duration {
+    plan.experiment
+        .rules
+        .iter()
+        .map(|rule| match &rule.fault {
+            Fault::NetDelay { delay, jitter, .. } => *delay + *jitter,
+            Fault::NetLoss(_) | Fault::NetCorrupt { .. } | Fault::SysErrno { .. } => Duration::ZERO,
+        })
+        .sum()
 }
 
 fn hop_devices(hop: &Hop) -> Vec<String> {
@@ -451,6 +471,11 @@ impl Actuator for KernelActuator {
                 });
             }
         };
+        if matches!(effect, Effect::AddHop(_)) {
+            // What waits in the devices still gets out through their programs.
+            // Once for all of them: they empty at the same time.
+            thread::sleep(mem::take(&mut self.drain));
+        }
         while let Some(at) = self.attached.iter().rposition(|(of, _)| of == effect) {
             let (_, attached) = self.attached.remove(at);
             check(format!("a program ({effect})"), attached.detach());

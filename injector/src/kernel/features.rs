@@ -1,7 +1,7 @@
 //! What this kernel can do, found out by trying it: load, attach, look whether
 //! it ran, detach. A configuration file would say less, and sometimes lie.
 
-use std::{collections::BTreeMap, fs::File};
+use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, time::Duration};
 
 use aya::{
     Ebpf,
@@ -77,6 +77,7 @@ pub fn probe(
         packets: Err("not tried".to_owned()),
         fair_queue: untried(),
         hop_devices: untried(),
+        loopback_hop: untried(),
         override_return: untried(),
         security: BTreeMap::new(),
     };
@@ -104,32 +105,88 @@ fn no(reason: impl Into<String>) -> Support {
 /// takes everything along when it goes.
 fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
     let result = netns::inside_new(|| {
-        let attach = try_attach(ebpf);
+        features.packets = try_attach(ebpf);
         let devices = netlink::here(|handle| async move {
-            netlink::add_pair(&handle, "inja", "injb").await?;
-            netlink::add_ifb(&handle, "inji").await
+            netlink::raise_loopback(&handle).await?;
+            let (near, _) = netlink::add_pair(&handle, "inja", "injb").await?;
+            Ok((near, netlink::add_ifb(&handle, "inji").await))
         });
-        let fair_queue = devices.as_ref().map_err(|error| error.to_string()).and_then(|&index| {
-            netlink::here(|mut handle| async move {
-                netlink::add_fair_queue(&mut handle, index).await
-            })
-            .map_err(|error| error.to_string())
-        });
-        (attach, devices.map_err(|error| error.to_string()), fair_queue)
+        let (near, ifb) = match devices {
+            Ok(devices) => devices,
+            Err(error) => {
+                let reason = format!("no veth pair can be made: {error}");
+                features.hop_devices = no(reason.clone());
+                features.loopback_hop = no(reason.clone());
+                features.fair_queue = no(reason);
+                return;
+            }
+        };
+        features.hop_devices = Support::Supported;
+        features.fair_queue = netlink::here(|mut handle| async move {
+            netlink::add_fair_queue(&mut handle, near).await
+        })
+        .map_or_else(
+            |error| no(format!("no fq queueing discipline (sch_fq): {error}")),
+            |()| Support::Supported,
+        );
+        features.loopback_hop = match (ifb, &features.packets) {
+            (Err(error), _) => no(format!("no ifb device can be made: {error}")),
+            (_, Err(reason)) => no(reason.clone()),
+            (Ok(ifb), Ok(attach)) => try_loopback(ebpf, ifb, *attach)
+                .map_or_else(no, |came_back| {
+                    if came_back {
+                        Support::Supported
+                    } else {
+                        no("a packet that a program sent to an ifb does not come back")
+                    }
+                }),
+        };
     });
-    match result {
-        Ok((attach, devices, fair_queue)) => {
-            features.packets = attach;
-            features.hop_devices = devices.map_or_else(no, |_| Support::Supported);
-            features.fair_queue = fair_queue.map_or_else(no, |()| Support::Supported);
-        }
-        Err(error) => {
-            let reason = format!("no network namespace to try it in: {error}");
-            features.packets = Err(reason.clone());
-            features.hop_devices = Support::Inconclusive { reason: reason.clone() };
-            features.fair_queue = Support::Inconclusive { reason };
-        }
+    if let Err(error) = result {
+        let reason = format!("no network namespace to try it in: {error}");
+        features.packets = Err(reason.clone());
+        features.hop_devices = Support::Inconclusive { reason: reason.clone() };
+        features.loopback_hop = Support::Inconclusive { reason: reason.clone() };
+        features.fair_queue = Support::Inconclusive { reason };
     }
+}
+
+/// How long a packet on loopback gets to come back; it needs microseconds.
+const LOOPBACK_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Whether a packet that arrives on loopback, and is sent to the ifb device
+/// there, still arrives.
+fn try_loopback(ebpf: &mut Ebpf, ifb: u32, by: PacketAttach) -> Result<bool, String> {
+    {
+        let trial = ebpf.map_mut(names::MAP_TRIAL).ok_or("no trial map")?;
+        let mut trial: Array<_, u64> = Array::try_from(trial).map_err(|error| describe(&error))?;
+        trial.set(0, u64::from(ifb), 0).map_err(|error| describe(&error))?;
+    }
+    let link = classifier(ebpf, names::PROG_TRIAL_HOP)
+        .and_then(|program| links::attach_packets(program, "lo", TcAttachType::Ingress, by))
+        .map_err(|error| refusal(&error))?;
+    let came_back = (|| -> io::Result<bool> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_read_timeout(Some(LOOPBACK_PATIENCE))?;
+        socket.send_to(b"?", socket.local_addr()?)?;
+        Ok(socket.recv(&mut [0]).is_ok())
+    })();
+    drop(link);
+    let trial = ebpf.map_mut(names::MAP_TRIAL).ok_or("no trial map")?;
+    let mut trial: Array<_, u64> = Array::try_from(trial).map_err(|error| describe(&error))?;
+    trial.set(0, 0, 0).map_err(|error| describe(&error))?;
+    came_back.map_err(|error| describe(&error))
+}
+
+/// A packet program, loaded.
+fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut SchedClassifier, ProgramError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    once(program.load())?;
+    Ok(program)
 }
 
 fn try_attach(ebpf: &mut Ebpf) -> Result<PacketAttach, String> {
@@ -144,11 +201,11 @@ fn try_attach(ebpf: &mut Ebpf) -> Result<PacketAttach, String> {
 }
 
 fn try_attach_by(ebpf: &mut Ebpf, by: PacketAttach) -> Result<(), ProgramError> {
-    let program = ebpf
-        .program_mut(names::PROG_EGRESS)
-        .ok_or(ProgramError::NotLoaded)?;
-    let program: &mut SchedClassifier = program.try_into()?;
-    once(program.load())?;
+    // A kernel may accept one program and refuse another.
+    for name in [names::PROG_INGRESS, names::PROG_HOP, names::PROG_RETURN] {
+        classifier(ebpf, name)?;
+    }
+    let program = classifier(ebpf, names::PROG_EGRESS)?;
     if by == PacketAttach::Clsact {
         links::add_clsact("lo")?;
     }

@@ -107,9 +107,8 @@ fn is_exists(error: &(dyn std::error::Error + 'static)) -> bool {
 /// Attaches a packet program to an interface of the calling thread's
 /// namespace.
 ///
-/// Programs of others must see each packet once, also one that waits: what
-/// leaves comes by again after the wait, so ours is the first there; what
-/// arrives goes straight up the stack after it, so ours is the last.
+/// Ours is the first in line. A packet that waits comes by again afterwards, and
+/// programs of others must see it once.
 ///
 /// # Errors
 ///
@@ -121,10 +120,8 @@ pub(super) fn attach_packets(
     by: PacketAttach,
 ) -> Result<SchedClassifierLink, ProgramError> {
     let options = match by {
-        PacketAttach::Tcx if side == TcAttachType::Egress => {
-            TcAttachOptions::TcxOrder(LinkOrder::first())
-        }
-        PacketAttach::Tcx => TcAttachOptions::TcxOrder(LinkOrder::last()),
+        PacketAttach::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
+        // The kernel gives a new filter a priority before the others'.
         PacketAttach::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
     };
     let link = program.attach_with_options(interface, side, options)?;

@@ -104,6 +104,18 @@ async fn raise(handle: &Handle, name: &str) -> io::Result<u32> {
     Ok(index)
 }
 
+/// Sets the loopback interface up.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) async fn raise_loopback(handle: &Handle) -> io::Result<()> {
+    /// Its index, in every namespace.
+    const LOOPBACK: u32 = 1;
+    let message = LinkUnspec::new_with_index(LOOPBACK).up().build();
+    handle.link().set(message).execute().await.map_err(io_error)
+}
+
 /// The largest MTU that an Ethernet device may have, so that no packet of
 /// another interface is too long for ours.
 const MTU: u32 = 65_535;

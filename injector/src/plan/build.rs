@@ -62,6 +62,7 @@ pub fn build(
     let uses_command =
         scopes.iter().any(|scope| scope.scopes.contains(&Scope::Command));
     Ok(Plan {
+        notes: std::mem::take(&mut parts.notes),
         effects: parts.into_effects(&experiment.id, uses_command || experiment.command.is_some()),
         backends,
         experiment: experiment.clone(),
@@ -115,6 +116,7 @@ struct Parts {
     by_process: bool,
     calls: Vec<(CallHook, Syscall, u64)>,
     sites: BTreeMap<NetnsInode, Site>,
+    notes: Vec<String>,
 }
 
 impl Parts {
@@ -172,7 +174,7 @@ impl Parts {
         let detours = delays
             || matches!(rule.fault, Fault::NetCorrupt { checksum: Checksum::Broken, .. });
         if detours {
-            need(rule, "devices for packets to pass (veth, ifb)", &features.hop_devices)?;
+            need(rule, "devices for packets to pass (veth)", &features.hop_devices)?;
         }
         if delays {
             need(rule, "the fq queueing discipline (sch_fq)", &features.fair_queue)?;
@@ -194,12 +196,25 @@ impl Parts {
             });
             site.holds |= delays;
             site.fills_checksums |= detours && !delays;
+            let by_name = rule.fault.filter().is_some_and(|filter| filter.interface.is_some());
             for interface in &netns.interfaces {
+                if detours && interface.name == "lo" && !features.loopback_hop.is_supported() {
+                    let needs = "an ifb that gives back packets of programs (Linux 6.3)";
+                    if by_name {
+                        need(rule, needs, &features.loopback_hop)?;
+                    }
+                    self.notes.push(format!(
+                        "rule {} leaves loopback packets alone: that needs {needs}; found {}",
+                        rule.name,
+                        features.loopback_hop.reason()
+                    ));
+                    continue;
+                }
                 let egress = direction != Direction::Ingress;
                 let ingress = direction != Direction::Egress;
                 let loopback = interface.name == "lo";
-                site.pair |= detours && egress && !loopback;
-                site.ifb |= detours && (ingress || loopback);
+                site.pair |= detours && !loopback;
+                site.ifb |= detours && loopback;
                 let known = site.interfaces.entry(interface.index.0).or_insert_with(|| {
                     SiteInterface {
                         interface: interface.clone(),

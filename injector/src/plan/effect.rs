@@ -34,10 +34,10 @@ impl CallHook {
 pub struct Hop {
     /// The namespace.
     pub netns: Netns,
-    /// End of a pair that leaving packets enter, with its other end; `None` if
-    /// none have to wait.
+    /// End of a pair that packets enter, with its other end; `None` if none of
+    /// an interface other than loopback have to wait.
     pub pair: Option<(String, String)>,
-    /// Device that arriving packets enter; `None` if none have to wait.
+    /// Device that packets on loopback enter; `None` if none have to wait.
     pub ifb: Option<String>,
     /// Whether packets wait there for a time (`fq`), not only pass.
     pub holds: bool,

@@ -77,8 +77,11 @@ pub struct Features {
     pub packets: Result<PacketAttach, String>,
     /// Whether packets can wait: `sch_fq`.
     pub fair_queue: Support,
-    /// Whether devices that packets wait in can be made: `veth` and `ifb`.
+    /// Whether devices that packets wait in can be made: `veth`.
     pub hop_devices: Support,
+    /// Whether packets on the loopback interface can wait: an `ifb` gives back
+    /// what a program sent there since Linux 6.3.
+    pub loopback_hop: Support,
     /// Whether a program may override a system call's result.
     pub override_return: Support,
     /// Whether security programs run, per hook.

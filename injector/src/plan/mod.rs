@@ -23,6 +23,8 @@ pub struct Plan {
     pub experiment: Experiment,
     /// The ordered effects.
     pub effects: Vec<Effect>,
+    /// What the user should know: where less than what was asked for is done.
+    pub notes: Vec<String>,
     /// For each rule the backend that serves it: `tcx`, `clsact`, `kprobe` or
     /// `lsm`.
     pub backends: Vec<&'static str>,
@@ -41,6 +43,9 @@ impl fmt::Display for Plan {
         }
         for (number, effect) in self.effects.iter().enumerate() {
             writeln!(f, "{:3}. {effect}", number + 1)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
         }
         Ok(())
     }
