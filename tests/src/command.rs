@@ -119,7 +119,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Starts a program here and leaves it running.
+    /// Starts a program here and leaves it running, without its chatter.
     ///
     /// # Panics
     ///
@@ -127,7 +127,12 @@ impl<'a> Place<'a> {
     #[track_caller]
     pub fn spawn(&self, program: impl AsRef<Path>, args: &[&str]) -> Process {
         let program = program.as_ref();
-        match self.command(program).args(args).spawn() {
+        match self
+            .command(program)
+            .args(args)
+            .stdout(Stdio::null())
+            .spawn()
+        {
             Ok(child) => Process(child),
             Err(error) => panic!("cannot start {}: {error}", program.display()),
         }

@@ -21,7 +21,7 @@ packet_matrix!(check_valid);
 #[track_caller]
 fn check_valid(case: Case) {
     require!(NetCorrupt);
-    let bed = Bed::new(case);
+    let mut bed = Bed::new(case);
     bed.assert_untouched_before(LOAD);
     let errors = checksum_errors(receiver(&bed, case), case.ip);
     let injection = bed.inject(&[
@@ -75,7 +75,7 @@ fn check_broken(form: Form, ip: Ip, direction: Direction) {
         ip,
         direction,
     };
-    let bed = Bed::new(case);
+    let mut bed = Bed::new(case);
     bed.assert_untouched_before(LOAD);
     let errors = checksum_errors(receiver(&bed, case), ip);
     let injection = bed.inject(&[
@@ -162,7 +162,7 @@ fn times_damages_exactly_so_many() {
         ip: Ip::V4,
         direction: Direction::Egress,
     };
-    let bed = Bed::new(case);
+    let mut bed = Bed::new(case);
     let injection = bed.inject(&["net-corrupt", "--checksum", "valid", "--times", "12"]);
     let arrived = bed.round(LOAD, LOAD);
     let finished = injection.wait();
@@ -250,10 +250,10 @@ fn tcp_valid_v6_ingress() {
     check_tcp_valid(Ip::V6, Direction::Ingress);
 }
 
+/// Lets the checksum of TCP packets break, and returns how many errors the
+/// receiver's stack counted, and how many packets the rule did.
 #[track_caller]
-fn check_tcp_broken(ip: Ip, direction: Direction) {
-    require!(NetCorrupt);
-    let streams = Streams::new(ip, direction);
+fn break_tcp(streams: &Streams, direction: Direction) -> (u64, u64) {
     let receiver = match direction {
         Direction::Egress => &streams.pair.far,
         Direction::Ingress => &streams.pair.near,
@@ -264,12 +264,23 @@ fn check_tcp_broken(ip: Ip, direction: Direction) {
     let rule = injection.stop().rule();
     // TCP repairs what its checksum catches.
     assert_eq!((stream.bytes, stream.bad_bytes), (2 * BYTES, 0));
-    let counted = receiver.counter("Tcp", "InCsumErrors") - before;
     assert!(rule.injected > 0, "{rule:?}");
-    assert_eq!(
-        counted, rule.injected,
-        "errors counted by the receiver's stack"
-    );
+    (
+        receiver.counter("Tcp", "InCsumErrors") - before,
+        rule.injected,
+    )
+}
+
+#[track_caller]
+fn check_tcp_broken(ip: Ip, direction: Direction) {
+    require!(NetCorrupt);
+    let streams = Streams::new(ip, direction);
+    // Without segmentation offload a packet is a segment, and counts as one.
+    for (netns, link) in [(&streams.pair.near, "near0"), (&streams.pair.far, "far0")] {
+        netns.ip(&["link", "set", link, "gso_max_segs", "1"]);
+    }
+    let (counted, injected) = break_tcp(&streams, direction);
+    assert_eq!(counted, injected, "errors counted by the receiver's stack");
 }
 
 #[test]
@@ -280,4 +291,16 @@ fn tcp_broken_v4_egress() {
 #[test]
 fn tcp_broken_v6_ingress() {
     check_tcp_broken(Ip::V6, Direction::Ingress);
+}
+
+/// With segmentation offload, a packet of many segments breaks as a whole.
+#[test]
+fn tcp_broken_in_large_packets() {
+    require!(NetCorrupt);
+    let streams = Streams::new(Ip::V4, Direction::Egress);
+    let (counted, injected) = break_tcp(&streams, Direction::Egress);
+    assert!(
+        counted >= injected,
+        "{counted} errors for {injected} packets"
+    );
 }

@@ -23,7 +23,7 @@ packet_matrix!(check);
 #[track_caller]
 fn check(case: Case) {
     require!(NetDelay);
-    let bed = Bed::new(case);
+    let mut bed = Bed::new(case);
     bed.assert_untouched_before(LOAD);
     let injection = bed.inject(&["net-delay", "--delay", "40ms"]);
     bed.bystander.begin(LOAD);
@@ -82,7 +82,7 @@ fn case(direction: Direction) -> Case {
 /// Sends a round through a delay of 40 ms with 30 ms of jitter.
 #[track_caller]
 fn jittered(direction: Direction, load: Load) -> Arrived {
-    let bed = Bed::new(case(direction));
+    let mut bed = Bed::new(case(direction));
     let injection = bed.inject(&[
         "net-delay",
         "--delay",
@@ -145,7 +145,7 @@ fn jitter_keeps_a_burst_in_order() {
 #[test]
 fn a_burst_is_held_whole() {
     require!(NetDelay);
-    let bed = Bed::new(case(Direction::Egress));
+    let mut bed = Bed::new(case(Direction::Egress));
     let injection = bed.inject(&["net-delay", "--delay", "400ms"]);
     let load = Load::of(12_000).windowed(12_000);
     let arrived = bed.victim.round(load);

@@ -138,7 +138,8 @@ fn packets_of_groups_below_also_later_ones() {
     for direction in [Direction::Egress, Direction::Ingress] {
         let pair = Pair::new();
         let outer = Cgroup::new("outer");
-        let inner = outer.child("a").child("b");
+        let middle = outer.child("a");
+        let inner = middle.child("b");
         let beside = Cgroup::new("beside");
         let start = match direction {
             Direction::Egress => sent_from,
@@ -146,8 +147,9 @@ fn packets_of_groups_below_also_later_ones() {
         };
         let [early, out] = [(1, &inner), (2, &beside)].map(|(n, cgroup)| start(&pair, n, cgroup));
         let injection = lose_all(&[&outer.target()], direction);
-        let later = outer.child("later").child("still");
-        let late = start(&pair, 3, &later);
+        let later = outer.child("later");
+        let deeper = later.child("still");
+        let late = start(&pair, 3, &deeper);
         assert_all_lost(&early);
         assert_all_lost(&late);
         assert_none_lost(&out);
@@ -174,7 +176,8 @@ fn a_group_spares_the_one_above_it() {
 fn calls_of_groups_below_also_later_ones() {
     require!(SysErrno);
     let outer = Cgroup::new("outer");
-    let inner = outer.child("a").child("b");
+    let middle = outer.child("a");
+    let inner = middle.child("b");
     let start = |cgroup| CallVictim::start(Place::cgroup(cgroup), "openat", Callers::One);
     let early = start(&inner);
     // A process cannot start where every open fails, so this one moves in.

@@ -126,7 +126,7 @@ impl Bed {
     /// When it does not come in force.
     #[must_use]
     #[track_caller]
-    pub fn inject(&self, fault: &[&str]) -> Injection {
+    pub fn inject(&mut self, fault: &[&str]) -> Injection {
         let mut args = fault.to_vec();
         args.extend(["--direction", self.case.direction.word(), "--for", "80s"]);
         let (target, command) = match (self.case.form, self.case.direction) {

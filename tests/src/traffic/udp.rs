@@ -223,9 +223,12 @@ impl UdpFlow {
     ///
     /// When it does not.
     #[track_caller]
-    pub fn await_receiver(&self) {
+    pub fn await_receiver(&mut self) {
         let round = &self.file.board().flow.receiver_round;
+        let receiver = &mut self.receiver;
         wait::until("the receiver", || {
+            let ended = receiver.as_mut().and_then(Process::ended);
+            assert!(ended.is_none(), "the receiver has ended: {ended:?}");
             (round.load(Acquire) == READY).then_some(())
         });
     }
