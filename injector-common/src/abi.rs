@@ -12,7 +12,7 @@ use crate::{
 
 /// Version of everything in this module. The object carries it as a global and
 /// the loader compares before anything is attached.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -69,7 +69,7 @@ fn shared() -> Vec<Type> {
         RuleStats { matched, injected, passed, exhausted, errors, spent, first_hit_ns }
         ScopeKey { id, kind, _pad }
         SiteEntry {
-            rules, owner, egress_hop, egress_return, ingress_hop, l2_len, loopback, _pad,
+            rules, owner, hop, hop_return, l2_len, loopback,
         }
     }
 }

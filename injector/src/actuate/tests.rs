@@ -190,6 +190,7 @@ fn plan() -> Plan {
             whole_host: false,
         },
         effects,
+        notes: Vec::new(),
         backends: Vec::new(),
     }
 }

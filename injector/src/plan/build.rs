@@ -200,7 +200,8 @@ impl Parts {
             for interface in &netns.interfaces {
                 if detours && interface.name == "lo" && !features.loopback_hop.is_supported() {
                     let needs = "an ifb that gives back packets of programs (Linux 6.3)";
-                    if by_name {
+                    let alone = scope.netns.iter().all(|netns| netns.interfaces.len() == 1);
+                    if by_name || alone {
                         need(rule, needs, &features.loopback_hop)?;
                     }
                     self.notes.push(format!(

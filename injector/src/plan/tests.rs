@@ -136,6 +136,7 @@ fn able() -> Features {
         packets: Ok(PacketAttach::Tcx),
         fair_queue: Support::Supported,
         hop_devices: Support::Supported,
+        loopback_hop: Support::Supported,
         override_return: Support::Supported,
         security: hooks.collect(),
     }

@@ -56,7 +56,7 @@ fn device_names_fit_and_differ() {
         RuleScope {
             scopes: vec![web()],
             netns: (1..=1000)
-                .map(|inode| netns(inode, "/ns", &[("eth0", 2)]))
+                .map(|inode| netns(inode, "/ns", &[("lo", 1), ("eth0", 2)]))
                 .collect(),
         },
     )];
