@@ -1,9 +1,11 @@
-//! `cargo xtask bench`: what the injector costs those it does not disturb.
+//! `cargo xtask bench`: what the injector costs those it does not disturb, and how true its
+//! faults are.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 
 use crate::exec::{command, step};
 use crate::vm::{self, Machine};
@@ -12,24 +14,37 @@ use crate::{build, kernel, paths, setup};
 /// The program that measures.
 const PROGRAM: &str = "injector-bench";
 
-/// Measure what the injector costs those it does not disturb
+/// Measure what the injector costs those it does not disturb, and how true its faults are
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure [default: both]
+    /// What to measure [default: everything]
     #[arg(value_enum)]
     groups: Vec<Group>,
-    /// Arguments for the benchmark
-    #[arg(last = true)]
-    arguments: Vec<String>,
 }
 
-/// Costs that are measured in different ways.
+/// What is measured in different ways.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Group {
-    /// Per packet, on this machine
-    Packet,
-    /// Per system call, in a virtual machine that counts instructions
+    /// Faults beside the kernel's own emulator, in a virtual machine
+    Fidelity,
+    /// Cost per system call, in a virtual machine that counts instructions
     Syscall,
+    /// Cost per packet, on this machine
+    Packet,
+    /// Time until the first hit and memory, on this machine
+    Startup,
+}
+
+impl Group {
+    /// Its name for the program that measures.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fidelity => "fidelity",
+            Self::Syscall => "syscall",
+            Self::Packet => "packet",
+            Self::Startup => "startup",
+        }
+    }
 }
 
 /// Runs the subcommand.
@@ -38,18 +53,17 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     build::bpf()?;
     build::injector()?;
     build::test_programs()?;
-    let all = [Group::Packet, Group::Syscall];
     let groups = if options.groups.is_empty() {
-        &all[..]
+        Group::value_variants()
     } else {
         &options.groups
     };
     let mut good = true;
-    for group in groups {
-        good &= match group {
-            Group::Packet => step("cost per packet, on this machine", || on_host(options))?,
-            Group::Syscall => step("cost per system call, by instructions", || in_vm(options))?,
-        };
+    for &group in groups {
+        good &= step(group.name(), || match group {
+            Group::Packet | Group::Startup => on_host(group),
+            Group::Fidelity | Group::Syscall => in_vm(group),
+        })?;
     }
     Ok(if good {
         ExitCode::SUCCESS
@@ -58,10 +72,10 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     })
 }
 
-fn on_host(options: &Options) -> Result<bool> {
+/// What depends on the processor's real speed is measured on the machine itself.
+fn on_host(group: Group) -> Result<bool> {
     let status = command(paths::test_program(PROGRAM))
-        .arg("packet")
-        .args(&options.arguments)
+        .arg(group.name())
         .env("INJECTOR_BIN", paths::injector())
         .env("INJECTOR_TEST_WHERE", "host")
         .status()
@@ -70,17 +84,16 @@ fn on_host(options: &Options) -> Result<bool> {
 }
 
 /// System calls take so little that other work on the machine would drown the difference;
-/// a guest whose clock counts instructions gives the same numbers each time.
-fn in_vm(options: &Options) -> Result<bool> {
+/// a guest whose clock counts instructions gives the same numbers each time. Faults need a
+/// kernel that has all of them, and netem to compare them with.
+fn in_vm(group: Group) -> Result<bool> {
     setup::vm()?;
     let machine = Machine {
-        icount: true,
+        icount: group == Group::Syscall,
         limit: Duration::from_secs(1800),
         ..Machine::new(kernel::find("override")?)
     };
-    let arguments: Vec<_> = std::iter::once("syscall".to_owned())
-        .chain(options.arguments.iter().cloned())
-        .collect();
+    let arguments = [group.name().to_owned()];
     let script = vm::program_script("override", &paths::test_program(PROGRAM), &arguments);
     Ok(machine.run(&script, &mut vm::print)?.report() == 0)
 }

@@ -111,25 +111,30 @@ pub(super) fn run() -> bool {
     let _sender = near.spawn(program, &["tick", "--to", &to, "--notes", path]);
 
     let target = cgroup.target();
-    let mut delays = Vec::new();
+    let (mut delays, mut processor) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         next_number(&socket).expect("the victim's packets");
-        delays.push(first_hit_ms(&socket, &notes, &target));
+        let (delay, cpu) = first_hit_ms(&socket, &notes, &target);
+        delays.push(delay);
+        processor.push(cpu);
     }
     let (resident, peak) = memory_mib(&inject(&format!(
         "net-loss --percent 1 --target {target} --for 10m"
     )));
 
     let mut sheet = Sheet::new(&["", "median", "best", "worst"]);
-    let [best, worst] = [f64::min, f64::max].map(|pick| delays.iter().copied().reduce(pick));
     let ms = |time: f64| format!("{time:.0} ms");
-    let middle = median(&delays);
-    sheet.row(vec![
+    let mut times = |name: String, times: &[f64]| {
+        let [best, worst] =
+            [f64::min, f64::max].map(|pick| times.iter().copied().reduce(pick).unwrap_or(0.0));
+        sheet.row(vec![name, ms(median(times)), ms(best), ms(worst)]);
+    };
+    times(
         format!("from exec to the first lost packet ({ROUNDS} starts)"),
-        ms(middle),
-        ms(best.unwrap_or_default()),
-        ms(worst.unwrap_or_default()),
-    ]);
+        &delays,
+    );
+    times("of that, processor time of the agent".into(), &processor);
+    let middle = median(&delays);
     let mib = |mib: f64| format!("{mib:.1} MiB");
     sheet.row(vec![
         "resident memory of the agent".into(),
@@ -155,8 +160,9 @@ fn next_number(socket: &UdpSocket) -> Option<u64> {
     (count == number.len()).then(|| u64::from_be_bytes(number))
 }
 
-/// Time from the agent's start until the victim's first packet is lost, in ms.
-fn first_hit_ms(socket: &UdpSocket, notes: &Notes, target: &str) -> f64 {
+/// Time from the agent's start until the victim's first packet is lost, and
+/// processor time that the agent took for it, in ms.
+fn first_hit_ms(socket: &UdpSocket, notes: &Notes, target: &str) -> (f64, f64) {
     let args = [
         "inject", "net-loss", "--target", target, "--for", "10m", "--output", "json",
     ];
@@ -177,6 +183,7 @@ fn first_hit_ms(socket: &UdpSocket, notes: &Notes, target: &str) -> f64 {
             agent.stderr()
         );
     }
+    let cpu = processor_ms(agent.pid());
     let last = usize::try_from(last.expect("packets before the fault")).expect("a number");
     let hit = notes.times()[last + 1].load(Relaxed);
     let injection = Injection::from_agent(agent);
@@ -185,7 +192,20 @@ fn first_hit_ms(socket: &UdpSocket, notes: &Notes, target: &str) -> f64 {
         rule.injected > 0 && hit > start,
         "the packets did not come for another reason"
     );
-    Duration::from_nanos(hit - start).as_secs_f64() * 1e3
+    (Duration::from_nanos(hit - start).as_secs_f64() * 1e3, cpu)
+}
+
+/// Processor time of a process with all its threads so far, in ms.
+fn processor_ms(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read a process's state");
+    // pid (name) state …; the name may hold anything. Counted from the state,
+    // the 12th and 13th fields are ticks of 10 ms in user space and kernel.
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    let ticks = fields.split(' ').skip(11).take(2);
+    ticks
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        * 10.0
 }
 
 /// Memory of an agent that has been running for a while: now, and at its most.
