@@ -10,8 +10,10 @@ use crate::{
     trigger::Trigger,
 };
 
-/// Version of everything in this module. The object carries it as a global and
-/// the loader compares before anything is attached.
+/// Version of everything in this module, for whoever changes it: the golden
+/// file records the layout together with the version, so that none changes
+/// unnoticed. Nothing compares it at run time: agent and object cannot differ,
+/// since the object is embedded in the agent and built from the same tree.
 pub const ABI_VERSION: u32 = 2;
 
 /// What every hook reads first. One entry, written by the agent alone.

@@ -151,7 +151,11 @@ fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
     facts.dst = mapped([header[16], header[17], header[18], header[19]]);
     facts.proto = u32::from(header[9]);
     facts.payload_offset = l3 + header_len;
-    facts.transport_offset = if fragment == 0 { l3 + header_len } else { NO_TRANSPORT };
+    facts.transport_offset = if fragment == 0 {
+        l3 + header_len
+    } else {
+        NO_TRANSPORT
+    };
     facts.end_offset = l3 + total_len;
     facts.family = 4;
     Some(())
@@ -193,7 +197,11 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
         }
     }
     let payload_len = u32::from(u16::from_be_bytes([head[4], head[5]]));
-    facts.proto = if next == PROTO_ICMPV6 { PROTO_ICMP } else { u32::from(next) };
+    facts.proto = if next == PROTO_ICMPV6 {
+        PROTO_ICMP
+    } else {
+        u32::from(next)
+    };
     facts.payload_offset = offset;
     facts.transport_offset = if fragment == 0 { offset } else { NO_TRANSPORT };
     facts.end_offset = l3 + IPV6_LEN + payload_len;
@@ -235,7 +243,11 @@ fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
 
 /// Echo request and reply: RFC 792 for IPv4, RFC 4443 §4 for IPv6.
 const fn is_echo(family: u8, kind: u8) -> bool {
-    if family == 4 { matches!(kind, 0 | 8) } else { matches!(kind, 128 | 129) }
+    if family == 4 {
+        matches!(kind, 0 | 8)
+    } else {
+        matches!(kind, 128 | 129)
+    }
 }
 
 /// DHCP (RFC 2131: 67 and 68) and DHCPv6 (RFC 8415: 546 and 547).
@@ -244,7 +256,12 @@ const fn is_dhcp(src: u16, dst: u16) -> bool {
 }
 
 const fn mapped(v4: [u8; 4]) -> [u32; 4] {
-    [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes(v4)]
+    [
+        0,
+        0,
+        u32::from_ne_bytes([0, 0, 0xff, 0xff]),
+        u32::from_ne_bytes(v4),
+    ]
 }
 
 const fn words(b: [u8; 16]) -> [u32; 4] {

@@ -33,11 +33,14 @@ pub const fn roll(draw: u64) -> u32 {
     (draw >> 32) as u32
 }
 
+/// The lower half of 64 bits.
+const LOW_HALF: u64 = 0xffff_ffff;
+
 /// The half of a draw that decides how strong a fault is.
 #[inline(always)]
 #[must_use]
 pub const fn amount(draw: u64) -> u32 {
-    draw as u32
+    (draw & LOW_HALF) as u32
 }
 
 /// The seed of one rule, derived from the experiment's, so that two rules of

@@ -53,8 +53,8 @@ impl Trigger {
         if n < self.first || n > self.last || roll as u64 >= self.threshold {
             return false;
         }
-        // A step of 0 would divide by zero; it means the same as 1.
-        self.step <= 1 || (n - self.first) % self.step == 0
+        // A step of 0 means the same as 1.
+        self.step <= 1 || (n - self.first).is_multiple_of(self.step)
     }
 
     /// The verdict on a selected occurrence, when `spent` injections were

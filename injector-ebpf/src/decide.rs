@@ -26,7 +26,8 @@ pub(crate) fn armed() -> Option<(&'static Control, u64)> {
 /// What [`ask_rules`] calls for each rule in the table: the map, the rule's
 /// position, the rule, and whatever the caller handed over. Returns [`GO_ON`]
 /// or [`ENOUGH`].
-pub(crate) type Ask<T> = unsafe extern "C" fn(*mut c_void, *const u32, *const RuleEntry, *mut T) -> u64;
+pub(crate) type Ask<T> =
+    unsafe extern "C" fn(*mut c_void, *const u32, *const RuleEntry, *mut T) -> u64;
 
 /// Ask the next rule.
 pub(crate) const GO_ON: u64 = 0;
@@ -44,7 +45,12 @@ pub(crate) fn ask_rules<T>(ask: Ask<T>, state: &mut T) {
     // SAFETY: the map is an array of RuleEntry, as the callback's type says,
     // and the state outlives the call.
     unsafe {
-        bpf_for_each_map_elem(map.cast_mut().cast(), ask as *mut c_void, (&raw mut *state).cast(), 0)
+        bpf_for_each_map_elem(
+            map.cast_mut().cast(),
+            ask as *mut c_void,
+            (&raw mut *state).cast(),
+            0,
+        )
     };
 }
 

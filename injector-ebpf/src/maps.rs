@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use injector_common::{
-    ABI_VERSION, Control, RuleEntry, RuleStats, ScopeKey, SiteEntry,
+    Control, RuleEntry, RuleStats, ScopeKey, SiteEntry,
     names::{HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES, MAX_SITES},
     packet::EchoKey,
 };
@@ -68,10 +68,6 @@ pub(crate) static SOCKETS: InheritedSocketStorage = InheritedSocketStorage {
     max_entries: core::ptr::null(),
     map_flags: core::ptr::null(),
 };
-
-/// Layout of the maps that this object was built for.
-#[unsafe(no_mangle)]
-pub(crate) static INJ_ABI: Global<u32> = Global::new(ABI_VERSION);
 
 /// Offset of `tgid` in the running kernel's `struct task_struct`.
 #[unsafe(no_mangle)]

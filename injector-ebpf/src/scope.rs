@@ -109,9 +109,8 @@ pub(crate) unsafe fn stored(sk: *mut bpf_sock) -> u64 {
     let map = &raw const SOCKETS;
     // SAFETY: the map is ours and the caller vouches for the socket; without
     // the create flag the helper only looks.
-    let value = unsafe {
-        bpf_sk_storage_get(map.cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0)
-    };
+    let value =
+        unsafe { bpf_sk_storage_get(map.cast_mut().cast(), sk.cast(), core::ptr::null_mut(), 0) };
     if value.is_null() {
         0
     } else {

@@ -1,4 +1,6 @@
 //! What can go wrong, one type per boundary, and the exit code of each.
+//!
+//! The text of an error holds its causes: whoever prints one prints nothing else.
 
 use std::{borrow::Cow, fmt, path::PathBuf};
 
@@ -98,9 +100,12 @@ pub struct Unsupported {
     pub found: Cow<'static, str>,
 }
 
+/// What a process needs to be, for all that the injector does.
+pub const NEEDED_CAPABILITIES: &str = "run as root in the host's user namespace, with at least CAP_SYS_ADMIN (it includes CAP_BPF and CAP_PERFMON), CAP_NET_ADMIN and CAP_SYS_PTRACE";
+
 /// A permission that this process lacks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("permission: missing {}; allowed: run as root in the host's user namespace, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN", .capabilities.join(", "))]
+#[error("permission: missing {}; allowed: {NEEDED_CAPABILITIES}", .capabilities.join(", "))]
 pub struct PermissionError {
     /// The missing capabilities, by name.
     pub capabilities: Vec<&'static str>,
@@ -109,7 +114,7 @@ pub struct PermissionError {
 /// A step of applying a plan that the kernel refused. Everything before it has
 /// been reverted.
 #[derive(Debug, thiserror::Error)]
-#[error("{effect}: {source}{}", display_detail(.detail))]
+#[error("{effect}: {}{}", describe(&**.source), display_detail(.detail))]
 pub struct ApplyError {
     /// The effect that failed, as `plan` prints it.
     pub effect: String,
@@ -125,7 +130,7 @@ fn display_detail(detail: &[String]) -> String {
 
 /// Something of ours that is still there.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} remains: {source}; to remove it: {remedy}")]
+#[error("{what} remains: {}; to remove it: {remedy}", describe(&**.source))]
 pub struct CleanupError {
     /// What remains, such as `qdisc clsact on eth0`.
     pub what: String,
@@ -146,7 +151,7 @@ fn display_remaining(errors: &[CleanupError]) -> String {
 
 /// A file or a kernel interface that could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", .path.display())]
+#[error("{}: {}", .path.display(), describe(source))]
 pub struct HostError {
     /// What was read.
     pub path: PathBuf,
@@ -192,6 +197,21 @@ impl Error {
     }
 }
 
+/// An error of somebody else's with its causes, each said once.
+#[must_use]
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Exit code: done, and nothing of ours is left.
 pub const EXIT_DONE: u8 = 0;
 /// Exit code: bad usage or spec; nothing was changed.
@@ -210,5 +230,42 @@ pub const fn exit_code(error: &Error) -> u8 {
             EXIT_UNSUPPORTED
         }
         Error::Cleanup(_) => EXIT_CLEANUP,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let host = HostError {
+            path: "/proc/7/fd".into(),
+            source: io::Error::from_raw_os_error(1),
+        };
+        assert_eq!(
+            Error::from(host).to_string(),
+            "/proc/7/fd: Operation not permitted (os error 1)"
+        );
+    }
+
+    #[test]
+    fn every_cause_is_said() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("`bpf_link_create` failed")]
+        struct Call(#[source] io::Error);
+
+        let error = ApplyError {
+            effect: "attach".to_owned(),
+            source: Call(io::Error::from_raw_os_error(16)).into(),
+            detail: vec!["last line of a log".to_owned()],
+        };
+        assert_eq!(
+            Error::from(error).to_string(),
+            "attach: `bpf_link_create` failed: Device or resource busy (os error 16)\n  \
+             last line of a log"
+        );
     }
 }

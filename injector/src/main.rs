@@ -9,13 +9,15 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) if is_closed_pipe(&failure) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure:#}");
-            // What is no error of the library's is one of this process, such
-            // as a closed stdout: nothing was found unsupported, but nothing
-            // more can be done here either.
-            let code = failure
-                .downcast_ref::<error::Error>()
-                .map_or(error::EXIT_UNSUPPORTED, error::exit_code);
+            let code = if let Some(error) = failure.downcast_ref::<error::Error>() {
+                eprintln!("error: {error}");
+                error::exit_code(error)
+            } else {
+                // One of this process, such as a closed stdout: nothing was
+                // found unsupported, but nothing more can be done here either.
+                eprintln!("error: {failure:#}");
+                error::EXIT_UNSUPPORTED
+            };
             ExitCode::from(code)
         }
     }

@@ -30,6 +30,10 @@ pub const fn needs_detour(params: [u64; 2]) -> bool {
 /// flip in it, never none. `None` where there is no payload.
 #[inline(always)]
 #[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the scaled value is less than `len`, a u32"
+)]
 pub const fn place(len: u32, amount: u32) -> Option<(u32, u8)> {
     if len == 0 {
         return None;

@@ -33,5 +33,9 @@ pub const fn delay_ns(params: [u64; 2], amount: u32) -> u64 {
 #[must_use]
 pub const fn departure_ns(now_ns: u64, delay_ns: u64, previous_ns: u64) -> u64 {
     let wanted = now_ns.saturating_add(delay_ns);
-    if wanted < previous_ns { previous_ns } else { wanted }
+    if wanted < previous_ns {
+        previous_ns
+    } else {
+        wanted
+    }
 }

@@ -13,9 +13,17 @@ pub const fn params(errno: u32) -> [u64; 2] {
 /// The value that the call returns: minus the error number.
 #[inline(always)]
 #[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the value was compared with MAX_ERRNO"
+)]
 pub const fn return_value(params: [u64; 2]) -> i32 {
     let errno = params[0];
-    if errno == 0 || errno > MAX_ERRNO as u64 { FALLBACK } else { -(errno as i32) }
+    if errno == 0 || errno > MAX_ERRNO as u64 {
+        FALLBACK
+    } else {
+        -(errno as i32)
+    }
 }
 
 /// EIO.
@@ -29,5 +37,9 @@ const FALLBACK: i32 = -5;
 #[inline(always)]
 #[must_use]
 pub const fn clamp(value: i32) -> i32 {
-    if value < -(MAX_ERRNO as i32) || value > -1 { FALLBACK } else { value }
+    if value < -(MAX_ERRNO as i32) || value > -1 {
+        FALLBACK
+    } else {
+        value
+    }
 }

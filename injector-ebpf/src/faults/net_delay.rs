@@ -9,7 +9,10 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_INGRESS},
     helpers::generated::{bpf_clone_redirect, bpf_get_hash_recalc, bpf_ktime_get_ns, bpf_redirect},
 };
-use injector_common::{faults::net_delay, filter::{EGRESS, INGRESS}};
+use injector_common::{
+    faults::net_delay,
+    filter::{EGRESS, INGRESS},
+};
 
 use crate::{
     maps::FLOWS,
@@ -86,7 +89,11 @@ pub(crate) fn go_on(skb: &Skb) -> i32 {
         let onward = (*cb)[CB_ONWARD];
         (*cb)[CB_MAGIC] = WAITED;
         (*cb)[CB_MAGIC_TOO] = MAGIC_TOO;
-        let flags = if onward & UPWARD != 0 { u64::from(BPF_F_INGRESS) } else { 0 };
+        let flags = if onward & UPWARD != 0 {
+            u64::from(BPF_F_INGRESS)
+        } else {
+            0
+        };
         bpf_redirect(onward & !UPWARD, flags) as i32
     }
 }

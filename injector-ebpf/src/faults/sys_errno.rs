@@ -22,7 +22,12 @@ pub(crate) fn apply(control: &Control, mask: u64, now: u64) -> Option<i32> {
     if mask == 0 {
         return None;
     }
-    let mut call = Call { mask, now, rule_count: control.rule_count, value: 0 };
+    let mut call = Call {
+        mask,
+        now,
+        rule_count: control.rule_count,
+        value: 0,
+    };
     ask_rules(ask, &mut call);
     // The state went through memory, so the verifier forgot its bounds.
     (call.value != 0).then(|| sys_errno::clamp(call.value))

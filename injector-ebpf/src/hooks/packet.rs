@@ -159,7 +159,10 @@ fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
 /// reply.
 #[inline(never)]
 fn note_echo(passing: &Passing, owned: u64) {
-    let key = EchoKey { peer: passing.facts.dst, id: passing.facts.echo_id.into() };
+    let key = EchoKey {
+        peer: passing.facts.dst,
+        id: passing.facts.echo_id.into(),
+    };
     // A full table forgets the oldest asker.
     let _ = ECHOES.insert(key, owned, u64::from(BPF_ANY));
 }
@@ -167,7 +170,10 @@ fn note_echo(passing: &Passing, owned: u64) {
 /// The rules aimed at whoever asked for the echo that the packet brings.
 #[inline(never)]
 fn asked_by(passing: &Passing) -> Option<u64> {
-    let key = EchoKey { peer: passing.facts.src, id: passing.facts.echo_id.into() };
+    let key = EchoKey {
+        peer: passing.facts.src,
+        id: passing.facts.echo_id.into(),
+    };
     // SAFETY: values are plain integers.
     unsafe { ECHOES.get(key) }.copied()
 }

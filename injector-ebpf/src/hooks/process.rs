@@ -3,10 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE},
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
-        generated::bpf_sk_storage_get,
-    },
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_sk_storage_get},
     macros::{cgroup_sock, raw_tracepoint},
     programs::{RawTracePointContext, SockContext},
 };
@@ -20,7 +17,11 @@ use crate::{
 
 #[inline(always)]
 fn key(tgid: u32) -> ScopeKey {
-    ScopeKey { id: u64::from(tgid), kind: SCOPE_TGID, _pad: 0 }
+    ScopeKey {
+        id: u64::from(tgid),
+        kind: SCOPE_TGID,
+        _pad: 0,
+    }
 }
 
 /// Reads a `T` at `offset` from a kernel object.

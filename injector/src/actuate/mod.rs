@@ -38,7 +38,11 @@ pub struct Injection<A: Actuator> {
 /// [`Error::Apply`] when an effect failed and nothing is left of the others;
 /// [`Error::Cleanup`] when something is.
 pub fn apply<A: Actuator>(plan: Plan, actuator: A) -> Result<Injection<A>, Error> {
-    let mut injection = Injection { actuator, plan, done: 0 };
+    let mut injection = Injection {
+        actuator,
+        plan,
+        done: 0,
+    };
     for number in 0..injection.plan.effects.len() {
         // Counted before it is performed, so that a half-done effect, or one
         // that panics, is reverted too.
@@ -76,7 +80,11 @@ impl<A: Actuator> Injection<A> {
     /// Everything that is still there.
     pub fn stop(mut self) -> Result<(), CleanupErrors> {
         let left = self.revert_all();
-        if left.is_empty() { Ok(()) } else { Err(CleanupErrors(left)) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(CleanupErrors(left))
+        }
     }
 
     fn revert_all(&mut self) -> Vec<CleanupError> {

@@ -1,7 +1,8 @@
 //! The command that an experiment starts.
 
 use std::{
-    env, fs::OpenOptions,
+    env,
+    fs::OpenOptions,
     io::{self, Write as _},
     os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
@@ -40,16 +41,24 @@ impl Victim {
             vec![PathBuf::from(name)]
         } else {
             let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-            env::split_paths(&path).map(|directory| directory.join(name)).collect()
+            env::split_paths(&path)
+                .map(|directory| directory.join(name))
+                .collect()
         };
-        let program = candidates.into_iter().find(|path| is_executable(path)).ok_or_else(|| {
-            SpecError::new(
-                "-- CMD",
-                format!("no executable program {name}"),
-                "the path of a program, or its name if it lies in PATH",
-            )
-        })?;
-        Ok(Self { program, argv: argv.to_vec() })
+        let program = candidates
+            .into_iter()
+            .find(|path| is_executable(path))
+            .ok_or_else(|| {
+                SpecError::new(
+                    "-- CMD",
+                    format!("no executable program {name}"),
+                    "the path of a program, or its name if it lies in PATH",
+                )
+            })?;
+        Ok(Self {
+            program,
+            argv: argv.to_vec(),
+        })
     }
 
     /// Starts the command in `cgroup`. Its first act there is the `execve` of
@@ -68,7 +77,9 @@ impl Victim {
         let mut command = Command::new(&self.program);
         command.args(&self.argv[1..]).arg0(&self.argv[0]);
         if let Some(cgroup) = cgroup {
-            let mut procs = OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
+            let mut procs = OpenOptions::new()
+                .write(true)
+                .open(cgroup.join("cgroup.procs"))?;
             let join = move || procs.write_all(b"0");
             // SAFETY: between fork and exec only a write to an open file
             // happens; nothing is allocated and no lock is taken.

@@ -65,7 +65,11 @@ pub fn run(
     scopes: Vec<RuleScope>,
     options: Options,
 ) -> Result<Outcome, Error> {
-    let victim = experiment.command.as_deref().map(Victim::find).transpose()?;
+    let victim = experiment
+        .command
+        .as_deref()
+        .map(Victim::find)
+        .transpose()?;
     let mut programs = open(&experiment)?;
     let features = probe(&mut programs, &experiment);
     let plan = plan::build(&experiment, &scopes, &features)?;
@@ -76,7 +80,10 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| HostError { path: "epoll(7)".into(), source })?;
+        .map_err(|source| HostError {
+            path: "epoll(7)".into(),
+            source,
+        })?;
     runtime.block_on(async {
         // Signals are watched before anything is changed, so that one that
         // comes meanwhile leads to a clean end too.
@@ -92,12 +99,10 @@ pub fn run(
             experiment.duration
         );
         let kernel = injection.actuator().inner();
-        let mut victim = match victim {
-            Some(victim) => Some(victim.start(kernel.command_cgroup())),
-            None => None,
-        };
-        let (stopped_by, signal) =
-            watch.until_end(&experiment, kernel, victim.as_mut(), options).await;
+        let mut victim = victim.map(|victim| victim.start(kernel.command_cgroup()));
+        let (stopped_by, signal) = watch
+            .until_end(&experiment, kernel, victim.as_mut(), options)
+            .await;
         kernel.halt();
         let rules = report_rules(&experiment, &backends, kernel);
         let cleanup = injection.stop().err();
@@ -116,7 +121,11 @@ pub fn run(
             stopped_by,
             rules,
         };
-        Ok(Outcome { report, command_status, cleanup })
+        Ok(Outcome {
+            report,
+            command_status,
+            cleanup,
+        })
     })
 }
 
@@ -134,13 +143,11 @@ fn report_rules(
         .iter()
         .zip(backends)
         .enumerate()
-        .map(|(index, (rule, backend))| {
-            RuleReport {
-                name: rule.name.clone(),
-                kind: rule.fault.kind(),
-                backend,
-                counts: counters.get(index).copied().unwrap_or_default().into(),
-            }
+        .map(|(index, (rule, backend))| RuleReport {
+            name: rule.name.clone(),
+            kind: rule.fault.kind(),
+            backend,
+            counts: counters.get(index).copied().unwrap_or_default().into(),
         })
         .collect()
 }
@@ -150,7 +157,10 @@ fn report_rules(
 fn open(experiment: &Experiment) -> Result<Programs, Error> {
     let offsets = experiment.rules.iter().any(|rule| {
         rule.fault.kind().family() == Family::Syscall
-            || rule.targets.iter().any(|target| matches!(target, Target::Process(_)))
+            || rule
+                .targets
+                .iter()
+                .any(|target| matches!(target, Target::Process(_)))
     });
     Ok(Programs::open(offsets)?)
 }

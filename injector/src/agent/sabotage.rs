@@ -29,7 +29,9 @@ impl Sabotaged {
         Self {
             inner,
             performed: 0,
-            fail_at: env::var("INJECTOR_TEST_FAIL_EFFECT").ok().and_then(|n| n.parse().ok()),
+            fail_at: env::var("INJECTOR_TEST_FAIL_EFFECT")
+                .ok()
+                .and_then(|n| n.parse().ok()),
             panic_at_end: panic_wanted("apply"),
         }
     }

@@ -31,7 +31,10 @@ impl Watch {
         let watch = |which: Signal| {
             signal(SignalKind::from_raw(which as i32))
                 .map(|stream| (which, stream))
-                .map_err(|source| HostError { path: "sigaction(2)".into(), source })
+                .map_err(|source| HostError {
+                    path: "sigaction(2)".into(),
+                    source,
+                })
         };
         Ok(Self {
             streams: [
@@ -71,7 +74,12 @@ impl Watch {
         let mut turns = interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let view = options.live.then(|| {
-            LiveView::new(experiment.rules.iter().map(|r| (r.name.as_str(), r.fault.kind())))
+            LiveView::new(
+                experiment
+                    .rules
+                    .iter()
+                    .map(|r| (r.name.as_str(), r.fault.kind())),
+            )
         });
         let outcome = loop {
             tokio::select! {
@@ -91,11 +99,10 @@ impl Watch {
                     counters.iter().copied().map(RuleCounts::from).collect();
                 view.update(&counts, end.saturating_duration_since(Instant::now()));
             }
-            let spent = experiment
-                .rules
-                .iter()
-                .zip(&counters)
-                .all(|(rule, stats)| rule.trigger.times != 0 && stats.spent >= rule.trigger.times);
+            let spent =
+                experiment.rules.iter().zip(&counters).all(|(rule, stats)| {
+                    rule.trigger.times != 0 && stats.spent >= rule.trigger.times
+                });
             if spent {
                 break (StoppedBy::Budget, None);
             }

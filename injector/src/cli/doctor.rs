@@ -17,7 +17,10 @@ Examples:
   injector doctor --output json | jq '.kinds[] | select(.supported | not)'
 
 Every line is the result of a try: load, attach, detach. A kind is supported if one of its rungs
-is; the first supported one serves.")]
+is; the first supported one serves.
+
+Needed are root in the host's user namespace and at least the capabilities CAP_SYS_ADMIN (it
+includes CAP_BPF and CAP_PERFMON), CAP_NET_ADMIN and CAP_SYS_PTRACE.")]
 pub struct Args {
     /// How to print the result
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]

@@ -41,10 +41,11 @@ impl Args {
     }
 }
 
-/// A field `jitter` is written `--jitter` here.
+/// A field `jitter` of the one rule is written `--jitter` here.
 pub(super) fn name_option(error: SpecError) -> SpecError {
+    let field = error.field.strip_prefix("rules[0].");
     SpecError {
-        field: format!("--{}", error.field).into(),
+        field: format!("--{}", field.unwrap_or(&error.field)).into(),
         ..error
     }
 }

@@ -33,12 +33,11 @@ pub struct RuleArgs {
     #[arg(long, help_heading = "Target")]
     pub whole_host: bool,
 
-    /// Hit this share of the matching operations, above 0 and at most 100 [default: 100]
+    /// Hit this share of the matching operations, above 0 and at most 100; not together with --when [default: 100]
     #[arg(
         long,
         value_name = "P",
         allow_hyphen_values = true,
-        conflicts_with = "when",
         help_heading = "Trigger"
     )]
     pub percent: Option<Text<Percent>>,

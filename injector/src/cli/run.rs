@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
-    cli::{Output, launch},
+    cli::{Output, inject, launch},
     error::{Place, SpecError},
     spec::{build::build, document, duration::Span, number::Seed, text::Text},
 };
@@ -62,6 +62,7 @@ pub struct Args {
 
 pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
     let mut input = document::read(&args.file)?;
+    let own_duration = args.duration.is_some();
     if let Some(Text(seed)) = args.seed {
         input.seed = Some(seed);
     }
@@ -75,6 +76,7 @@ pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
     let file = args.file;
     let in_file = |error: SpecError| match error.place {
         Some(_) => error,
+        None if own_duration && error.field == "for" => inject::name_option(error),
         None => error.at(Place {
             file,
             line_column: None,

@@ -29,8 +29,9 @@ impl FaultKindDef for NetCorrupt {
     const MANUAL: &'static str = "\
 One byte of the payload is changed. With a valid checksum, as after damage in a router's
 memory, nothing below the application notices. With a broken one, as after damage on the wire,
-the receiver's stack drops the packet and counts a checksum error. A packet without a payload
-passes unharmed and counts as an error of the rule.";
+the receiver's stack drops the packet and counts a checksum error. A packet without a payload,
+a later fragment and a packet of a protocol other than TCP, UDP and ICMP do not match: they pass
+unharmed, and the rule does not count them.";
     const EXAMPLES: &'static str = "\
 Examples:
   Damage one packet in a hundred of what a cgroup sends:

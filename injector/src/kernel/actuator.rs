@@ -1,13 +1,7 @@
 //! The actuator that acts on the real kernel.
 
 use std::{
-    collections::BTreeMap,
-    fmt, fs::File,
-    io, mem,
-    path::Path,
-    sync::Arc,
-    thread,
-    time::Duration,
+    collections::BTreeMap, fmt, fs::File, io, mem, path::Path, sync::Arc, thread, time::Duration,
 };
 
 use aya::{
@@ -68,7 +62,9 @@ pub struct KernelActuator {
 
 impl fmt::Debug for KernelActuator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KernelActuator").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("KernelActuator")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -88,11 +84,7 @@ impl KernelActuator {
     /// # Errors
     ///
     /// When the kernel refuses a map, or this binary has no programs in it.
-    pub fn new(
-        programs: Programs,
-        plan: &Plan,
-        attach: PacketAttach,
-    ) -> Result<Self, ApplyError> {
+    pub fn new(programs: Programs, plan: &Plan, attach: PacketAttach) -> Result<Self, ApplyError> {
         Self::open(programs, plan, attach).map_err(|source| ApplyError {
             effect: "open maps".to_owned(),
             source,
@@ -102,7 +94,10 @@ impl KernelActuator {
 
     fn open(mut programs: Programs, plan: &Plan, attach: PacketAttach) -> Result<Self, Failure> {
         let mut take = |name: &'static str| {
-            programs.ebpf.take_map(name).ok_or_else(|| format!("no map {name} in the object"))
+            programs
+                .ebpf
+                .take_map(name)
+                .ok_or_else(|| format!("no map {name} in the object"))
         };
         let control = Array::try_from(take(names::MAP_CONTROL)?)?;
         let rules = Array::try_from(take(names::MAP_RULES)?)?;
@@ -148,7 +143,9 @@ impl KernelActuator {
             log.pass_on();
         }
         self.settings.lease_until_ns = clock::boot_ns() + LEASE_NS;
-        self.control.set(0, self.settings, 0).map_err(io::Error::other)
+        self.control
+            .set(0, self.settings, 0)
+            .map_err(io::Error::other)
     }
 
     /// Ends all injection at once; what is attached stays until it is reverted.
@@ -164,7 +161,9 @@ impl KernelActuator {
     ///
     /// When the map cannot be read.
     pub fn counters(&self) -> io::Result<Vec<RuleStats>> {
-        self.counters.read(self.settings.rule_count).map_err(io::Error::other)
+        self.counters
+            .read(self.settings.rule_count)
+            .map_err(io::Error::other)
     }
 
     /// The directory of the command's cgroup.
@@ -176,7 +175,9 @@ impl KernelActuator {
     fn act(&mut self, plan: &Plan, effect: &Effect) -> Result<(), Failure> {
         match effect {
             Effect::CreateCgroup { name } => {
-                self.journal.add(Leftover::Cgroup { path: cgroup::path_of(name)? })?;
+                self.journal.add(Leftover::Cgroup {
+                    path: cgroup::path_of(name)?,
+                })?;
                 self.cgroup = Some(cgroup::create(name)?);
                 Ok(())
             }
@@ -188,23 +189,37 @@ impl KernelActuator {
             }
             Effect::WriteScope { scope, rules } => self.write_scope(scope, *rules),
             Effect::WriteCall { hook, call, rules } => self.write_call(*hook, *call, *rules),
-            Effect::WriteSite { netns, interface, rules, owner } => {
-                self.write_site(netns, interface, *rules, *owner)
-            }
+            Effect::WriteSite {
+                netns,
+                interface,
+                rules,
+                owner,
+            } => self.write_site(netns, interface, *rules, *owner),
             Effect::FollowProcesses => {
                 self.follow(effect, names::PROG_FORK, "sched_process_fork")?;
                 self.follow(effect, names::PROG_EXIT, "sched_process_exit")
             }
             Effect::FollowSockets => self.follow_sockets(effect),
             Effect::TagSockets { scope, rules } => self.tag_sockets(scope, *rules),
-            Effect::AttachPackets { netns, interface, direction } => {
+            Effect::AttachPackets {
+                netns,
+                interface,
+                direction,
+            } => {
                 let (program, side) = match direction {
                     Direction::Egress => (names::PROG_EGRESS, TcAttachType::Egress),
                     Direction::Ingress | Direction::Both => {
                         (names::PROG_INGRESS, TcAttachType::Ingress)
                     }
                 };
-                self.attach_packets(effect, netns, interface.index.0, &interface.name, program, side)
+                self.attach_packets(
+                    effect,
+                    netns,
+                    interface.index.0,
+                    &interface.name,
+                    program,
+                    side,
+                )
             }
             Effect::AttachEntry { call } => {
                 let function = format!("__x64_sys_{}", entry_function(call.name));
@@ -242,13 +257,15 @@ impl KernelActuator {
     fn add_hop(&mut self, effect: &Effect, hop: &Hop) -> Result<(), Failure> {
         let file = self.namespace(&hop.netns)?;
         for name in hop_devices(hop) {
-            self.journal.add(Leftover::Device { netns: hop.netns.inode.0, name })?;
+            self.journal.add(Leftover::Device {
+                netns: hop.netns.inode.0,
+                name,
+            })?;
         }
         let indexes = netlink::run(&file, |mut handle| async move {
             let mut indexes = HopIndexes::default();
             if let Some((near, far)) = &hop.pair {
-                (indexes.near, indexes.far) =
-                    netlink::add_pair(&handle, near, far).await?;
+                (indexes.near, indexes.far) = netlink::add_pair(&handle, near, far).await?;
             }
             if let Some(ifb) = &hop.ifb {
                 indexes.loopback = netlink::add_ifb(&handle, ifb).await?;
@@ -276,7 +293,14 @@ impl KernelActuator {
         }
         if let Some(name) = far {
             let (index, ingress) = (indexes.far, TcAttachType::Ingress);
-            self.attach_packets(effect, &hop.netns, index, &name, names::PROG_RETURN, ingress)?;
+            self.attach_packets(
+                effect,
+                &hop.netns,
+                index,
+                &name,
+                names::PROG_RETURN,
+                ingress,
+            )?;
         }
         Ok(())
     }
@@ -296,15 +320,25 @@ impl KernelActuator {
         if by == PacketAttach::Clsact {
             qdisc = netns::inside(&file, || links::add_clsact(interface))??;
             // Written down at once: both sides of an interface share a qdisc.
-            self.journal.add(Leftover::Filters { netns: netns.inode.0, ifindex, qdisc })?;
+            self.journal.add(Leftover::Filters {
+                netns: netns.inode.0,
+                ifindex,
+                qdisc,
+            })?;
         }
         let program: &mut SchedClassifier = self.program(program)?.try_into()?;
         object::once(program.load())?;
-        let link =
-            netns::inside(&file, || links::attach_packets(program, interface, side, by))??;
+        let link = netns::inside(&file, || {
+            links::attach_packets(program, interface, side, by)
+        })??;
         let attached = match by {
             PacketAttach::Tcx => Attached::Owned(links::OwnedLink::Tcx(link)),
-            PacketAttach::Clsact => Attached::Filter { link, netns: file, ifindex, qdisc },
+            PacketAttach::Clsact => Attached::Filter {
+                link,
+                netns: file,
+                ifindex,
+                qdisc,
+            },
         };
         self.attached.push((effect.clone(), attached));
         Ok(())
@@ -314,14 +348,24 @@ impl KernelActuator {
         match scope {
             Scope::Cgroup { id, level, .. } => self.aim_at_cgroup(id.0, *level, rules),
             Scope::Command => {
-                let own = self.cgroup.as_ref().ok_or("the command has no cgroup yet")?;
+                let own = self
+                    .cgroup
+                    .as_ref()
+                    .ok_or("the command has no cgroup yet")?;
                 let (id, level) = (own.id.0, own.level);
                 self.aim_at_cgroup(id, level, rules)
             }
             Scope::Processes { tgids, .. } => {
                 self.settings.by_process = 1;
                 for tgid in tgids {
-                    self.aim(ScopeKey { id: tgid.0.into(), kind: SCOPE_TGID, _pad: 0 }, rules)?;
+                    self.aim(
+                        ScopeKey {
+                            id: tgid.0.into(),
+                            kind: SCOPE_TGID,
+                            _pad: 0,
+                        },
+                        rules,
+                    )?;
                 }
                 Ok(())
             }
@@ -331,10 +375,21 @@ impl KernelActuator {
     fn aim_at_cgroup(&mut self, id: u64, level: u32, rules: u64) -> Result<(), Failure> {
         let used = self.settings.level_count as usize;
         if !self.settings.levels[..used].contains(&level) {
-            *self.settings.levels.get_mut(used).ok_or("cgroups at too many depths")? = level;
+            *self
+                .settings
+                .levels
+                .get_mut(used)
+                .ok_or("cgroups at too many depths")? = level;
             self.settings.level_count += 1;
         }
-        self.aim(ScopeKey { id, kind: SCOPE_CGROUP, _pad: 0 }, rules)
+        self.aim(
+            ScopeKey {
+                id,
+                kind: SCOPE_CGROUP,
+                _pad: 0,
+            },
+            rules,
+        )
     }
 
     fn aim(&mut self, key: ScopeKey, rules: u64) -> Result<(), Failure> {
@@ -346,7 +401,9 @@ impl KernelActuator {
         if call.number >= names::MAX_CALLS {
             return Err(format!("{} has number {}, past the table", call.name, call.number).into());
         }
-        Ok(self.calls.set(call_slot(hook.number(), call.number), rules, 0)?)
+        Ok(self
+            .calls
+            .set(call_slot(hook.number(), call.number), rules, 0)?)
     }
 
     fn write_site(
@@ -398,7 +455,11 @@ impl KernelActuator {
             // It has not started yet.
             Scope::Command => return Ok(()),
         };
-        let map = self.programs.ebpf.map_mut(names::MAP_SOCKETS).ok_or("no map of sockets")?;
+        let map = self
+            .programs
+            .ebpf
+            .map_mut(names::MAP_SOCKETS)
+            .ok_or("no map of sockets")?;
         let mut map: SkStorage<&mut MapData, u64> = map.try_into()?;
         for tgid in tgids {
             let count = sockets::tag(&mut map, tgid, rules)?;
@@ -425,7 +486,9 @@ impl KernelActuator {
 
     fn disable(&mut self) -> io::Result<()> {
         self.settings.lease_until_ns = 0;
-        self.control.set(0, self.settings, 0).map_err(io::Error::other)
+        self.control
+            .set(0, self.settings, 0)
+            .map_err(io::Error::other)
     }
 }
 
@@ -446,7 +509,11 @@ fn longest_wait(plan: &Plan) -> Duration {
 }
 
 fn hop_devices(hop: &Hop) -> Vec<String> {
-    hop.pair.iter().map(|(near, _)| near.clone()).chain(hop.ifb.clone()).collect()
+    hop.pair
+        .iter()
+        .map(|(near, _)| near.clone())
+        .chain(hop.ifb.clone())
+        .collect()
 }
 
 impl Actuator for KernelActuator {
@@ -456,7 +523,11 @@ impl Actuator for KernelActuator {
                 Some(error) => (object::refusal(error).into(), object::verifier_tail(error)),
                 None => (source, Vec::new()),
             };
-            ApplyError { effect: effect.to_string(), source, detail }
+            ApplyError {
+                effect: effect.to_string(),
+                source,
+                detail,
+            }
         })
     }
 
@@ -525,6 +596,8 @@ impl Actuator for KernelActuator {
 impl KernelActuator {
     fn remove_device(&mut self, netns: &Netns, name: &str) -> io::Result<()> {
         let file = self.namespace(netns)?;
-        netlink::run(&file, |handle| async move { netlink::remove(&handle, name).await })
+        netlink::run(&file, |handle| async move {
+            netlink::remove(&handle, name).await
+        })
     }
 }

@@ -43,12 +43,17 @@ pub(super) fn offsets() -> io::Result<Offsets> {
 }
 
 fn field(btf: &Btf, structure: &str, name: &str) -> io::Result<u32> {
-    let types = btf.resolve_types_by_name(structure).map_err(io::Error::other)?;
+    let types = btf
+        .resolve_types_by_name(structure)
+        .map_err(io::Error::other)?;
     types
         .iter()
-        .find_map(|kind| match kind {
-            Type::Struct(kind) => member(btf, kind, name),
-            _ => None,
+        .find_map(|kind| {
+            if let Type::Struct(kind) = kind {
+                member(btf, kind, name)
+            } else {
+                None
+            }
         })
         .map(|bits| bits / 8)
         .ok_or_else(|| io::Error::other(format!("no field {name} in struct {structure}")))
@@ -64,11 +69,11 @@ fn member(btf: &Btf, kind: &btf_rs::Struct, name: &str) -> Option<u32> {
         if !candidate_name.is_empty() {
             return None;
         }
-        match btf.resolve_type_by_id(candidate.get_type_id()?).ok()? {
-            Type::Struct(inner) | Type::Union(inner) => {
-                member(btf, &inner, name).map(|bits| candidate.bit_offset() + bits)
-            }
-            _ => None,
+        let inner = btf.resolve_type_by_id(candidate.get_type_id()?).ok()?;
+        if let Type::Struct(inner) | Type::Union(inner) = inner {
+            member(btf, &inner, name).map(|bits| candidate.bit_offset() + bits)
+        } else {
+            None
         }
     })
 }

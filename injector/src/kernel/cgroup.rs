@@ -27,7 +27,11 @@ pub(super) fn create(name: &str) -> io::Result<OwnCgroup> {
     let path = parent.join(name);
     fs::create_dir(&path)?;
     let id = CgroupId(fs::metadata(&path)?.ino());
-    Ok(OwnCgroup { path, id, level: parent_level + 1 })
+    Ok(OwnCgroup {
+        path,
+        id,
+        level: parent_level + 1,
+    })
 }
 
 /// Where a cgroup of this name will lie.
@@ -65,9 +69,7 @@ fn position() -> io::Result<(PathBuf, u32)> {
     let path = own
         .lines()
         .find_map(|line| line.strip_prefix("0::/"))
-        .ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "the agent is in no cgroup v2")
-        })?;
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the agent is in no cgroup v2"))?;
     let level = path.split('/').filter(|part| !part.is_empty()).count();
     Ok((mount.join(path), u32::try_from(level).unwrap_or(u32::MAX)))
 }
@@ -80,7 +82,10 @@ fn position() -> io::Result<(PathBuf, u32)> {
 /// error.
 pub(super) fn processes(path: &Path) -> io::Result<Vec<Tgid>> {
     let text = fs::read_to_string(path.join("cgroup.procs"))?;
-    let mut tgids: Vec<Tgid> = text.lines().filter_map(|pid| pid.parse().ok().map(Tgid)).collect();
+    let mut tgids: Vec<Tgid> = text
+        .lines()
+        .filter_map(|pid| pid.parse().ok().map(Tgid))
+        .collect();
     for entry in fs::read_dir(path)?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             tgids.extend(processes(&entry.path()).unwrap_or_default());
@@ -122,9 +127,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     let mut attempt = 0;
     loop {
         match fs::remove_dir(path) {
-            Err(error)
-                if error.kind() == io::ErrorKind::ResourceBusy && attempt < 100 =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < 100 => {
                 attempt += 1;
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }

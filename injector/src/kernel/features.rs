@@ -14,10 +14,7 @@ use super::{
     links, netlink, netns,
     object::{Programs, describe, once, refusal},
 };
-use crate::plan::{
-    Features, PacketAttach, Support,
-    features::Probe,
-};
+use crate::plan::{Features, PacketAttach, Support, features::Probe};
 
 /// Tries every way to have every kind. One kind may have several lines; it is
 /// supported if one of its lines is.
@@ -27,25 +24,41 @@ pub fn probe_all() -> Vec<Probe> {
     let features = match Programs::open(true) {
         Ok(mut programs) => probe(&mut programs, &families, SecurityHook::ALL),
         Err(error) => {
-            let state = Support::Inconclusive { reason: error.to_string() };
+            let state = Support::Inconclusive {
+                reason: error.to_string(),
+            };
             return FaultKind::ALL
                 .iter()
-                .map(|&kind| Probe { kind, rung: "maps".to_owned(), state: state.clone() })
+                .map(|&kind| Probe {
+                    kind,
+                    rung: "maps".to_owned(),
+                    state: state.clone(),
+                })
                 .collect();
         }
     };
-    FaultKind::ALL.iter().flat_map(|&kind| rungs(kind, &features)).collect()
+    FaultKind::ALL
+        .iter()
+        .flat_map(|&kind| rungs(kind, &features))
+        .collect()
 }
 
 fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
-    let probe = |rung: &str, state| Probe { kind, rung: rung.to_owned(), state };
+    let probe = |rung: &str, state| Probe {
+        kind,
+        rung: rung.to_owned(),
+        state,
+    };
     let packets = |extra: &[&Support]| {
         let (rung, attach) = match &features.packets {
             Ok(attach) => (attach.name(), Support::Supported),
             Err(reason) => ("tcx", no(reason.clone())),
         };
         let lacking = extra.iter().find(|support| !support.is_supported());
-        vec![probe(rung, lacking.map_or(attach, |support| (*support).clone()))]
+        vec![probe(
+            rung,
+            lacking.map_or(attach, |support| (*support).clone()),
+        )]
     };
     match kind {
         FaultKind::NetLoss | FaultKind::NetCorrupt => packets(&[]),
@@ -68,11 +81,7 @@ fn all_of(hooks: &BTreeMap<SecurityHook, Support>) -> Support {
 
 /// Tries what rules of these families need, and these security hooks.
 #[must_use]
-pub fn probe(
-    programs: &mut Programs,
-    families: &[Family],
-    hooks: &[SecurityHook],
-) -> Features {
+pub fn probe(programs: &mut Programs, families: &[Family], hooks: &[SecurityHook]) -> Features {
     let mut features = Features {
         packets: Err("not tried".to_owned()),
         fair_queue: untried(),
@@ -94,11 +103,15 @@ pub fn probe(
 }
 
 fn untried() -> Support {
-    Support::Inconclusive { reason: "not tried".to_owned() }
+    Support::Inconclusive {
+        reason: "not tried".to_owned(),
+    }
 }
 
 fn no(reason: impl Into<String>) -> Support {
-    Support::Unsupported { reason: reason.into() }
+    Support::Unsupported {
+        reason: reason.into(),
+    }
 }
 
 /// Tries attachment, devices and fq in a network namespace made for it, which
@@ -122,31 +135,37 @@ fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
             }
         };
         features.hop_devices = Support::Supported;
-        features.fair_queue = netlink::here(|mut handle| async move {
-            netlink::add_fair_queue(&mut handle, near).await
-        })
-        .map_or_else(
-            |error| no(format!("no fq queueing discipline (sch_fq): {error}")),
-            |()| Support::Supported,
-        );
+        features.fair_queue =
+            netlink::here(
+                |mut handle| async move { netlink::add_fair_queue(&mut handle, near).await },
+            )
+            .map_or_else(
+                |error| no(format!("no fq queueing discipline (sch_fq): {error}")),
+                |()| Support::Supported,
+            );
         features.loopback_hop = match (ifb, &features.packets) {
             (Err(error), _) => no(format!("no ifb device can be made: {error}")),
             (_, Err(reason)) => no(reason.clone()),
-            (Ok(ifb), Ok(attach)) => try_loopback(ebpf, ifb, *attach)
-                .map_or_else(no, |came_back| {
+            (Ok(ifb), Ok(attach)) => {
+                try_loopback(ebpf, ifb, *attach).map_or_else(no, |came_back| {
                     if came_back {
                         Support::Supported
                     } else {
                         no("a packet that a program sent to an ifb does not come back")
                     }
-                }),
+                })
+            }
         };
     });
     if let Err(error) = result {
         let reason = format!("no network namespace to try it in: {error}");
         features.packets = Err(reason.clone());
-        features.hop_devices = Support::Inconclusive { reason: reason.clone() };
-        features.loopback_hop = Support::Inconclusive { reason: reason.clone() };
+        features.hop_devices = Support::Inconclusive {
+            reason: reason.clone(),
+        };
+        features.loopback_hop = Support::Inconclusive {
+            reason: reason.clone(),
+        };
         features.fair_queue = Support::Inconclusive { reason };
     }
 }
@@ -160,7 +179,9 @@ fn try_loopback(ebpf: &mut Ebpf, ifb: u32, by: PacketAttach) -> Result<bool, Str
     {
         let trial = ebpf.map_mut(names::MAP_TRIAL).ok_or("no trial map")?;
         let mut trial: Array<_, u64> = Array::try_from(trial).map_err(|error| describe(&error))?;
-        trial.set(0, u64::from(ifb), 0).map_err(|error| describe(&error))?;
+        trial
+            .set(0, u64::from(ifb), 0)
+            .map_err(|error| describe(&error))?;
     }
     let link = classifier(ebpf, names::PROG_TRIAL_HOP)
         .and_then(|program| links::attach_packets(program, "lo", TcAttachType::Ingress, by))
@@ -179,10 +200,7 @@ fn try_loopback(ebpf: &mut Ebpf, ifb: u32, by: PacketAttach) -> Result<bool, Str
 }
 
 /// A packet program, loaded.
-fn classifier<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &str,
-) -> Result<&'a mut SchedClassifier, ProgramError> {
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, ProgramError> {
     let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
     let program: &mut SchedClassifier = program.try_into()?;
     once(program.load())?;
@@ -248,7 +266,10 @@ fn probe_security(
         .iter()
         .map(|&hook| {
             let loaded = programs.load_security(hook.program(), hook.attach());
-            (hook, loaded.map_or_else(|error| no(refusal(&error)), |_| Support::Supported))
+            (
+                hook,
+                loaded.map_or_else(|error| no(refusal(&error)), |_| Support::Supported),
+            )
         })
         .collect()
 }
@@ -261,11 +282,21 @@ fn same_for(hooks: &[SecurityHook], support: &Support) -> BTreeMap<SecurityHook,
 fn try_security(programs: &mut Programs) -> Result<bool, String> {
     let agent_tgid = std::process::id();
     {
-        let control = programs.ebpf.map_mut(names::MAP_CONTROL).ok_or("no control map")?;
+        let control = programs
+            .ebpf
+            .map_mut(names::MAP_CONTROL)
+            .ok_or("no control map")?;
         let mut control: Array<_, Control> =
             Array::try_from(control).map_err(|error| describe(&error))?;
         control
-            .set(0, Control { agent_tgid, ..Control::default() }, 0)
+            .set(
+                0,
+                Control {
+                    agent_tgid,
+                    ..Control::default()
+                },
+                0,
+            )
             .map_err(|error| describe(&error))?;
     }
     let attached = programs

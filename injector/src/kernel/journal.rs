@@ -5,7 +5,10 @@
 //! /run/injector/<id>.json   one per running agent; gone when it ended well
 //! ```
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +113,9 @@ impl Journal {
 
     /// Strikes out the filters: every program is detached.
     pub(super) fn strike_filters(&mut self) {
-        self.entries.leftovers.retain(|known| !matches!(known, Leftover::Filters { .. }));
+        self.entries
+            .leftovers
+            .retain(|known| !matches!(known, Leftover::Filters { .. }));
     }
 
     /// Removes the journal, if nothing is left to write down.
@@ -144,7 +149,9 @@ pub(super) fn all() -> Vec<(PathBuf, Entries)> {
         .flatten()
         .map(|file| file.path())
         .filter_map(|path| {
-            let entries = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            let entries = fs::read(&path)
+                .ok()
+                .and_then(|text| serde_json::from_slice(&text).ok());
             if entries.is_none() {
                 tracing::warn!("{}: not a journal of this version", path.display());
             }

@@ -75,7 +75,11 @@ pub fn stop_all() -> Result<StopReport, CleanupErrors> {
             journal::remove(&path);
         }
     }
-    if left.is_empty() { Ok(report) } else { Err(CleanupErrors(left)) }
+    if left.is_empty() {
+        Ok(report)
+    } else {
+        Err(CleanupErrors(left))
+    }
 }
 
 /// Tells an agent to stop and waits until it has.
@@ -100,12 +104,23 @@ fn end(entries: &Entries) -> bool {
 
 /// Every network namespace that a process is in or that has a name.
 fn namespaces() -> BTreeMap<u64, PathBuf> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
-        let name = entry.file_name();
-        let is_process = name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
-        is_process.then(|| entry.path().join("ns/net"))
-    });
-    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|e| e.path());
+    let processes = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let is_process = name
+                .to_string_lossy()
+                .bytes()
+                .all(|byte| byte.is_ascii_digit());
+            is_process.then(|| entry.path().join("ns/net"))
+        });
+    let named = fs::read_dir("/run/netns")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path());
     processes
         .chain(named)
         .filter_map(|path| fs::metadata(&path).ok().map(|data| (data.ino(), path)))
@@ -132,13 +147,20 @@ fn clean(leftover: &Leftover, namespaces: &BTreeMap<u64, PathBuf>) -> io::Result
                 netlink::remove(&handle, name).await.map(|()| there)
             })
         }
-        Leftover::Filters { netns, ifindex, qdisc } => {
+        Leftover::Filters {
+            netns,
+            ifindex,
+            qdisc,
+        } => {
             let Some(file) = open(namespaces, *netns)? else {
                 return Ok(false);
             };
             let (ifindex, qdisc) = (*ifindex, *qdisc);
             netlink::run(&file, |mut handle| async move {
-                let there = netlink::names(&handle).await?.iter().any(|(i, _)| *i == ifindex);
+                let there = netlink::names(&handle)
+                    .await?
+                    .iter()
+                    .any(|(i, _)| *i == ifindex);
                 if there && qdisc {
                     netlink::remove_clsact(&mut handle, ifindex).await?;
                 } else if there {
@@ -151,7 +173,10 @@ fn clean(leftover: &Leftover, namespaces: &BTreeMap<u64, PathBuf>) -> io::Result
 }
 
 fn open(namespaces: &BTreeMap<u64, PathBuf>, inode: u64) -> io::Result<Option<File>> {
-    namespaces.get(&inode).map(|path: &PathBuf| File::open(Path::new(path))).transpose()
+    namespaces
+        .get(&inode)
+        .map(|path: &PathBuf| File::open(Path::new(path)))
+        .transpose()
 }
 
 fn describe(leftover: &Leftover) -> String {
@@ -167,7 +192,10 @@ fn describe(leftover: &Leftover) -> String {
 fn remedy(leftover: &Leftover) -> String {
     match leftover {
         Leftover::Cgroup { path } => {
-            format!("end the processes in {0}/cgroup.procs, then rmdir {0}", path.display())
+            format!(
+                "end the processes in {0}/cgroup.procs, then rmdir {0}",
+                path.display()
+            )
         }
         Leftover::Device { name, .. } => format!("ip link del {name}, in that namespace"),
         Leftover::Filters { .. } => {

@@ -56,7 +56,12 @@ impl Attached {
                 drop(link);
                 Ok(())
             }
-            Self::Filter { link, netns, ifindex, qdisc } => {
+            Self::Filter {
+                link,
+                netns,
+                ifindex,
+                qdisc,
+            } => {
                 netlink_detach(link, &netns)?;
                 if qdisc {
                     netlink::run(&netns, |mut handle| async move {
@@ -133,7 +138,10 @@ pub(super) fn attach_packets(
 /// # Errors
 ///
 /// What the kernel refused.
-pub(super) fn attach_kprobe(program: &mut KProbe, function: &str) -> Result<Attached, ProgramError> {
+pub(super) fn attach_kprobe(
+    program: &mut KProbe,
+    function: &str,
+) -> Result<Attached, ProgramError> {
     let link = program.attach(function, 0)?;
     Ok(Attached::Owned(OwnedLink::KProbe(program.take_link(link)?)))
 }
@@ -158,7 +166,9 @@ pub(super) fn attach_tracepoint(
     name: &str,
 ) -> Result<Attached, ProgramError> {
     let link = program.attach(name)?;
-    Ok(Attached::Owned(OwnedLink::RawTracePoint(program.take_link(link)?)))
+    Ok(Attached::Owned(OwnedLink::RawTracePoint(
+        program.take_link(link)?,
+    )))
 }
 
 /// Attaches to the sockets made below a cgroup, beside other programs: a link
@@ -172,5 +182,7 @@ pub(super) fn attach_sockets(
     cgroup: &File,
 ) -> Result<Attached, ProgramError> {
     let link = program.attach(cgroup, CgroupAttachMode::Single)?;
-    Ok(Attached::Owned(OwnedLink::CgroupSock(program.take_link(link)?)))
+    Ok(Attached::Owned(OwnedLink::CgroupSock(
+        program.take_link(link)?,
+    )))
 }

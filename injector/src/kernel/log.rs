@@ -26,5 +26,9 @@ impl ProgramLog {
 /// The level that programs log at: all of it when the agent's own log shows
 /// debugging, nothing otherwise, so that no program spends time on it.
 pub(super) fn level() -> u8 {
-    if tracing::enabled!(tracing::Level::DEBUG) { u8::MAX } else { 0 }
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        u8::MAX
+    } else {
+        0
+    }
 }

@@ -18,5 +18,5 @@ mod sockets;
 mod wire;
 
 pub use actuator::KernelActuator;
-pub use object::Programs;
 pub use leftovers::{StopReport, stop_all};
+pub use object::Programs;

@@ -60,7 +60,9 @@ pub(super) fn here<T, F>(requests: impl FnOnce(Handle) -> F) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let connection = tokio::spawn(connection);
@@ -77,7 +79,12 @@ where
 /// What the kernel refused.
 pub(super) async fn add_pair(handle: &Handle, near: &str, far: &str) -> io::Result<(u32, u32)> {
     let message = LinkVeth::new(near, far).alias(ALIAS).build();
-    handle.link().add(message).execute().await.map_err(io_error)?;
+    handle
+        .link()
+        .add(message)
+        .execute()
+        .await
+        .map_err(io_error)?;
     let near = raise(handle, near).await?;
     let far = raise(handle, far).await?;
     Ok((near, far))
@@ -90,7 +97,12 @@ pub(super) async fn add_pair(handle: &Handle, near: &str, far: &str) -> io::Resu
 /// What the kernel refused.
 pub(super) async fn add_ifb(handle: &Handle, name: &str) -> io::Result<u32> {
     let message = LinkIfb::new(name).alias(ALIAS).build();
-    handle.link().add(message).execute().await.map_err(io_error)?;
+    handle
+        .link()
+        .add(message)
+        .execute()
+        .await
+        .map_err(io_error)?;
     raise(handle, name).await
 }
 
@@ -99,8 +111,18 @@ async fn raise(handle: &Handle, name: &str) -> io::Result<u32> {
     let index = index_of(handle, name)
         .await?
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
-    let message = LinkUnspec::new_with_index(index).arp(false).mtu(MTU).alias(ALIAS).up().build();
-    handle.link().set(message).execute().await.map_err(io_error)?;
+    let message = LinkUnspec::new_with_index(index)
+        .arp(false)
+        .mtu(MTU)
+        .alias(ALIAS)
+        .up()
+        .build();
+    handle
+        .link()
+        .set(message)
+        .execute()
+        .await
+        .map_err(io_error)?;
     Ok(index)
 }
 
@@ -161,13 +183,22 @@ pub(super) async fn remove(handle: &Handle, name: &str) -> io::Result<()> {
 ///
 /// When the kernel does not answer.
 pub(super) async fn names(handle: &Handle) -> io::Result<Vec<(u32, String)>> {
-    let links: Vec<_> = handle.link().get().execute().try_collect().await.map_err(io_error)?;
+    let links: Vec<_> = handle
+        .link()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(io_error)?;
     Ok(links
         .into_iter()
         .filter_map(|link| {
-            link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some((link.header.index, name.clone())),
-                _ => None,
+            link.attributes.iter().find_map(|attribute| {
+                if let LinkAttribute::IfName(name) = attribute {
+                    Some((link.header.index, name.clone()))
+                } else {
+                    None
+                }
             })
         })
         .collect())
@@ -180,11 +211,13 @@ pub(super) async fn names(handle: &Handle) -> io::Result<Vec<(u32, String)>> {
 ///
 /// ENOENT when the kernel has no fq.
 pub(super) async fn add_fair_queue(handle: &mut Handle, index: u32) -> io::Result<()> {
-    let option = |kind, value: u32| {
-        TcOption::Other(DefaultNla::new(kind, value.to_ne_bytes().to_vec()))
-    };
+    let option =
+        |kind, value: u32| TcOption::Other(DefaultNla::new(kind, value.to_ne_bytes().to_vec()));
     let mut message = TcMessage::with_index(i32::try_from(index).map_err(io::Error::other)?);
-    message.header = TcHeader { parent: TcHandle::ROOT, ..message.header };
+    message.header = TcHeader {
+        parent: TcHandle::ROOT,
+        ..message.header
+    };
     message.attributes = vec![
         TcAttribute::Kind("fq".to_owned()),
         TcAttribute::Options(vec![
@@ -256,10 +289,16 @@ pub(super) fn fill_checksums(name: &str) -> io::Result<()> {
         command: u32,
         data: u32,
     }
-    let mut value = Value { command: SET_TX_CHECKSUM, data: 0 };
+    let mut value = Value {
+        command: SET_TX_CHECKSUM,
+        data: 0,
+    };
     // SAFETY: all zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1]
+        .iter_mut()
+        .zip(name.bytes())
+    {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
@@ -271,14 +310,19 @@ pub(super) fn fill_checksums(name: &str) -> io::Result<()> {
     )?;
     // SAFETY: the request is complete, and `value` outlives the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The kernel's answer as an I/O error, with its errno.
 pub(super) fn io_error(error: rtnetlink::Error) -> io::Error {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => message.to_io(),
-        other => io::Error::other(other),
+    if let rtnetlink::Error::NetlinkError(message) = error {
+        message.to_io()
+    } else {
+        io::Error::other(error)
     }
 }
 

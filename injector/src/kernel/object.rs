@@ -1,19 +1,18 @@
 //! The embedded BPF object, loaded.
 
-use std::{error::Error, fmt, io};
+use std::{fmt, io};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{Lsm, ProgramError},
 };
-use injector_common::ABI_VERSION;
 
 use super::{btf, log};
 use crate::error::Unsupported;
+pub(super) use crate::error::describe;
 
 /// The compiled programs; empty in a build without the BPF toolchain.
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-ebpf.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-ebpf.o"));
 
 /// Why the object could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +76,6 @@ impl Programs {
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .btf(None)
             .override_global(aya_log::LEVEL, &log_level, true)
-            .override_global("INJ_ABI", &ABI_VERSION, true)
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
             .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)
             .override_global("INJ_SIGNAL_LIVE", &offsets.signal_live, true)
@@ -96,7 +94,10 @@ impl Programs {
             Some(types) => types,
             none => none.insert(Btf::from_sys_fs()?),
         };
-        let program = self.ebpf.program_mut(program).ok_or(ProgramError::NotLoaded)?;
+        let program = self
+            .ebpf
+            .program_mut(program)
+            .ok_or(ProgramError::NotLoaded)?;
         let program: &mut Lsm = program.try_into()?;
         once(program.load(hook, types))?;
         Ok(program)
@@ -117,20 +118,6 @@ pub(super) fn once(result: Result<(), ProgramError>) -> Result<(), ProgramError>
         Err(ProgramError::AlreadyLoaded) => Ok(()),
         other => other,
     }
-}
-
-/// An error with its causes.
-pub(super) fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Why the kernel refused a program, in one line.
@@ -154,6 +141,12 @@ pub(super) fn verifier_tail(error: &ProgramError) -> Vec<String> {
         return Vec::new();
     };
     let text = verifier_log.to_string();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(LINES)..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect()
 }

@@ -85,9 +85,8 @@ fn network(cidr: Cidr) -> ([u32; 4], [u32; 4]) {
 /// The words of an address as a program reads them from the wire.
 fn words(bits: u128) -> [u32; 4] {
     let bytes = bits.to_be_bytes();
-    let word = |at: usize| {
-        u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-    };
+    let word =
+        |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     [word(0), word(4), word(8), word(12)]
 }
 
@@ -97,13 +96,22 @@ mod tests {
 
     #[test]
     fn networks_become_masks() {
-        let v4 = network(Cidr { address: "10.1.0.0".parse().unwrap(), prefix: 16 });
+        let v4 = network(Cidr {
+            address: "10.1.0.0".parse().unwrap(),
+            prefix: 16,
+        });
         assert_eq!(v4.1[2], u32::MAX, "only mapped addresses match");
         assert_eq!(v4.1[3], u32::from_ne_bytes([255, 255, 0, 0]));
         assert_eq!(v4.0[3], u32::from_ne_bytes([10, 1, 0, 0]));
-        let any = network(Cidr { address: "::".parse().unwrap(), prefix: 0 });
+        let any = network(Cidr {
+            address: "::".parse().unwrap(),
+            prefix: 0,
+        });
         assert_eq!(any.1, [0; 4], "::/0 matches everything");
-        let one = network(Cidr { address: "::1".parse().unwrap(), prefix: 128 });
+        let one = network(Cidr {
+            address: "::1".parse().unwrap(),
+            prefix: 128,
+        });
         assert_eq!(one.1, [u32::MAX; 4]);
     }
 }

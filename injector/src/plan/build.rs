@@ -8,10 +8,7 @@ use injector_common::{
     names::{MAX_LEVELS, MAX_RULES, SecurityHook},
 };
 
-use super::{
-    CallHook, Effect, Features, Hop, Plan,
-    hooks::security_hook,
-};
+use super::{CallHook, Effect, Features, Hop, Plan, hooks::security_hook};
 use crate::{
     error::{Error, SpecError, Unsupported},
     model::{Checksum, Direction, Experiment, Fault, Protocol, Rule, Syscall},
@@ -59,8 +56,9 @@ pub fn build(
             }
         });
     }
-    let uses_command =
-        scopes.iter().any(|scope| scope.scopes.contains(&Scope::Command));
+    let uses_command = scopes
+        .iter()
+        .any(|scope| scope.scopes.contains(&Scope::Command));
     Ok(Plan {
         notes: std::mem::take(&mut parts.notes),
         effects: parts.into_effects(&experiment.id, uses_command || experiment.command.is_some()),
@@ -125,8 +123,10 @@ impl Parts {
         self.by_process |= by_process;
         // A packet that leaves tells its sender's cgroup. Which process sent
         // it, and who will receive one that arrives, only its socket tells.
-        let arrives =
-            rule.fault.filter().is_some_and(|filter| filter.direction != Direction::Egress);
+        let arrives = rule
+            .fault
+            .filter()
+            .is_some_and(|filter| filter.direction != Direction::Egress);
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
             merge(&mut self.by_socket, scope, mask);
         }
@@ -149,7 +149,11 @@ impl Parts {
             } else {
                 CallHook::Security(usable_hook(rule, call, features)?)
             };
-            match self.calls.iter_mut().find(|known| known.0 == hook && known.1 == *call) {
+            match self
+                .calls
+                .iter_mut()
+                .find(|known| known.0 == hook && known.1 == *call)
+            {
                 Some(known) => known.2 |= mask,
                 None => self.calls.push((hook, *call, mask)),
             }
@@ -169,19 +173,37 @@ impl Parts {
             needs: "programs at the traffic-control hooks".into(),
             found: reason.clone().into(),
         })?;
-        let direction = rule.fault.filter().map_or(Direction::Both, |filter| filter.direction);
+        let direction = rule
+            .fault
+            .filter()
+            .map_or(Direction::Both, |filter| filter.direction);
         let delays = matches!(rule.fault, Fault::NetDelay { .. });
         let detours = delays
-            || matches!(rule.fault, Fault::NetCorrupt { checksum: Checksum::Broken, .. });
+            || matches!(
+                rule.fault,
+                Fault::NetCorrupt {
+                    checksum: Checksum::Broken,
+                    ..
+                }
+            );
         if detours {
-            need(rule, "devices for packets to pass (veth)", &features.hop_devices)?;
+            need(
+                rule,
+                "devices for packets to pass (veth)",
+                &features.hop_devices,
+            )?;
         }
         if delays {
-            need(rule, "the fq queueing discipline (sch_fq)", &features.fair_queue)?;
+            need(
+                rule,
+                "the fq queueing discipline (sch_fq)",
+                &features.fair_queue,
+            )?;
         }
-        let pings = rule.fault.filter().is_some_and(|filter| {
-            matches!(filter.protocol, Protocol::Any | Protocol::Icmp)
-        });
+        let pings = rule
+            .fault
+            .filter()
+            .is_some_and(|filter| matches!(filter.protocol, Protocol::Any | Protocol::Icmp));
         for netns in &scope.netns {
             if detours {
                 check_ethernet(rule, netns)?;
@@ -196,7 +218,10 @@ impl Parts {
             });
             site.holds |= delays;
             site.fills_checksums |= detours && !delays;
-            let by_name = rule.fault.filter().is_some_and(|filter| filter.interface.is_some());
+            let by_name = rule
+                .fault
+                .filter()
+                .is_some_and(|filter| filter.interface.is_some());
             for interface in &netns.interfaces {
                 if detours && interface.name == "lo" && !features.loopback_hop.is_supported() {
                     let needs = "an ifb that gives back packets of programs (Linux 6.3)";
@@ -216,15 +241,16 @@ impl Parts {
                 let loopback = interface.name == "lo";
                 site.pair |= detours && !loopback;
                 site.ifb |= detours && loopback;
-                let known = site.interfaces.entry(interface.index.0).or_insert_with(|| {
-                    SiteInterface {
-                        interface: interface.clone(),
-                        rules: 0,
-                        owner: 0,
-                        egress: false,
-                        ingress: false,
-                    }
-                });
+                let known =
+                    site.interfaces
+                        .entry(interface.index.0)
+                        .or_insert_with(|| SiteInterface {
+                            interface: interface.clone(),
+                            rules: 0,
+                            owner: 0,
+                            egress: false,
+                            ingress: false,
+                        });
                 known.rules |= mask;
                 if netns.exclusive {
                     known.owner |= mask;
@@ -241,7 +267,9 @@ impl Parts {
     fn into_effects(self, id: &str, with_cgroup: bool) -> Vec<Effect> {
         let mut effects = Vec::new();
         if with_cgroup {
-            effects.push(Effect::CreateCgroup { name: format!("injector-{id}") });
+            effects.push(Effect::CreateCgroup {
+                name: format!("injector-{id}"),
+            });
         }
         for (number, site) in self.sites.values().enumerate() {
             if site.pair || site.ifb {
@@ -260,7 +288,10 @@ impl Parts {
         }
         effects.extend(self.write);
         for (scope, rules) in &self.scopes {
-            effects.push(Effect::WriteScope { scope: scope.clone(), rules: *rules });
+            effects.push(Effect::WriteScope {
+                scope: scope.clone(),
+                rules: *rules,
+            });
         }
         if self.by_process {
             effects.push(Effect::FollowProcesses);
@@ -297,9 +328,10 @@ impl Parts {
         }
         for site in self.sites.into_values() {
             for known in site.interfaces.into_values() {
-                for (wanted, direction) in
-                    [(known.egress, Direction::Egress), (known.ingress, Direction::Ingress)]
-                {
+                for (wanted, direction) in [
+                    (known.egress, Direction::Egress),
+                    (known.ingress, Direction::Ingress),
+                ] {
                     if wanted {
                         effects.push(Effect::AttachPackets {
                             netns: site.netns.clone(),
@@ -311,7 +343,11 @@ impl Parts {
             }
         }
         effects.extend(entries.into_iter().map(|call| Effect::AttachEntry { call }));
-        effects.extend(hooks.into_iter().map(|hook| Effect::AttachSecurity { hook }));
+        effects.extend(
+            hooks
+                .into_iter()
+                .map(|hook| Effect::AttachSecurity { hook }),
+        );
         effects.push(Effect::Enable);
         effects
     }
@@ -373,7 +409,11 @@ fn need(rule: &Rule, what: &'static str, support: &super::Support) -> Result<(),
 
 /// A packet without a link-layer header cannot enter an Ethernet device.
 fn check_ethernet(rule: &Rule, netns: &Netns) -> Result<(), Unsupported> {
-    let Some(bare) = netns.interfaces.iter().find(|interface| interface.l2_len == 0) else {
+    let Some(bare) = netns
+        .interfaces
+        .iter()
+        .find(|interface| interface.l2_len == 0)
+    else {
         return Ok(());
     };
     Err(Unsupported {
@@ -382,4 +422,3 @@ fn check_ethernet(rule: &Rule, netns: &Netns) -> Result<(), Unsupported> {
         found: format!("{} in {}, which has none", bare.name, netns.path.display()).into(),
     })
 }
-

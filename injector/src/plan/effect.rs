@@ -134,18 +134,42 @@ impl fmt::Display for Effect {
                     names.extend([near.as_str(), far.as_str()]);
                 }
                 names.extend(hop.ifb.as_deref());
-                write!(f, "add devices {} in {}", names.join(", "), hop.netns.path.display())?;
-                f.write_str(if hop.holds { " to hold packets" } else { " to pass packets" })?;
-                f.write_str(if hop.fills_checksums { " and fill in checksums" } else { "" })
+                write!(
+                    f,
+                    "add devices {} in {}",
+                    names.join(", "),
+                    hop.netns.path.display()
+                )?;
+                f.write_str(if hop.holds {
+                    " to hold packets"
+                } else {
+                    " to pass packets"
+                })?;
+                f.write_str(if hop.fills_checksums {
+                    " and fill in checksums"
+                } else {
+                    ""
+                })
             }
             Self::WriteRule { index, name } => write!(f, "write rule {name} at {index}, inactive"),
             Self::WriteScope { scope, rules } => {
                 write!(f, "aim rules {} at {}", Mask(*rules), ScopeText(scope))
             }
             Self::WriteCall { hook, call, rules } => {
-                write!(f, "name {} at {} for rules {}", call.name, HookText(*hook), Mask(*rules))
+                write!(
+                    f,
+                    "name {} at {} for rules {}",
+                    call.name,
+                    HookText(*hook),
+                    Mask(*rules)
+                )
             }
-            Self::WriteSite { netns, interface, rules, owner } => {
+            Self::WriteSite {
+                netns,
+                interface,
+                rules,
+                owner,
+            } => {
                 write!(
                     f,
                     "act on {} in {} for rules {}",
@@ -161,15 +185,29 @@ impl fmt::Display for Effect {
             Self::FollowProcesses => f.write_str("follow the children of targeted processes"),
             Self::FollowSockets => f.write_str("follow the new sockets of targets"),
             Self::TagSockets { scope, rules } => {
-                write!(f, "aim rules {} at the open sockets of {}", Mask(*rules), ScopeText(scope))
+                write!(
+                    f,
+                    "aim rules {} at the open sockets of {}",
+                    Mask(*rules),
+                    ScopeText(scope)
+                )
             }
-            Self::AttachPackets { netns, interface, direction } => {
+            Self::AttachPackets {
+                netns,
+                interface,
+                direction,
+            } => {
                 let side = match direction {
                     Direction::Egress => "egress",
                     Direction::Ingress => "ingress",
                     Direction::Both => "both sides",
                 };
-                write!(f, "attach to {side} of {} in {}", interface.name, netns.path.display())
+                write!(
+                    f,
+                    "attach to {side} of {} in {}",
+                    interface.name,
+                    netns.path.display()
+                )
             }
             Self::AttachEntry { call } => write!(f, "attach to the entry of {}", call.name),
             Self::AttachSecurity { hook } => {
@@ -221,4 +259,3 @@ impl fmt::Display for Mask {
         Ok(())
     }
 }
-

@@ -39,7 +39,12 @@ impl fmt::Display for Plan {
             experiment.name, experiment.seed, experiment.duration
         )?;
         for (rule, backend) in experiment.rules.iter().zip(&self.backends) {
-            writeln!(f, "rule {} ({}) through {backend}", rule.name, rule.fault.kind().name())?;
+            writeln!(
+                f,
+                "rule {} ({}) through {backend}",
+                rule.name,
+                rule.fault.kind().name()
+            )?;
         }
         for (number, effect) in self.effects.iter().enumerate() {
             writeln!(f, "{:3}. {effect}", number + 1)?;

@@ -4,6 +4,7 @@ use injector_common::FaultKind;
 use serde::Serialize;
 
 use super::table;
+use crate::error::NEEDED_CAPABILITIES;
 
 pub use crate::plan::features::{Probe, Support as ProbeState};
 
@@ -115,7 +116,8 @@ impl Diagnosis {
         let missing = if self.capabilities_missing.is_empty() {
             "none".to_owned()
         } else {
-            self.capabilities_missing.join(", ")
+            let missing = self.capabilities_missing.join(", ");
+            format!("{missing}; {NEEDED_CAPABILITIES}")
         };
         let rows = self.probes.iter().map(|probe| {
             vec![
@@ -196,7 +198,14 @@ mod tests {
     #[test]
     fn the_table_gives_reasons() {
         let table = diagnosis().to_table();
-        for word in ["6.12.0", "CAP_BPF", "kprobe", "unsupported", "no override"] {
+        for word in [
+            "6.12.0",
+            "missing: CAP_BPF; run as root",
+            "CAP_SYS_PTRACE",
+            "kprobe",
+            "unsupported",
+            "no override",
+        ] {
             assert!(table.contains(word), "{table}");
         }
     }

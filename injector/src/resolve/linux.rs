@@ -27,13 +27,27 @@ const INITIAL_CGROUP_NS: u64 = 0xefff_fffb;
 const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// The capabilities that the injector needs: name, number, and whether
-/// CAP_SYS_ADMIN stands in for it.
-const CAPABILITIES: [(&str, u32, bool); 3] = [
+/// CAP_SYS_ADMIN stands in for it (linux/capability.h).
+const CAPABILITIES: [(&str, u32, bool); 5] = [
+    // Network namespaces are entered and made: setns(2), unshare(2).
+    ("CAP_SYS_ADMIN", CAP_SYS_ADMIN, false),
+    ("CAP_BPF", 39, true),
     ("CAP_NET_ADMIN", 12, false),
     ("CAP_PERFMON", 38, true),
-    ("CAP_BPF", 39, true),
+    // Sockets of other users' processes are looked at: pidfd_getfd(2).
+    ("CAP_SYS_PTRACE", 19, false),
 ];
 const CAP_SYS_ADMIN: u32 = 21;
+
+/// Those of [`CAPABILITIES`] that a mask of effective ones lacks.
+fn lacking(mask: u64) -> Vec<&'static str> {
+    let has = |number: u32| mask & (1 << number) != 0;
+    CAPABILITIES
+        .iter()
+        .filter(|(_, number, admin)| !(has(*number) || *admin && has(CAP_SYS_ADMIN)))
+        .map(|(name, ..)| *name)
+        .collect()
+}
 
 /// This host.
 #[derive(Debug)]
@@ -103,13 +117,7 @@ impl Host for LinuxHost {
     fn missing_capabilities(&self) -> Vec<&'static str> {
         let mask = field(&self.status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
         let initial = inode("/proc/self/ns/user") == Some(INITIAL_USER_NS);
-        let mask = if initial { mask.unwrap_or(0) } else { 0 };
-        let has = |number: u32| mask & (1 << number) != 0;
-        CAPABILITIES
-            .iter()
-            .filter(|(_, number, admin)| !(has(*number) || *admin && has(CAP_SYS_ADMIN)))
-            .map(|(name, ..)| *name)
-            .collect()
+        lacking(if initial { mask.unwrap_or(0) } else { 0 })
     }
 
     fn has_btf(&self) -> bool {
@@ -314,6 +322,28 @@ mod tests {
                 .any(|process| process.tgid == own)
         );
         assert!(host.process(4_194_304).is_none());
+    }
+
+    #[test]
+    fn one_capability_may_stand_for_others() {
+        let mask = |numbers: &[u32]| numbers.iter().map(|number| 1 << number).sum();
+        let (net_admin, ptrace, admin, perfmon, bpf) = (12, 19, CAP_SYS_ADMIN, 38, 39);
+        assert_eq!(
+            lacking(0),
+            [
+                "CAP_SYS_ADMIN",
+                "CAP_BPF",
+                "CAP_NET_ADMIN",
+                "CAP_PERFMON",
+                "CAP_SYS_PTRACE"
+            ]
+        );
+        assert_eq!(lacking(u64::MAX), [""; 0]);
+        assert_eq!(lacking(mask(&[admin, net_admin, ptrace])), [""; 0]);
+        assert_eq!(
+            lacking(mask(&[bpf, perfmon, net_admin])),
+            ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"]
+        );
     }
 
     #[test]

@@ -23,7 +23,8 @@ use crate::{
 ///
 /// Where the host lacks what the experiment needs, a target is not there or
 /// must not be hit, an interface is not there, or two targets turn out to be
-/// one and their rules contradict each other.
+/// one and their rules contradict each other. The field of an error about a
+/// rule is the bare name of the option, below `rules[INDEX]`.
 pub fn resolve(experiment: &Experiment, host: &impl Host) -> Result<Vec<RuleScope>, Error> {
     let mounts = checks::check(experiment, host)?;
     let mut facts = Facts {
@@ -34,8 +35,9 @@ pub fn resolve(experiment: &Experiment, host: &impl Host) -> Result<Vec<RuleScop
         links: BTreeMap::new(),
     };
     let mut scopes = Vec::with_capacity(experiment.rules.len());
-    for rule in &experiment.rules {
-        scopes.push(facts.rule(rule)?);
+    for (index, rule) in experiment.rules.iter().enumerate() {
+        let scope = facts.rule(rule);
+        scopes.push(scope.map_err(|error| error.map_spec(|e| e.below(&format!("rules[{index}]"))))?);
     }
     // Only now is it known that `cgroup:web` and `cgroup:/sys/fs/cgroup/web`
     // are one.

@@ -264,7 +264,7 @@ fn trigger(
             return Err(SpecError::new(
                 "when",
                 "is given together with percent",
-                "one of the two",
+                "one of the two: when or percent",
             ));
         }
         (Some(percent), None) => trigger.threshold = percent.threshold,

@@ -166,7 +166,10 @@ fn loopback_without_a_device_is_left_alone_and_said_so() {
         jitter: Duration::ZERO,
     };
     let error = plan(&[(fault, scope())], &old).expect_err("asked for by name");
-    assert!(error.to_string().contains("it does not come back"), "{error}");
+    assert!(
+        error.to_string().contains("it does not come back"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn what_is_no_cgroup_of_version_2_is_refused() {
         &host,
         "cgroup:/nope",
         EXIT_USAGE,
-        &["target: cgroup:/nope", "does not exist"],
+        &["rules[0].target: cgroup:/nope", "does not exist"],
     );
     refused(
         &host,
@@ -203,6 +203,18 @@ fn what_is_no_process_is_refused() {
 }
 
 #[test]
+fn an_error_says_which_rule_it_is_about() {
+    let host = FakeHost::new();
+    let rules = vec![
+        rule("first", &["pid:11"], loss()),
+        rule("second", &["pid:20", "pid:1"], errno()),
+    ];
+    let error = resolve(&experiment(rules), &host).expect_err("PID 1");
+    let text = error.to_string();
+    assert!(text.starts_with("rules[1].target: pid:1 "), "{text}");
+}
+
+#[test]
 fn the_host_is_checked_first() {
     let mut host = FakeHost::new();
     host.missing_capabilities = vec!["CAP_BPF", "CAP_PERFMON"];
@@ -210,7 +222,7 @@ fn the_host_is_checked_first() {
         &host,
         "cgroup:/nope",
         EXIT_UNSUPPORTED,
-        &["CAP_BPF, CAP_PERFMON", "root"],
+        &["missing CAP_BPF, CAP_PERFMON;", "root", "CAP_SYS_PTRACE"],
     );
 
     let mut host = FakeHost::new();
@@ -348,7 +360,10 @@ fn an_interface_can_be_named() {
     let error = on("cgroup:db", "nope").expect_err("no such interface");
     assert_eq!(exit_code(&error), EXIT_USAGE);
     let text = error.to_string();
-    assert!(text.starts_with("interface: there is no `nope`"), "{text}");
+    assert!(
+        text.starts_with("rules[0].interface: there is no `nope`"),
+        "{text}"
+    );
     assert!(
         text.ends_with("one of eth0, eth1, gre0, lo, port0, wg0"),
         "{text}"
