@@ -105,7 +105,7 @@ fn on_host(options: &Options) -> Result<ExitCode> {
 
 fn in_vm(options: &Options) -> Result<ExitCode> {
     setup::vm()?;
-    let machine = Machine::new(kernel::find("override")?);
+    let machine = Machine::new(kernel::ensure("override")?);
     let script = vm::program_script(
         "override",
         &paths::test_program(PROGRAM),

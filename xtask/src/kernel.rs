@@ -72,15 +72,26 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
 }
 
 /// Finds a kernel by its name or path; fetches or builds it when it is not there yet.
+pub(crate) fn ensure(name: &str) -> Result<Kernel> {
+    if name == "override" && find_override().is_none() {
+        return build_override(available_processors());
+    }
+    find(name)
+}
+
+/// Finds a kernel by its name or path; fetches it when it is not there yet, but starts no build,
+/// which takes longer than who wants to run one command expects.
 pub(crate) fn find(name: &str) -> Result<Kernel> {
     if name.contains('/') {
         return from_path(Path::new(name));
     }
     if name == "override" {
-        return match find_override() {
-            Some(kernel) => Ok(kernel),
-            None => build_override(available_processors()),
-        };
+        return find_override().with_context(|| {
+            format!(
+                "there is no override kernel yet; build it with `cargo xtask kernel`, or set \
+                 {CACHE_VARIABLE} to a folder that has override-VERSION/{IMAGE}"
+            )
+        });
     }
     let Some(series) = name.strip_prefix("debian-") else {
         bail!("there is no kernel `{name}`: use override, debian-6.1, debian-6.12 or a path");

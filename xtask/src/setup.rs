@@ -68,7 +68,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
             Part::Kernels => {
                 vm()?;
                 for name in kernel::TESTED {
-                    kernel::find(name)?;
+                    kernel::ensure(name)?;
                 }
             }
         }

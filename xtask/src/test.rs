@@ -89,13 +89,13 @@ fn kernels(options: &Options) -> Result<Vec<Kernel>> {
     if options.kernel.is_empty() {
         kernel::TESTED
             .iter()
-            .map(|name| kernel::find(name))
+            .map(|name| kernel::ensure(name))
             .collect()
     } else {
         options
             .kernel
             .iter()
-            .map(|name| kernel::find(name))
+            .map(|name| kernel::ensure(name))
             .collect()
     }
 }

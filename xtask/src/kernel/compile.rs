@@ -1,9 +1,11 @@
 //! The kernel with error injection by BPF, built from Debian's kernel source.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::apt::{self, Package};
 use crate::exec::{command, is_root, output, run, say, step};
@@ -44,21 +46,19 @@ pub(crate) fn build(cache: &Path, jobs: usize) -> Result<PathBuf> {
     std::fs::create_dir_all(cache)
         .with_context(|| format!("cannot make the folder {}", cache.display()))?;
     say("building the override kernel: about 20 minutes of processor time and 4 GB of disk, once");
-    // The work is thrown away in any case; only a finished kernel is moved into place.
-    let work = tempfile::tempdir_in(cache).context("cannot make a temporary folder")?;
-    let source = step(&format!("unpacking {SOURCE} {version}"), || {
-        unpack(work.path())
-    })?;
-    let objects = work.path().join("objects");
+    let work = WorkFolder::claim(&cache.join("override-in-the-making"))?;
+    let work = work.path();
+    let source = step(&format!("unpacking {SOURCE} {version}"), || unpack(work))?;
+    let objects = work.join("objects");
     step("configuring the kernel", || {
-        configure(&source, &objects, work.path())
+        configure(&source, &objects, work)
     })?;
     step("compiling the kernel", || {
         run(make(&source, &objects)
             .arg(format!("-j{jobs}"))
             .arg("bzImage"))
     })?;
-    let finished = work.path().join("finished");
+    let finished = work.join("finished");
     collect(&objects, &finished)?;
     // 6.12.117-1~deb12u1 is Linux 6.12.117.
     let release = version.split('-').next().unwrap_or(&version);
@@ -70,6 +70,50 @@ pub(crate) fn build(cache: &Path, jobs: usize) -> Result<PathBuf> {
     std::fs::rename(&finished, &folder)
         .with_context(|| format!("cannot move the kernel to {}", folder.display()))?;
     Ok(folder)
+}
+
+/// The folder that a kernel is built in: thrown away in any case, since only a finished kernel
+/// is moved into place. It always has the same name, so that a build that was killed leaves its
+/// four gigabytes only until the next one.
+struct WorkFolder {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl WorkFolder {
+    fn claim(path: &Path) -> Result<Self> {
+        let lock = File::create(path.with_extension("lock"))
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+        let Ok(lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
+            bail!(
+                "the override kernel is being built already, in {}",
+                path.display()
+            );
+        };
+        let folder = Self {
+            path: path.to_path_buf(),
+            _lock: lock,
+        };
+        folder.remove();
+        std::fs::create_dir(path)
+            .with_context(|| format!("cannot make the folder {}", path.display()))?;
+        Ok(folder)
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn remove(&self) {
+        // What cannot be removed makes the next build fail, with its name.
+        drop(std::fs::remove_dir_all(&self.path));
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        self.remove();
+    }
 }
 
 /// The version of the source that apt would fetch.
@@ -141,7 +185,9 @@ fn dropped<'a>(wanted: &'a str, got: &str) -> Vec<&'a str> {
 }
 
 fn make(source: &Path, objects: &Path) -> std::process::Command {
-    let mut make = command("make");
+    // Without setpriv make would go on for a quarter of an hour when this process is killed.
+    let mut make = command("setpriv");
+    make.args(["--pdeathsig", "TERM", "make"]);
     make.arg("-s")
         .arg("-C")
         .arg(source)
