@@ -114,7 +114,7 @@ pub struct PermissionError {
 /// A step of applying a plan that the kernel refused. Everything before it has
 /// been reverted.
 #[derive(Debug, thiserror::Error)]
-#[error("{effect}: {}{}", describe(&**.source), display_detail(.detail))]
+#[error("{effect}: {}{}", describe(.source.as_ref()), display_detail(.detail))]
 pub struct ApplyError {
     /// The effect that failed, as `plan` prints it.
     pub effect: String,
@@ -130,7 +130,7 @@ fn display_detail(detail: &[String]) -> String {
 
 /// Something of ours that is still there.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} remains: {}; to remove it: {remedy}", describe(&**.source))]
+#[error("{what} remains: {}; to remove it: {remedy}", describe(.source.as_ref()))]
 pub struct CleanupError {
     /// What remains, such as `qdisc clsact on eth0`.
     pub what: String,
@@ -151,7 +151,7 @@ fn display_remaining(errors: &[CleanupError]) -> String {
 
 /// A file or a kernel interface that could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {}", .path.display(), describe(source))]
+#[error("{}: {}", .path.display(), describe(.source))]
 pub struct HostError {
     /// What was read.
     pub path: PathBuf,

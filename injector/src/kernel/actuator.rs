@@ -1,18 +1,17 @@
 //! The actuator that acts on the real kernel.
 
+mod hops;
+mod tables;
+
 use std::{
     collections::BTreeMap, fmt, fs::File, io, mem, path::Path, sync::Arc, thread, time::Duration,
 };
 
 use aya::{
-    maps::{Array, HashMap, MapData, SkStorage},
-    programs::{KProbe, ProgramError, RawTracePoint, SchedClassifier, tc::TcAttachType},
+    maps::{Array, HashMap, MapData},
+    programs::{KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
 };
-use injector_common::{
-    Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry,
-    abi::{SCOPE_CGROUP, SCOPE_TGID, call_slot},
-    names,
-};
+use injector_common::{Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry, names};
 
 use super::{
     cgroup, clock,
@@ -22,14 +21,14 @@ use super::{
     log::ProgramLog,
     netlink, netns,
     object::{self, Programs},
-    sockets, wire,
+    wire,
 };
 use crate::{
     actuate::Actuator,
     error::{ApplyError, CleanupError},
-    model::{Direction, Fault, Syscall},
-    plan::{CallHook, Effect, Hop, PacketAttach, Plan, hooks::entry_function},
-    resolve::{Interface, Netns, Scope},
+    model::{Direction, Fault},
+    plan::{Effect, Hop, PacketAttach, Plan, hooks::entry_function},
+    resolve::Netns,
 };
 
 /// How far ahead the agent vouches for its rules, in ns. A stopped agent's
@@ -254,57 +253,6 @@ impl KernelActuator {
         Ok(file)
     }
 
-    fn add_hop(&mut self, effect: &Effect, hop: &Hop) -> Result<(), Failure> {
-        let file = self.namespace(&hop.netns)?;
-        for name in hop_devices(hop) {
-            self.journal.add(Leftover::Device {
-                netns: hop.netns.inode.0,
-                name,
-            })?;
-        }
-        let indexes = netlink::run(&file, |mut handle| async move {
-            let mut indexes = HopIndexes::default();
-            if let Some((near, far)) = &hop.pair {
-                (indexes.near, indexes.far) = netlink::add_pair(&handle, near, far).await?;
-            }
-            if let Some(ifb) = &hop.ifb {
-                indexes.loopback = netlink::add_ifb(&handle, ifb).await?;
-            }
-            for index in [indexes.near, indexes.loopback] {
-                if hop.holds && index != 0 {
-                    netlink::add_fair_queue(&mut handle, index).await?;
-                }
-            }
-            Ok(indexes)
-        })?;
-        let near = hop.pair.as_ref().map(|(near, _)| near.clone());
-        let far = hop.pair.as_ref().map(|(_, far)| far.clone());
-        if hop.fills_checksums {
-            for name in near.iter().chain(&hop.ifb) {
-                netns::inside(&file, || netlink::fill_checksums(name))??;
-            }
-        }
-        self.hops.insert(hop.netns.inode, indexes);
-        let egress = TcAttachType::Egress;
-        for (index, name) in [(indexes.near, near), (indexes.loopback, hop.ifb.clone())] {
-            if let Some(name) = &name {
-                self.attach_packets(effect, &hop.netns, index, name, names::PROG_HOP, egress)?;
-            }
-        }
-        if let Some(name) = far {
-            let (index, ingress) = (indexes.far, TcAttachType::Ingress);
-            self.attach_packets(
-                effect,
-                &hop.netns,
-                index,
-                &name,
-                names::PROG_RETURN,
-                ingress,
-            )?;
-        }
-        Ok(())
-    }
-
     fn attach_packets(
         &mut self,
         effect: &Effect,
@@ -341,130 +289,6 @@ impl KernelActuator {
             },
         };
         self.attached.push((effect.clone(), attached));
-        Ok(())
-    }
-
-    fn write_scope(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {
-        match scope {
-            Scope::Cgroup { id, level, .. } => self.aim_at_cgroup(id.0, *level, rules),
-            Scope::Command => {
-                let own = self
-                    .cgroup
-                    .as_ref()
-                    .ok_or("the command has no cgroup yet")?;
-                let (id, level) = (own.id.0, own.level);
-                self.aim_at_cgroup(id, level, rules)
-            }
-            Scope::Processes { tgids, .. } => {
-                self.settings.by_process = 1;
-                for tgid in tgids {
-                    self.aim(
-                        ScopeKey {
-                            id: tgid.0.into(),
-                            kind: SCOPE_TGID,
-                            _pad: 0,
-                        },
-                        rules,
-                    )?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn aim_at_cgroup(&mut self, id: u64, level: u32, rules: u64) -> Result<(), Failure> {
-        let used = self.settings.level_count as usize;
-        if !self.settings.levels[..used].contains(&level) {
-            *self
-                .settings
-                .levels
-                .get_mut(used)
-                .ok_or("cgroups at too many depths")? = level;
-            self.settings.level_count += 1;
-        }
-        self.aim(
-            ScopeKey {
-                id,
-                kind: SCOPE_CGROUP,
-                _pad: 0,
-            },
-            rules,
-        )
-    }
-
-    fn aim(&mut self, key: ScopeKey, rules: u64) -> Result<(), Failure> {
-        let known = self.scopes.get(&key, 0).unwrap_or(0);
-        Ok(self.scopes.insert(key, known | rules, 0)?)
-    }
-
-    fn write_call(&mut self, hook: CallHook, call: Syscall, rules: u64) -> Result<(), Failure> {
-        if call.number >= names::MAX_CALLS {
-            return Err(format!("{} has number {}, past the table", call.name, call.number).into());
-        }
-        Ok(self
-            .calls
-            .set(call_slot(hook.number(), call.number), rules, 0)?)
-    }
-
-    fn write_site(
-        &mut self,
-        netns: &Netns,
-        interface: &Interface,
-        rules: u64,
-        owner: u64,
-    ) -> Result<(), Failure> {
-        let hops = self.hops.get(&netns.inode).copied().unwrap_or_default();
-        let loopback = interface.name == "lo";
-        let known = self.sites.get(&interface.index.0, 0).unwrap_or_default();
-        let site = SiteEntry {
-            rules: known.rules | rules,
-            owner,
-            hop: if loopback { hops.loopback } else { hops.near },
-            hop_return: if loopback { 0 } else { hops.far },
-            l2_len: interface.l2_len,
-            loopback: u32::from(loopback),
-        };
-        Ok(self.sites.insert(interface.index.0, site, 0)?)
-    }
-
-    fn follow(&mut self, effect: &Effect, program: &str, event: &str) -> Result<(), Failure> {
-        let program: &mut RawTracePoint = self.program(program)?.try_into()?;
-        object::once(program.load())?;
-        let link = links::attach_tracepoint(program, event)?;
-        self.attached.push((effect.clone(), link));
-        Ok(())
-    }
-
-    fn follow_sockets(&mut self, effect: &Effect) -> Result<(), Failure> {
-        // The program goes by the cgroups in the control block; without a
-        // lease it still injects nothing.
-        self.control.set(0, self.settings, 0)?;
-        let root = File::open(cgroup::mount_point()?)?;
-        let program: &mut aya::programs::CgroupSock =
-            self.program(names::PROG_SOCKET)?.try_into()?;
-        object::once(program.load())?;
-        let link = links::attach_sockets(program, &root)?;
-        self.attached.push((effect.clone(), link));
-        Ok(())
-    }
-
-    fn tag_sockets(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {
-        let tgids = match scope {
-            Scope::Processes { tgids, .. } => tgids.clone(),
-            Scope::Cgroup { path, .. } => cgroup::processes(path)?,
-            // It has not started yet.
-            Scope::Command => return Ok(()),
-        };
-        let map = self
-            .programs
-            .ebpf
-            .map_mut(names::MAP_SOCKETS)
-            .ok_or("no map of sockets")?;
-        let mut map: SkStorage<&mut MapData, u64> = map.try_into()?;
-        for tgid in tgids {
-            let count = sockets::tag(&mut map, tgid, rules)?;
-            tracing::debug!("{count} sockets of process {tgid}");
-        }
         Ok(())
     }
 

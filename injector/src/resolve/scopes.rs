@@ -37,7 +37,8 @@ pub fn resolve(experiment: &Experiment, host: &impl Host) -> Result<Vec<RuleScop
     let mut scopes = Vec::with_capacity(experiment.rules.len());
     for (index, rule) in experiment.rules.iter().enumerate() {
         let scope = facts.rule(rule);
-        scopes.push(scope.map_err(|error| error.map_spec(|e| e.below(&format!("rules[{index}]"))))?);
+        scopes
+            .push(scope.map_err(|error| error.map_spec(|e| e.below(&format!("rules[{index}]"))))?);
     }
     // Only now is it known that `cgroup:web` and `cgroup:/sys/fs/cgroup/web`
     // are one.

@@ -327,5 +327,4 @@ impl<'de> Visitor<'de> for RulesSeed<'_> {
 }
 
 #[cfg(test)]
-#[path = "document_tests.rs"]
 mod tests;

@@ -110,7 +110,7 @@ pub(crate) fn is_root() -> bool {
 /// Returns from the test, saying so, unless this process is root.
 macro_rules! skip_unless_root {
     () => {
-        if !support::is_root() {
+        if !$crate::support::is_root() {
             eprintln!("SKIP: {} needs root", module_path!());
             return;
         }

@@ -1,0 +1,237 @@
+//! Spec files, right and wrong.
+
+use std::time::{Duration, Instant};
+
+use injector_common::trigger::THRESHOLD_ALWAYS;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    faults,
+    model::{Experiment, Fault, Target},
+    spec::build::{Entropy, build},
+};
+
+fn experiment(yaml: &str) -> Result<Experiment, Error> {
+    build(
+        parse(Path::new("x.yaml"), yaml.as_bytes())?,
+        Entropy { id: 0xbad, seed: 9 },
+    )
+}
+
+const FULL: &str = "\
+version: 1
+name: a bad day
+for: 2m
+seed: 0x2a
+whole-host: true
+rules:
+  - kind: net-delay
+    target: cgroup:/web
+    delay: 100ms
+    jitter: 0.5ms
+    direction: both
+    proto: tcp
+    peer: 10.0.0.0/8
+    peer-port: 443
+    local-port: 1024-65535
+    interface: eth0
+    percent: 12.5
+  - name: disk full
+    target: [cgroup:/web, pid:4242, command]
+    start: 30s
+    for: 1m
+    when: 3..9+2
+    times: 7
+    errno: ENOSPC
+    call: [write, pwrite64]
+    kind: sys-errno
+  - {kind: net-delay, delay: 1s}
+  - {kind: sys-errno, call: 'read, write', errno: 5, target: pid:7, percent: 100}
+command: [./app, --port, '8080']
+";
+
+#[test]
+fn every_key_is_read() {
+    let experiment = experiment(FULL).expect("a spec");
+    assert_eq!(experiment.name, "a bad day");
+    assert_eq!(experiment.id, "00000bad");
+    assert_eq!(experiment.seed, 42);
+    assert_eq!(experiment.duration, Duration::from_secs(120));
+    assert!(experiment.whole_host);
+    assert_eq!(experiment.command.as_deref().map(<[String]>::len), Some(3));
+    let names: Vec<&str> = experiment
+        .rules
+        .iter()
+        .map(|rule| rule.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["net-delay", "disk full", "net-delay-2", "sys-errno"]
+    );
+
+    let delay = &experiment.rules[0];
+    assert_eq!(delay.trigger.threshold, THRESHOLD_ALWAYS / 8);
+    assert_eq!(delay.duration, Duration::from_secs(120));
+    let Fault::NetDelay {
+        filter,
+        delay,
+        jitter,
+    } = &delay.fault
+    else {
+        panic!("{delay:?}")
+    };
+    assert_eq!(
+        (*delay, *jitter),
+        (Duration::from_millis(100), Duration::from_micros(500))
+    );
+    assert_eq!(filter.peer_ports, Some(443..=443));
+    assert_eq!(filter.local_ports, Some(1024..=65535));
+    assert_eq!(filter.interface.as_deref(), Some("eth0"));
+
+    let full = &experiment.rules[1];
+    assert_eq!(
+        (full.start, full.duration),
+        (Duration::from_secs(30), Duration::from_secs(60))
+    );
+    assert_eq!(full.targets.len(), 3);
+    let trigger = full.trigger;
+    assert_eq!(
+        (trigger.first, trigger.last, trigger.step, trigger.times),
+        (3, 9, 2, 7)
+    );
+    let Fault::SysErrno { calls, errno } = &full.fault else {
+        panic!("{full:?}")
+    };
+    assert_eq!((calls.len(), errno.name), (2, "ENOSPC"));
+
+    assert_eq!(experiment.rules[2].targets, [Target::Command]);
+    let Fault::SysErrno { calls, .. } = &experiment.rules[3].fault else {
+        panic!("no call")
+    };
+    assert_eq!(calls.len(), 2);
+}
+
+#[test]
+fn every_kind_is_reachable() {
+    for &kind in FaultKind::ALL {
+        // Whatever a kind requires is missing here, and named.
+        let yaml = format!(
+            "version: 1\nfor: 1s\nrules: [{{kind: {}, target: pid:7}}]",
+            kind.name()
+        );
+        let required: Vec<String> = faults::options(kind)
+            .into_iter()
+            .filter(|option| option.required)
+            .map(|option| option.name)
+            .collect();
+        match experiment(&yaml) {
+            Ok(experiment) => {
+                assert_eq!(required, [""; 0]);
+                assert_eq!(experiment.rules[0].fault.kind(), kind);
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("is missing"), "{text}");
+                assert!(required.iter().any(|name| text.contains(name)), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_its_own_time_an_experiment_ends_with_its_last_rule() {
+    let yaml = "\
+version: 1
+rules:
+  - {kind: net-loss, target: pid:7, for: 5s, start: 2s, percent: 5}
+  - {kind: net-loss, target: pid:7, for: 6s, percent: 5}
+";
+    assert_eq!(
+        experiment(yaml).expect("a spec").duration,
+        Duration::from_secs(7)
+    );
+}
+
+#[test]
+fn hostile_documents_are_answered_quickly() {
+    let mebibyte = usize::try_from(MAX_BYTES).expect("fits");
+    let mut bomb = "a: &a [x, x, x, x, x, x, x, x]\n".to_owned();
+    for (to, from) in "bcdefghijk".chars().zip("abcdefghij".chars()) {
+        let refs = vec![format!("*{from}"); 8].join(", ");
+        bomb.push_str(&format!("{to}: &{to} [{refs}]\n"));
+    }
+    for (name, yaml) in [
+        ("flow sequences", "[".repeat(mebibyte)),
+        (
+            "flow sequences in a rule",
+            format!("version: 1\nrules: {}", "[".repeat(mebibyte / 2)),
+        ),
+        ("flow mappings", "{a: ".repeat(mebibyte / 4)),
+        ("block sequences", "- ".repeat(mebibyte / 2)),
+        ("explicit keys", "? ".repeat(mebibyte / 2)),
+        ("aliases", bomb),
+        (
+            "one long line",
+            format!("version: {}", "1".repeat(mebibyte - 9)),
+        ),
+        ("anchors", "&a ".repeat(mebibyte / 3)),
+        (
+            "many rules",
+            format!(
+                "version: 1\nfor: 1s\nrules:\n{}",
+                "- {kind: net-loss}\n".repeat(50_000)
+            ),
+        ),
+    ] {
+        let start = Instant::now();
+        let error = experiment(&yaml).expect_err(name);
+        assert!(error.to_string().len() < 1000, "{name}: {error}");
+        // Each takes well under a second; the room is for a busy machine.
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{name}: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[test]
+fn large_files_are_refused_unread() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("nested.yaml");
+    std::fs::write(&path, "[".repeat(10_000_000)).expect("written");
+    let start = Instant::now();
+    let error = read(&path).expect_err("too large").to_string();
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(error.contains("nested.yaml: file: is too large"), "{error}");
+    assert!(
+        error.contains("allowed: a readable file of at most 1048576 bytes"),
+        "{error}"
+    );
+    for path in [directory.path(), &directory.path().join("none")] {
+        assert!(
+            matches!(read(path), Err(Error::Spec(_))),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(Path::new("x"), &bytes);
+    }
+
+    #[test]
+    fn no_damaged_spec_panics(at in 0usize..FULL.len(), with in "[\\PC\n]{0,3}") {
+        let mut yaml = FULL.to_owned();
+        yaml.replace_range(at..at + 1, &with);
+        let _ = experiment(&yaml);
+    }
+}
+
+mod refusals;

@@ -1,0 +1,70 @@
+//! Spec files.
+
+use std::time::Instant;
+
+use crate::support::{refused, skip_unless_root, spec_file};
+
+#[test]
+fn spec_files() {
+    let rule = "{kind: net-loss, target: pid:1";
+    for (yaml, words) in [
+        (String::new(), vec!["file: is empty"]),
+        (format!("version: 1\nfor: 1s\nrules: [{rule}, percnt: 5}}]"), vec![":3:", "rules[0].percnt", "percent, when, times"]),
+        (format!("version: 1\nfor: 1s\nrules: [{rule}, percent: [5]}}]"), vec![":3:", "rules[0].percent"]),
+        (format!("version: 1\nfor: 1s\nrules: [{rule}, percent: 120}}]"), vec![":3:", "rules[0].percent", "above 0 and at most 100"]),
+        (format!("version: 1\nfor: 0s\nrules: [{rule}}}]"), vec!["for", "above 0"]),
+        (format!("version: 1\nrules: [{rule}}}]"), vec!["for: is missing"]),
+        (format!("version: 1\nfor: 1s\nfor: 1s\nrules: [{rule}}}]"), vec![":3:", "for", "once"]),
+        ("version: 1\nfor: 1s\nrules: [{kind: net-los}]".to_owned(), vec!["rules[0].kind", "net-loss"]),
+        (
+            "version: 1\nfor: 1s\nrules:\n- {name: one, kind: sys-errno, target: pid:1, call: openat, errno: EIO}\n\
+             - {name: two, kind: sys-errno, target: pid:1, call: openat, errno: ENOENT}".to_owned(),
+            vec!["`one` and `two` contradict each other", "allowed:"],
+        ),
+    ] {
+        let file = spec_file(yaml.as_bytes());
+        let path = file.path().to_str().expect("a path");
+        refused(&["run", path], 2, &words);
+    }
+    let file = spec_file(b"version: 1\nname: \xff\xfe");
+    let path = file.path().to_str().expect("a path");
+    refused(&["run", path], 2, &[path, ":2:", "UTF-8"]);
+    refused(
+        &["run", "/no/such/file.yaml"],
+        2,
+        &["/no/such/file.yaml", "file", "No such file"],
+    );
+    refused(&["run", "/"], 2, &["file", "is a directory"]);
+}
+
+#[test]
+fn nesting_is_answered_quickly() {
+    for size in [10_000_000, 1_000_000] {
+        let file = spec_file("[".repeat(size).as_bytes());
+        let path = file.path().to_str().expect("a path");
+        let start = Instant::now();
+        refused(&["run", path], 2, &[path, "file", "allowed:"]);
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn targets_in_files() {
+    skip_unless_root!();
+    let file = spec_file(
+        b"version: 1\nfor: 1s\nrules:\n- {kind: net-loss}\n- {kind: net-loss, percent: 5}\n\
+          - {kind: sys-errno, target: pid:1, call: openat, errno: EIO}\ncommand: ['true']",
+    );
+    let path = file.path().to_str().expect("a path");
+    let place = format!("error: {path}: rules[2].target: pid:1 is PID 1");
+    refused(&["run", path], 2, &[&place, "allowed:"]);
+}
+
+#[test]
+fn times_beside_a_file() {
+    let file = spec_file(b"version: 1\nrules: [{kind: net-loss, target: pid:1}]");
+    let path = file.path().to_str().expect("a path");
+    let missing = format!("error: {path}: for: is missing");
+    refused(&["run", path], 2, &[&missing, "such as 30s"]);
+    refused(&["run", path, "--for", "0s"], 2, &["error: --for: is 0"]);
+}

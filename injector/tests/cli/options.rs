@@ -1,0 +1,196 @@
+//! Options and their values.
+
+use crate::support::{injector, refused};
+
+/// A target that every command line may name: it is checked last.
+const ANY: &[&str] = &["--target", "pid:1", "--for", "1s"];
+
+/// `inject` with these words, a target and a time.
+fn inject<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [&["inject"], words, ANY].concat()
+}
+
+#[test]
+fn percentages() {
+    for value in ["120", "0", "-5", "100.01", "abc", "", "nan", "1e1"] {
+        refused(
+            &inject(&["net-loss", "--percent", value]),
+            2,
+            &["--percent", "above 0 and at most 100"],
+        );
+    }
+    let both = inject(&["net-loss", "--percent", "5", "--when", "3"]);
+    refused(
+        &both,
+        2,
+        &["error: --when: is given together with percent; allowed: one of the two"],
+    );
+}
+
+#[test]
+fn occurrences_and_budgets() {
+    for value in ["0", "9..3", "3+0", "x", "-1", "", "3..x"] {
+        refused(
+            &inject(&["net-loss", "--when", value]),
+            2,
+            &["--when", "FIRST[..LAST][+STEP]"],
+        );
+    }
+    for value in ["0", "-1", "x", "1.5"] {
+        refused(
+            &inject(&["net-loss", "--times", value]),
+            2,
+            &["--times", "at least 1"],
+        );
+    }
+    for value in ["-1", "x", "18446744073709551616"] {
+        refused(
+            &inject(&["net-loss", "--seed", value]),
+            2,
+            &["--seed", "whole number"],
+        );
+    }
+}
+
+#[test]
+fn durations() {
+    for (value, problem) in [
+        ("-5ms", "negative"),
+        ("5", "no unit"),
+        ("5 parsecs", "unit"),
+    ] {
+        let line = inject(&["net-delay", "--delay", value]);
+        refused(&line, 2, &["--delay", problem, "us, ms, s"]);
+        let line = inject(&["net-delay", "--delay", "5ms", "--jitter", value]);
+        refused(&line, 2, &["--jitter", problem, "us, ms, s"]);
+        let line = ["inject", "net-loss", "--target", "pid:1", "--for", value];
+        refused(&line, 2, &["--for", problem, "us, ms, s"]);
+    }
+    let line = inject(&["net-delay", "--delay", "10ms", "--jitter", "11ms"]);
+    refused(&line, 2, &["--jitter", "11ms", "at most the delay"]);
+    refused(
+        &inject(&["net-delay", "--delay", "61s"]),
+        2,
+        &["--delay", "at most 1m"],
+    );
+    refused(
+        &inject(&["net-delay", "--delay", "0ms"]),
+        2,
+        &["--delay", "above 0"],
+    );
+    refused(
+        &inject(&["net-delay"]),
+        2,
+        &["--delay", "DURATION", "at most 60s"],
+    );
+}
+
+#[test]
+fn the_time_is_mandatory() {
+    let line = ["inject", "net-loss", "--target", "pid:1"];
+    refused(&line, 2, &["--for", "such as 30s"]);
+    let line = ["inject", "net-loss", "--target", "pid:1", "--for", "0s"];
+    refused(&line, 2, &["--for", "above 0"]);
+}
+
+#[test]
+fn exact_durations_are_accepted() {
+    // Refused for its target only, so the duration was accepted.
+    for value in ["0.5s", "500us", "1.5ms", "100ms", "1m"] {
+        let output = injector(&inject(&["net-delay", "--delay", value]));
+        assert!(
+            !output.stderr.contains("--delay"),
+            "{value}: {}",
+            output.stderr
+        );
+    }
+}
+
+#[test]
+fn calls_and_errors() {
+    let calls = |call, errno| inject(&["sys-errno", "--call", call, "--errno", errno]);
+    refused(
+        &calls("opneat", "EIO"),
+        2,
+        &["--call", "`opneat`", "did you mean openat?"],
+    );
+    refused(
+        &calls("openat,nope", "EIO"),
+        2,
+        &["--call", "`nope`", "syscalls(2)"],
+    );
+    refused(&calls("", "EIO"), 2, &["--call"]);
+    for errno in [
+        "EBOGUS",
+        "0",
+        "134",
+        "4096",
+        "-5",
+        "99999999999999999999",
+        "",
+    ] {
+        refused(&calls("openat", errno), 2, &["--errno", "1 to 133"]);
+    }
+    refused(
+        &inject(&["sys-errno", "--call", "openat"]),
+        2,
+        &["--errno", "1 to 133"],
+    );
+    refused(
+        &inject(&["sys-errno", "--errno", "EIO"]),
+        2,
+        &["--call", "syscalls(2)"],
+    );
+}
+
+#[test]
+fn packet_filters() {
+    for (option, value, allowed) in [
+        ("--peer-port", "0", "1 to 65535"),
+        ("--peer-port", "70000", "1 to 65535"),
+        ("--peer-port", "9-3", "1 to 65535"),
+        ("--local-port", "65536", "1 to 65535"),
+        ("--local-port", "http", "1 to 65535"),
+        ("--local-port", "-1", "1 to 65535"),
+        ("--peer", "10.0.0.0/33", "/32 for IPv4"),
+        ("--peer", "300.1.1.1", "10.0.0.0/8"),
+        ("--peer", "example.org", "10.0.0.0/8"),
+        ("--peer", "2001:db8::/129", "/128 for IPv6"),
+        ("--direction", "sideways", "egress, ingress or both"),
+        ("--proto", "sctp", "tcp, udp, icmp or any"),
+        ("--interface", "no/such", "1 to 15 bytes"),
+    ] {
+        refused(
+            &inject(&["net-loss", option, value]),
+            2,
+            &[option, value, allowed],
+        );
+    }
+    let line = inject(&["net-corrupt", "--checksum", "maybe"]);
+    refused(&line, 2, &["--checksum", "valid or broken"]);
+    let line = inject(&["net-loss", "--proto", "icmp", "--peer-port", "5"]);
+    refused(&line, 2, &["--peer-port", "no ports"]);
+}
+
+#[test]
+fn options_of_another_kind() {
+    refused(&inject(&["net-loss", "--delay", "5ms"]), 2, &["--delay"]);
+    refused(
+        &inject(&["net-delay", "--delay", "5ms", "--checksum", "valid"]),
+        2,
+        &["--checksum"],
+    );
+    refused(&inject(&["sys-errno", "--peer", "::1"]), 2, &["--peer"]);
+    refused(
+        &inject(&["no-such-kind"]),
+        2,
+        &["no-such-kind", "injector inject"],
+    );
+    refused(
+        &["faults", "no-such-kind"],
+        2,
+        &["no-such-kind", "net-loss, net-delay"],
+    );
+    refused(&["stop"], 2, &["--all"]);
+    refused(&["completions", "tcsh"], 2, &["tcsh", "bash"]);
+}
