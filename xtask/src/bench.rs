@@ -91,7 +91,7 @@ fn in_vm(group: Group) -> Result<bool> {
     let machine = Machine {
         icount: group == Group::Syscall,
         limit: Duration::from_secs(1800),
-        ..Machine::new(kernel::find("override")?)
+        ..Machine::new(kernel::ensure("override")?)
     };
     let arguments = [group.name().to_owned()];
     let script = vm::program_script("override", &paths::test_program(PROGRAM), &arguments);
