@@ -37,7 +37,7 @@ pub struct SpecError {
     pub allowed: Cow<'static, str>,
 }
 
-fn display_place(place: &Option<Place>) -> String {
+fn display_place(place: &Option<impl fmt::Display>) -> String {
     place
         .as_ref()
         .map(|place| format!("{place}: "))
@@ -76,8 +76,10 @@ impl SpecError {
 
 /// Two rules that cannot both be meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("rules: `{first}` and `{second}` contradict each other: {reason}; allowed: {allowed}")]
+#[error("{}rules: `{first}` and `{second}` contradict each other: {reason}; allowed: {allowed}", display_place(.place))]
 pub struct ConflictError {
+    /// The spec file, if the rules came from one.
+    pub place: Option<Box<Place>>,
     /// Name of the rule that comes first.
     pub first: String,
     /// Name of the other.

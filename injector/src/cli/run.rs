@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
     cli::{Output, inject, launch},
-    error::{Place, SpecError},
+    error::{ConflictError, Error, Place},
     spec::{build::build, document, duration::Span, number::Seed, text::Text},
 };
 
@@ -73,17 +73,29 @@ pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
     if !args.command.is_empty() {
         input.command = Some(args.command);
     }
-    let file = args.file;
-    let in_file = |error: SpecError| match error.place {
-        Some(_) => error,
-        None if own_duration && error.field == "for" => inject::name_option(error),
-        None => error.at(Place {
-            file,
-            line_column: None,
-        }),
+    let place = Place {
+        file: args.file,
+        line_column: None,
+    };
+    let in_file = |error: Error| match error {
+        Error::Spec(error) if own_duration && error.field == "for" => {
+            inject::name_option(error).into()
+        }
+        Error::Spec(error) if error.place.is_none() => error.at(place).into(),
+        Error::Conflict(error) => ConflictError {
+            place: Some(place.into()),
+            ..error
+        }
+        .into(),
+        other @ (Error::Spec(_)
+        | Error::Unsupported(_)
+        | Error::Permission(_)
+        | Error::Host(_)
+        | Error::Apply(_)
+        | Error::Cleanup(_)) => other,
     };
     let prepared = build(input, launch::entropy()?)
         .and_then(|experiment| Ok((launch::resolve(&experiment)?, experiment)));
-    let (scopes, experiment) = prepared.map_err(|error| error.map_spec(in_file))?;
+    let (scopes, experiment) = prepared.map_err(in_file)?;
     launch::run(experiment, scopes, args.output)
 }

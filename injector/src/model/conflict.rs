@@ -27,6 +27,7 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
     for (b, second) in rules.iter().enumerate() {
         for (a, first) in rules.iter().enumerate().take(b) {
             let refuse = |reason: String| ConflictError {
+                place: None,
                 first: first.name.clone(),
                 second: second.name.clone(),
                 reason: reason.into(),

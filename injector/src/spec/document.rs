@@ -162,6 +162,22 @@ fn explain(error: &YamlError, trail: &Trail) -> SpecError {
         field = format!("{field}{dot}{}", key.escape_debug());
         return SpecError::new(field, "is given twice", "each key once");
     }
+    if let YamlError::Unexpected { expected, .. } = error {
+        // The only list that is read while the trail is still empty.
+        if field.is_empty() && *expected == "sequence start" {
+            field = "rules".to_owned();
+        }
+        let wanted = match *expected {
+            "sequence start" => "a list",
+            "mapping start" => "a mapping",
+            "string scalar" | "scalar" => "a single value",
+            other => other,
+        };
+        if !field.is_empty() {
+            let allowed = format!("{wanted}; as keys, {keys}");
+            return SpecError::new(field, "is of another type", allowed);
+        }
+    }
     let message = UserMessageFormatter.format_message(error);
     let message: String = message
         .chars()

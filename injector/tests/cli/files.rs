@@ -19,7 +19,7 @@ fn spec_files() {
         (
             "version: 1\nfor: 1s\nrules:\n- {name: one, kind: sys-errno, target: pid:1, call: openat, errno: EIO}\n\
              - {name: two, kind: sys-errno, target: pid:1, call: openat, errno: ENOENT}".to_owned(),
-            vec!["`one` and `two` contradict each other", "allowed:"],
+            vec![".tmp", ": rules: `one` and `two` contradict each other", "allowed:"],
         ),
     ] {
         let file = spec_file(yaml.as_bytes());
@@ -52,7 +52,7 @@ fn nesting_is_answered_quickly() {
 fn targets_in_files() {
     skip_unless_root!();
     let file = spec_file(
-        b"version: 1\nfor: 1s\nrules:\n- {kind: net-loss}\n- {kind: net-loss, percent: 5}\n\
+        b"version: 1\nfor: 1s\nrules:\n- {kind: net-loss, percent: 5}\n- {kind: net-loss, percent: 6}\n\
           - {kind: sys-errno, target: pid:1, call: openat, errno: EIO}\ncommand: ['true']",
     );
     let path = file.path().to_str().expect("a path");

@@ -42,8 +42,16 @@ fn values_are_refused_with_their_place() {
             "egress, ingress or both",
         ),
         ("interface: a/b", "rules[0].interface", "1 to 15 bytes"),
-        ("proto: [tcp]", "rules[0].proto", "kind"),
-        ("percent: {a: 1}", "rules[0].percent", "kind"),
+        (
+            "proto: [tcp]",
+            "rules[0].proto: is of another type",
+            "a single value",
+        ),
+        (
+            "percent: {a: 1}",
+            "rules[0].percent: is of another type",
+            "a single value",
+        ),
         (
             "percnt: 5",
             "rules[0].percnt: is not a known key",
@@ -197,7 +205,7 @@ fn documents_are_read_strictly() {
         ),
         (
             "version: 1\nrules: 5",
-            ["x.yaml:2:", "allowed: YAML with the keys"],
+            ["x.yaml:2:", "rules: is of another type; allowed: a list"],
         ),
         (
             "version: 1\nrules: [5]",
