@@ -97,6 +97,8 @@ pub const MAP_ECHOES: &str = "inj_echoes";
 pub const MAP_FLOWS: &str = "inj_flows";
 /// How often the trial program ran for the agent, or the device to try.
 pub const MAP_TRIAL: &str = "inj_trial";
+/// Scratch space for a packet's facts.
+pub const MAP_FACTS: &str = "inj_facts";
 /// Rules that own a socket, by its creator.
 pub const MAP_SOCKETS: &str = "inj_sockets";
 

@@ -3,13 +3,13 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
-    btf_maps::{Array, HashMap, LruHashMap},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use injector_common::{
     Control, RuleEntry, RuleStats, ScopeKey, SiteEntry,
     names::{HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES, MAX_SITES},
-    packet::EchoKey,
+    packet::{EchoKey, Facts},
 };
 
 #[btf_map(name = "inj_control")]
@@ -23,6 +23,9 @@ pub(crate) static STATS: Array<RuleStats, { MAX_RULES as usize }> = Array::new()
 
 #[btf_map(name = "inj_calls")]
 pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();
+
+#[btf_map(name = "inj_facts")]
+pub(crate) static FACTS: PerCpuArray<Facts, 1> = PerCpuArray::new();
 
 #[btf_map(name = "inj_trial")]
 pub(crate) static TRIAL: Array<u64, 1> = Array::new();

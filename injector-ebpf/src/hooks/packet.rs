@@ -19,7 +19,7 @@ use injector_common::{
 use crate::{
     decide::{ENOUGH, GO_ON, armed, ask_rules, live},
     faults::{net_corrupt, net_delay, net_loss},
-    maps::{ECHOES, SITES, TRIAL},
+    maps::{ECHOES, FACTS, SITES, TRIAL},
     scope,
     skb::{NEXT, Skb},
 };
@@ -89,7 +89,7 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     } else {
         None
     };
-    let mut outcome = Passing::new(skb, direction, control, now);
+    let mut outcome = Passing::new(skb, direction, control, now)?;
     judge_rules(&mut outcome, site, control);
     if outcome.lost != 0 {
         return Some(net_loss::apply());
@@ -128,7 +128,7 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
         if !read_facts(passing, site.l2_len) {
             return None;
         }
-        if passing.facts.echo_id != 0 {
+        if passing.facts().echo_id != 0 {
             note_echo(passing, owned);
         }
         owned
@@ -139,7 +139,7 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
         received_by(passing, site.owner)
     };
     passing.mask = owned & site.rules;
-    if passing.mask != 0 && passing.facts.protected == 0 {
+    if passing.mask != 0 && passing.facts().protected == 0 {
         ask_rules(ask, passing);
     }
     Some(())
@@ -152,7 +152,10 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
 #[inline(never)]
 fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
     let skb = Skb(passing.skb);
-    packet::parse(&skb, skb.protocol(), l2_len, &mut passing.facts)
+    // SAFETY: this CPU's scratch space, which no other program uses meanwhile.
+    let facts = unsafe { &mut *passing.facts };
+    *facts = Facts::NONE;
+    packet::parse(&skb, skb.protocol(), l2_len, facts)
 }
 
 /// Remembers who asked for an echo: no socket lookup finds the receiver of the
@@ -160,8 +163,8 @@ fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
 #[inline(never)]
 fn note_echo(passing: &Passing, owned: u64) {
     let key = EchoKey {
-        peer: passing.facts.dst,
-        id: passing.facts.echo_id.into(),
+        peer: passing.facts().dst,
+        id: passing.facts().echo_id.into(),
     };
     // A full table forgets the oldest asker.
     let _ = ECHOES.insert(key, owned, u64::from(BPF_ANY));
@@ -171,8 +174,8 @@ fn note_echo(passing: &Passing, owned: u64) {
 #[inline(never)]
 fn asked_by(passing: &Passing) -> Option<u64> {
     let key = EchoKey {
-        peer: passing.facts.src,
-        id: passing.facts.echo_id.into(),
+        peer: passing.facts().src,
+        id: passing.facts().echo_id.into(),
     };
     // SAFETY: values are plain integers.
     unsafe { ECHOES.get(key) }.copied()
@@ -182,7 +185,7 @@ fn asked_by(passing: &Passing) -> Option<u64> {
 /// none will.
 #[inline(never)]
 fn received_by(passing: &Passing, owner: u64) -> u64 {
-    let (skb, facts) = (Skb(passing.skb), &passing.facts);
+    let (skb, facts) = (Skb(passing.skb), passing.facts());
     if facts.is_fragment() {
         return owner;
     }
@@ -233,7 +236,13 @@ fn received_by(passing: &Passing, owner: u64) -> u64 {
 /// A packet on its way through the rules, and what they say of it.
 struct Passing {
     skb: *mut __sk_buff,
-    facts: Facts,
+    /// This CPU's scratch space. Facts on the stack would lead the verifier to
+    /// walk the rules once for each way in which a packet can be parsed; of
+    /// what lies in a map it knows nothing, and walks them once.
+    ///
+    /// No other packet comes between on the same CPU: these hooks run with
+    /// bottom halves disabled, and send nothing before they are done with it.
+    facts: *mut Facts,
     now: u64,
     /// Rules aimed at the packet's owner that act on this interface.
     mask: u64,
@@ -251,10 +260,10 @@ struct Passing {
 
 impl Passing {
     #[inline(always)]
-    fn new(skb: &Skb, direction: u32, control: &Control, now: u64) -> Self {
-        Self {
+    fn new(skb: &Skb, direction: u32, control: &Control, now: u64) -> Option<Self> {
+        Some(Self {
             skb: skb.0,
-            facts: Facts::NONE,
+            facts: FACTS.get_ptr_mut(0)?,
             now,
             mask: 0,
             delay_ns: 0,
@@ -263,7 +272,13 @@ impl Passing {
             direction,
             lost: 0,
             took_detour: 0,
-        }
+        })
+    }
+
+    #[inline(always)]
+    fn facts(&self) -> &Facts {
+        // SAFETY: see the field; the pointer comes from a lookup that succeeded.
+        unsafe { &*self.facts }
     }
 }
 
@@ -285,7 +300,7 @@ unsafe extern "C" fn ask(
         return ENOUGH;
     }
     let bit = RuleIndex(index).mask();
-    if passing.mask & bit == 0 || !rule.filter.matches(&passing.facts, passing.direction) {
+    if passing.mask & bit == 0 || !rule.filter.matches(passing.facts(), passing.direction) {
         return GO_ON;
     }
     let Some(rule) = live(rule, index, passing.now) else {
@@ -293,7 +308,8 @@ unsafe extern "C" fn ask(
     };
     let skb = Skb(passing.skb);
     let (kind, params) = (rule.rule.kind, rule.rule.params);
-    if kind == FaultKind::NetCorrupt as u32 && net_corrupt::payload_len(&skb, &passing.facts) == 0 {
+    if kind == FaultKind::NetCorrupt as u32 && net_corrupt::payload_len(&skb, passing.facts()) == 0
+    {
         return GO_ON;
     }
     let (verdict, amount) = rule.decide();
@@ -308,7 +324,7 @@ unsafe extern "C" fn ask(
         passing.delay_ns += delay::delay_ns(params, amount);
         passing.detour |= bit;
     } else if kind == FaultKind::NetCorrupt as u32 {
-        let damaged = net_corrupt::apply(&skb, &passing.facts, params, amount);
+        let damaged = net_corrupt::apply(&skb, passing.facts(), params, amount);
         if damaged && corrupt::needs_detour(params) {
             passing.detour |= bit;
         } else {
