@@ -174,8 +174,7 @@ fn explain(error: &YamlError, trail: &Trail) -> SpecError {
             other => other,
         };
         if !field.is_empty() {
-            let allowed = format!("{wanted}; as keys, {keys}");
-            return SpecError::new(field, "is of another type", allowed);
+            return SpecError::new(field, "is of another type", wanted);
         }
     }
     let message = UserMessageFormatter.format_message(error);
