@@ -50,15 +50,17 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
         state,
     };
     let packets = |extra: &[&Support]| {
-        let (rung, attach) = match &features.packets {
-            Ok(attach) => (attach.name(), Support::Supported),
-            Err(reason) => ("tcx", no(reason.clone())),
-        };
-        let lacking = extra.iter().find(|support| !support.is_supported());
-        vec![probe(
-            rung,
-            lacking.map_or(attach, |support| (*support).clone()),
-        )]
+        let mut probes: Vec<Probe> = features
+            .packets_refused
+            .iter()
+            .map(|(attach, reason)| probe(attach.name(), no(reason.clone())))
+            .collect();
+        if let Ok(attach) = features.packets {
+            let lacking = extra.iter().find(|support| !support.is_supported());
+            let state = lacking.map_or(Support::Supported, |support| (*support).clone());
+            probes.push(probe(attach.name(), state));
+        }
+        probes
     };
     match kind {
         FaultKind::NetLoss | FaultKind::NetCorrupt => packets(&[]),
@@ -84,6 +86,7 @@ fn all_of(hooks: &BTreeMap<SecurityHook, Support>) -> Support {
 pub fn probe(programs: &mut Programs, families: &[Family], hooks: &[SecurityHook]) -> Features {
     let mut features = Features {
         packets: Err("not tried".to_owned()),
+        packets_refused: Vec::new(),
         fair_queue: untried(),
         hop_devices: untried(),
         loopback_hop: untried(),
@@ -118,7 +121,7 @@ fn no(reason: impl Into<String>) -> Support {
 /// takes everything along when it goes.
 fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
     let result = netns::inside_new(|| {
-        features.packets = try_attach(ebpf);
+        try_attach(ebpf, features);
         let devices = netlink::here(|handle| async move {
             netlink::raise_loopback(&handle).await?;
             let (near, _) = netlink::add_pair(&handle, "inja", "injb").await?;
@@ -160,6 +163,7 @@ fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
     if let Err(error) = result {
         let reason = format!("no network namespace to try it in: {error}");
         features.packets = Err(reason.clone());
+        features.packets_refused = vec![(PacketAttach::Tcx, reason.clone())];
         features.hop_devices = Support::Inconclusive {
             reason: reason.clone(),
         };
@@ -207,15 +211,23 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
     Ok(program)
 }
 
-fn try_attach(ebpf: &mut Ebpf) -> Result<PacketAttach, String> {
-    let mut reasons = Vec::new();
+/// Tries the ways to reach packets, the best first; the ones that were refused
+/// before one worked are noted.
+fn try_attach(ebpf: &mut Ebpf, features: &mut Features) {
     for by in [PacketAttach::Tcx, PacketAttach::Clsact] {
         match try_attach_by(ebpf, by) {
-            Ok(()) => return Ok(by),
-            Err(error) => reasons.push(format!("{}: {}", by.name(), refusal(&error))),
+            Ok(()) => {
+                features.packets = Ok(by);
+                return;
+            }
+            Err(error) => features.packets_refused.push((by, refusal(&error))),
         }
     }
-    Err(reasons.join("; "))
+    let reasons = features.packets_refused.iter();
+    let reasons: Vec<String> = reasons
+        .map(|(by, reason)| format!("{}: {reason}", by.name()))
+        .collect();
+    features.packets = Err(reasons.join("; "));
 }
 
 fn try_attach_by(ebpf: &mut Ebpf, by: PacketAttach) -> Result<(), ProgramError> {

@@ -75,6 +75,8 @@ impl PacketAttach {
 pub struct Features {
     /// How programs reach packets.
     pub packets: Result<PacketAttach, String>,
+    /// Better ways to reach packets that the kernel refused, and why.
+    pub packets_refused: Vec<(PacketAttach, String)>,
     /// Whether packets can wait: `sch_fq`.
     pub fair_queue: Support,
     /// Whether devices that packets wait in can be made: `veth`.

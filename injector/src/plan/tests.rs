@@ -134,6 +134,7 @@ fn able() -> Features {
         .map(|&hook| (hook, Support::Supported));
     Features {
         packets: Ok(PacketAttach::Tcx),
+        packets_refused: Vec::new(),
         fair_queue: Support::Supported,
         hop_devices: Support::Supported,
         loopback_hop: Support::Supported,
