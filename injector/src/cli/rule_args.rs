@@ -42,7 +42,7 @@ pub struct RuleArgs {
     )]
     pub percent: Option<Text<Percent>>,
 
-    /// Hit these matching operations, counted from 1 over all targets: FIRST[..LAST][+STEP]; 3 is the third alone, 3+ every one from the third, 3..9+2 are 3, 5, 7 and 9
+    /// Hit these matching operations, counted from 1 over all targets: `FIRST[..LAST][+STEP]`; 3 is the third alone, 3+ every one from the third, 3..9+2 are 3, 5, 7 and 9
     #[arg(
         long,
         value_name = "WHEN",
