@@ -236,9 +236,15 @@ fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
             facts.echo_id = u16::from_be_bytes([id_high, id_low]);
         }
         facts.payload_offset = offset + 8;
-        // Router and neighbour discovery, RFC 4861 §4: types 133 to 137.
-        facts.protected = (facts.family == 6 && matches!(kind, 133..=137)) as u8;
+        facts.protected = (facts.family == 6 && is_discovery(kind)) as u8;
     }
+}
+
+/// Router and neighbour discovery (RFC 4861 §4: types 133 to 137), and the
+/// multicast listener reports without which a switch would not pass it on
+/// (RFC 2710 §3: 130 to 132; RFC 3810 §5.2: 143).
+const fn is_discovery(kind: u8) -> bool {
+    matches!(kind, 130..=137 | 143)
 }
 
 /// Echo request and reply: RFC 792 for IPv4, RFC 4443 §4 for IPv6.

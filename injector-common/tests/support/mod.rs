@@ -145,7 +145,9 @@ impl Shape {
             Transport::Udp { ports } => [[67, 68], [546, 547]]
                 .iter()
                 .any(|both| ports.iter().all(|port| both.contains(port))),
-            Transport::Icmp { kind, .. } => self.src.is_ipv6() && (133..=137).contains(&kind),
+            Transport::Icmp { kind, .. } => {
+                self.src.is_ipv6() && ((130..=137).contains(&kind) || kind == 143)
+            }
             Transport::Tcp { .. } | Transport::Other { .. } => false,
         }
     }
