@@ -149,6 +149,34 @@ fn in_vm(
     Ok(())
 }
 
+/// Runs a test binary, and its failed tests once more if they are three at most: a guest without
+/// hardware support shares two processors with whatever else the machine does, and packets then
+/// come late by more than any fault delays them. A test that passes only then is reported as flaky
+/// in the summary, beside the first failure's own output; one that fails twice has failed.
+const RUN: &str = r"
+run() {
+    log=$(mktemp); limit=$1; binary=$2; shift 2
+    timeout --foreground -k 10 $limit $binary $@ >$log; status=$?
+    failed=$(sed -n 's/^test \([a-z_0-9:]*\) \.\.\. FAILED$/\1/p' $log)
+    set -- $failed
+    if [ $status = 101 ] && [ $# -ge 1 ] && [ $# -le 3 ]; then
+        status=0
+        for test in $failed; do
+            timeout --foreground -k 10 $limit $binary --exact $test --test-threads=1 >$log.again || {
+                status=101; cat $log.again; }
+        done
+    fi
+    if [ $status = 0 ] && [ $# -ge 1 ]; then
+        sed 's/^test result: FAILED\. \(.*\) [0-9]* failed;/test result: ok. \1 0 failed;/' $log
+        for test in $failed; do echo '##xtask flaky '$test; done
+    else
+        cat $log
+    fi
+    rm -f $log $log.again
+    return $status
+}
+";
+
 /// A shell script that runs all binaries one after the other and marks where each begins and
 /// ends.
 fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
@@ -164,9 +192,10 @@ fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
          export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n",
         quote(place)
     );
+    script.push_str(RUN);
     for binary in binaries {
         script.push_str(&format!(
-            "echo '{begin}{name}'\ntimeout --foreground -k 10 {limit} {path} {arguments}\n\
+            "echo '{begin}{name}'\nrun {limit} {path} {arguments}\n\
              printf '\\n{end}%s\\n' $?\n",
             begin = results::BEGIN,
             end = results::END,

@@ -11,6 +11,10 @@ pub(crate) const END: &str = "##xtask end ";
 /// What a test prints when it cannot run here; the reason follows.
 const SKIP: &str = "SKIP ";
 
+/// What the script prints of a test that failed and passed when it was run again; its name
+/// follows.
+pub(crate) const FLAKY: &str = "##xtask flaky ";
+
 /// The results of all binaries in all places.
 #[derive(Default)]
 pub(crate) struct Results {
@@ -28,6 +32,7 @@ struct Row {
     passed: u32,
     failed: u32,
     skips: Vec<String>,
+    flaky: Vec<String>,
     /// `None` while it runs, and for ever when the machine died meanwhile.
     status: Option<i32>,
     start: Instant,
@@ -95,6 +100,7 @@ impl Results {
                 passed: 0,
                 failed: 0,
                 skips: Vec::new(),
+                flaky: Vec::new(),
                 status: None,
                 start: Instant::now(),
                 seconds: 0.0,
@@ -109,6 +115,8 @@ impl Results {
             row.seconds = row.start.elapsed().as_secs_f64();
         } else if let Some(reason) = line.strip_prefix(SKIP) {
             row.skips.push(reason.to_owned());
+        } else if let Some(test) = line.strip_prefix(FLAKY) {
+            row.flaky.push(test.to_owned());
         } else if let Some((passed, failed)) = summary(line) {
             row.passed += passed;
             row.failed += failed;
@@ -150,6 +158,15 @@ impl fmt::Display for Results {
         for row in &self.rows {
             for reason in &row.skips {
                 writeln!(f, "skipped  {}: {}: {reason}", row.place, row.binary)?;
+            }
+        }
+        for row in &self.rows {
+            for test in &row.flaky {
+                writeln!(
+                    f,
+                    "FLAKY    {}: {}: {test} failed, and passed when it was run again",
+                    row.place, row.binary
+                )?;
             }
         }
         for problem in &self.problems {
