@@ -15,6 +15,10 @@ pub const MAX_CALLS: u32 = 512;
 /// How many cgroups and processes the rules of one agent can target.
 pub const MAX_SCOPES: u32 = 16_384;
 
+/// How many bits tell in advance that an id is in no rule's scope: an id's low
+/// bits name its bit.
+pub const SEEN_BITS: u32 = 1 << 16;
+
 /// How many interfaces the rules of one agent can act on.
 pub const MAX_SITES: u32 = 1_024;
 
@@ -87,6 +91,8 @@ pub const MAP_RULES: &str = "inj_rules";
 pub const MAP_STATS: &str = "inj_stats";
 /// Who is targeted.
 pub const MAP_SCOPES: &str = "inj_scopes";
+/// A bit for each id in the scope table.
+pub const MAP_SEEN: &str = "inj_seen";
 /// Which calls are named.
 pub const MAP_CALLS: &str = "inj_calls";
 /// Which interfaces are acted on.

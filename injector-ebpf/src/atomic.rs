@@ -24,3 +24,20 @@ pub(crate) unsafe fn fetch_add(counter: *mut u64, amount: u64) -> u64 {
     }
     value
 }
+
+/// Sets bits.
+///
+/// # Safety
+///
+/// `word` points to an aligned `u64` inside a map value.
+#[inline(always)]
+pub(crate) unsafe fn set_bits(word: *mut u64, bits: u64) {
+    // SAFETY: the caller vouches for the pointer.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({word} + 0) |= {bits}",
+            word = in(reg) word,
+            bits = in(reg) bits,
+        );
+    }
+}

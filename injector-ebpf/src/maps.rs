@@ -8,7 +8,9 @@ use aya_ebpf::{
 };
 use injector_common::{
     Control, RuleEntry, RuleStats, ScopeKey, SiteEntry,
-    names::{HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES, MAX_SITES},
+    names::{
+        HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES, MAX_SITES, SEEN_BITS,
+    },
     packet::{EchoKey, Facts},
 };
 
@@ -37,6 +39,10 @@ pub(crate) static SCOPES: HashMap<
     { MAX_SCOPES as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
+
+/// A zero proves that no id with these low bits is in the scope table.
+#[btf_map(name = "inj_seen")]
+pub(crate) static SEEN: Array<u64, { SEEN_BITS as usize / 64 }> = Array::new();
 
 #[btf_map(name = "inj_sites")]
 pub(crate) static SITES: HashMap<u32, SiteEntry, { MAX_SITES as usize }> = HashMap::new();

@@ -13,16 +13,25 @@ use aya_ebpf::{
 use injector_common::{
     Control, ScopeKey,
     abi::{SCOPE_CGROUP, SCOPE_TGID},
-    names::MAX_LEVELS,
+    names::{MAX_LEVELS, SEEN_BITS},
 };
 
-use crate::maps::{SCOPES, SOCKETS};
+use crate::maps::{SCOPES, SEEN, SOCKETS};
 
 /// The init process, which no rule hits.
 const INIT: u32 = 1;
 
 #[inline(always)]
 fn rules_of(id: u64, kind: u32) -> u64 {
+    // Most ids are in no rule's scope. A bit says so without the hash table's
+    // cost: the kernel inlines the lookup in an array.
+    let bit = id as u32 % SEEN_BITS;
+    let Some(word) = SEEN.get(bit / 64) else {
+        return 0;
+    };
+    if *word >> (bit % 64) & 1 == 0 {
+        return 0;
+    }
     let key = ScopeKey { id, kind, _pad: 0 };
     // SAFETY: values are plain integers that only user space replaces.
     unsafe { SCOPES.get(key) }.copied().unwrap_or(0)
@@ -48,15 +57,18 @@ fn rules_of_cgroups(control: &Control, ancestor: impl Fn(i32) -> u64) -> u64 {
 /// init process, whatever the cgroup they live in.
 #[inline(always)]
 pub(crate) fn of_current_task(control: &Control) -> u64 {
+    let mut mask = rules_of_cgroups(control, |level| {
+        // SAFETY: the helper only reads the current task.
+        unsafe { bpf_get_current_ancestor_cgroup_id(level) }
+    });
+    if mask == 0 && control.by_process == 0 {
+        return 0;
+    }
     // The upper half is the process, the lower one the thread.
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if tgid == control.agent_tgid || tgid == INIT {
         return 0;
     }
-    let mut mask = rules_of_cgroups(control, |level| {
-        // SAFETY: the helper only reads the current task.
-        unsafe { bpf_get_current_ancestor_cgroup_id(level) }
-    });
     if control.by_process != 0 {
         mask |= rules_of(u64::from(tgid), SCOPE_TGID);
     }

@@ -8,10 +8,11 @@ use aya_ebpf::{
     programs::{RawTracePointContext, SockContext},
 };
 use aya_log_ebpf::debug;
-use injector_common::{ScopeKey, abi::SCOPE_TGID};
+use injector_common::{ScopeKey, abi::SCOPE_TGID, names::SEEN_BITS};
 
 use crate::{
-    maps::{CONTROL, INJ_SIGNAL_LIVE, INJ_TASK_SIGNAL, INJ_TASK_TGID, SCOPES, SOCKETS},
+    atomic::set_bits,
+    maps::{CONTROL, INJ_SIGNAL_LIVE, INJ_TASK_SIGNAL, INJ_TASK_TGID, SCOPES, SEEN, SOCKETS},
     scope,
 };
 
@@ -47,6 +48,10 @@ fn fork(ctx: &RawTracePointContext) -> Option<()> {
     let child: *const u8 = ctx.arg(1);
     let tgid = field::<u32>(child, INJ_TASK_TGID.load())?;
     if tgid != parent {
+        let bit = tgid % SEEN_BITS;
+        let word = SEEN.get_ptr_mut(bit / 64)?;
+        // SAFETY: an aligned u64 of a map value.
+        unsafe { set_bits(word, 1 << (bit % 64)) };
         SCOPES.insert(key(tgid), rules, u64::from(BPF_ANY)).ok()?;
         debug!(ctx, "process {} follows its parent {}", tgid, parent);
     }

@@ -44,6 +44,7 @@ pub struct KernelActuator {
     settings: Control,
     rules: Array<MapData, RuleEntry>,
     scopes: HashMap<MapData, ScopeKey, u64>,
+    seen: Array<MapData, u64>,
     sites: HashMap<MapData, u32, SiteEntry>,
     calls: Array<MapData, u64>,
     counters: Counters,
@@ -101,6 +102,7 @@ impl KernelActuator {
         let control = Array::try_from(take(names::MAP_CONTROL)?)?;
         let rules = Array::try_from(take(names::MAP_RULES)?)?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
+        let seen = Array::try_from(take(names::MAP_SEEN)?)?;
         let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
         let counters = Counters::new(take(names::MAP_STATS)?)?;
@@ -119,6 +121,7 @@ impl KernelActuator {
             settings,
             rules,
             scopes,
+            seen,
             sites,
             calls,
             counters,

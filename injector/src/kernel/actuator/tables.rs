@@ -71,6 +71,9 @@ impl KernelActuator {
     }
 
     pub(super) fn aim(&mut self, key: ScopeKey, rules: u64) -> Result<(), Failure> {
+        let bit = u32::try_from(key.id % u64::from(names::SEEN_BITS))?;
+        let word = self.seen.get(&(bit / 64), 0)?;
+        self.seen.set(bit / 64, word | 1 << (bit % 64), 0)?;
         let known = self.scopes.get(&key, 0).unwrap_or(0);
         Ok(self.scopes.insert(key, known | rules, 0)?)
     }
