@@ -10,6 +10,7 @@ use cargo_metadata::{Message, TargetKind};
 use crate::exec::cargo;
 
 /// One binary of integration tests.
+#[derive(Clone)]
 pub(crate) struct TestBinary {
     /// The name of its source file, or `lib` for the harness's own tests.
     pub(crate) name: String,
