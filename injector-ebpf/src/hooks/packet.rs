@@ -92,6 +92,10 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let mut outcome = Passing::new(skb, direction, control, now)?;
     judge_rules(&mut outcome, site, control);
     if outcome.lost != 0 {
+        if outcome.detour != 0 {
+            outcome.took_detour = LOST_BEFORE;
+            ask_rules(count_detour, &mut outcome);
+        }
         return Some(net_loss::apply());
     }
     if outcome.detour == 0 {
@@ -233,6 +237,9 @@ fn received_by(passing: &Passing, owner: u64) -> u64 {
     }
 }
 
+/// The packet was lost before it could take a detour.
+const LOST_BEFORE: u32 = 2;
+
 /// A packet on its way through the rules, and what they say of it.
 struct Passing {
     skb: *mut __sk_buff,
@@ -254,7 +261,7 @@ struct Passing {
     direction: u32,
     /// 1 when it is gone; the rules behind the one that lost it are not asked.
     lost: u32,
-    /// 1 when the device took it.
+    /// 1 when the device took it, [`LOST_BEFORE`] when another rule lost it.
     took_detour: u32,
 }
 
@@ -355,7 +362,11 @@ unsafe extern "C" fn count_detour(
     if passing.detour & RuleIndex(index).mask() != 0
         && let Some(rule) = live(rule, index, passing.now)
     {
-        rule.done(passing.took_detour == 1);
+        if passing.took_detour == LOST_BEFORE {
+            rule.let_pass();
+        } else {
+            rule.done(passing.took_detour == 1);
+        }
     }
     GO_ON
 }
