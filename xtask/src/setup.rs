@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::apt::{self, Package};
 use crate::exec::{command, find, say, succeeds};
+use crate::vm::emulator::Emulator;
 use crate::{kernel, toolchain};
 
 /// Install what the other subcommands need (they also do so themselves)
@@ -31,9 +32,8 @@ enum Part {
 
 const ALL: &[Part] = &[Part::Build, Part::Vm, Part::Victims, Part::Kernels];
 
-/// What `vm` needs on the host.
+/// What `vm` needs on the host, beside QEMU.
 const VM: &[Package] = &[
-    apt::program("qemu-system-x86", "qemu-system-x86_64"),
     apt::program("busybox-static", "busybox"),
     apt::program("kmod", "modprobe"),
     apt::program("xz-utils", "xz"),
@@ -80,6 +80,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
 /// Installs what a virtual machine needs.
 pub(crate) fn vm() -> Result<()> {
     apt::ensure("virtual machines", VM)?;
+    Emulator::ensure()?;
     // The guest starts with nothing but this one file, so it must need no library.
     let busybox = find("busybox").unwrap_or_default();
     if succeeds(command("ldd").arg(&busybox)) {

@@ -4,6 +4,7 @@
 //! the host runs unchanged and nothing it does reaches the host. The guest has no network but
 //! its own loopback.
 
+pub(crate) mod emulator;
 pub(crate) mod initramfs;
 pub(crate) mod qemu;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::kernel::{self, Kernel};
+use crate::vm::emulator::Emulator;
 use crate::vm::qemu::Outcome;
 use crate::{paths, setup};
 
@@ -161,7 +163,9 @@ impl Machine {
             script,
         };
         initramfs::write(&guest, std::io::BufWriter::new(file))?;
+        let emulator = Emulator::ensure()?;
         let hardware = qemu::Hardware {
+            emulator: &emulator,
             kernel: &self.kernel.image,
             initramfs,
             cpus: self.cpus,

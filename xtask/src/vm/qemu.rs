@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::exec::command;
+use crate::vm::emulator::Emulator;
 
 /// How a virtual machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub(crate) enum Outcome {
 
 /// The parts of a machine that QEMU is told about.
 pub(crate) struct Hardware<'a> {
+    pub(crate) emulator: &'a Emulator,
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: PathBuf,
     pub(crate) cpus: u32,
@@ -94,7 +96,10 @@ impl Hardware<'_> {
     fn command(&self) -> Command {
         // setpriv lets the kernel end QEMU when this process dies without having done so.
         let mut qemu = command("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        qemu.args(["--pdeathsig", "KILL"])
+            .arg(self.emulator.program())
+            .args(self.emulator.arguments())
+            .envs(self.emulator.environment());
         qemu.args([
             "-nodefaults",
             "-no-user-config",
