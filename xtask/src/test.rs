@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long)]
     vm_only: bool,
     /// A kernel to run the integration tests on (may be repeated) [default: override,
-    /// debian-6.12 without the packet tests, and debian-6.1]
+    /// debian-6.12 and debian-6.1]
     #[arg(long, value_name = "NAME")]
     kernel: Vec<String>,
     /// Run only integration tests whose name contains this
@@ -71,18 +71,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     }
     for kernel in kernels {
         let title = format!("integration tests on {}", kernel.name);
-        let (left_out, binaries): (Vec<_>, Vec<_>) = binaries
-            .iter()
-            .cloned()
-            .partition(|binary| options.kernel.is_empty() && is_covered(&kernel, binary));
         step(&title, || in_vm(options, &kernel, &binaries, &mut results))?;
-        for binary in left_out {
-            results.note(format!(
-                "left out {}: {}: the override kernel, of the same version, ran it; \
-                 --kernel {0} runs it here too",
-                kernel.name, binary.name
-            ));
-        }
     }
     print!("{results}");
     Ok(if results.are_good() {
@@ -90,13 +79,6 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// Whether another kernel of the default set covers a binary: what carries packets is the same code
-/// in the override kernel and in Debian's of the same version, and a guest without hardware support
-/// takes minutes for each.
-fn is_covered(kernel: &Kernel, binary: &TestBinary) -> bool {
-    kernel.name == "debian-6.12" && binary.name.starts_with("net_")
 }
 
 fn kernels(options: &Options) -> Result<Vec<Kernel>> {
@@ -167,34 +149,6 @@ fn in_vm(
     Ok(())
 }
 
-/// Runs a test binary, and its failed tests once more if they are three at most: a guest without
-/// hardware support shares two processors with whatever else the machine does, and packets then
-/// come late by more than any fault delays them. A test that passes only then is reported as flaky
-/// in the summary, beside the first failure's own output; one that fails twice has failed.
-const RUN: &str = r"
-run() {
-    log=$(mktemp); limit=$1; binary=$2; shift 2
-    timeout --foreground -k 10 $limit $binary $@ >$log; status=$?
-    failed=$(sed -n 's/^test \([a-z_0-9:]*\) \.\.\. FAILED$/\1/p' $log)
-    set -- $failed
-    if [ $status = 101 ] && [ $# -ge 1 ] && [ $# -le 3 ]; then
-        status=0
-        for test in $failed; do
-            timeout --foreground -k 10 $limit $binary --exact $test --test-threads=1 >$log.again || {
-                status=101; cat $log.again; }
-        done
-    fi
-    if [ $status = 0 ] && [ $# -ge 1 ]; then
-        sed 's/^test result: FAILED\. \(.*\) [0-9]* failed;/test result: ok. \1 0 failed;/' $log
-        for test in $failed; do echo '##xtask flaky '$test; done
-    else
-        cat $log
-    fi
-    rm -f $log $log.again
-    return $status
-}
-";
-
 /// A shell script that runs all binaries one after the other and marks where each begins and
 /// ends.
 fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
@@ -210,10 +164,10 @@ fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
          export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n",
         quote(place)
     );
-    script.push_str(RUN);
     for binary in binaries {
         script.push_str(&format!(
-            "echo '{begin}{name}'\nrun {limit} {path} {arguments}\n\
+            "echo '{begin}{name}'\n\
+             timeout --foreground -k 10 {limit} {path} {arguments}\n\
              printf '\\n{end}%s\\n' $?\n",
             begin = results::BEGIN,
             end = results::END,

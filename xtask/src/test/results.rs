@@ -11,10 +11,6 @@ pub(crate) const END: &str = "##xtask end ";
 /// What a test prints when it cannot run here; the reason follows.
 const SKIP: &str = "SKIP ";
 
-/// What the script prints of a test that failed and passed when it was run again; its name
-/// follows.
-pub(crate) const FLAKY: &str = "##xtask flaky ";
-
 /// The results of all binaries in all places.
 #[derive(Default)]
 pub(crate) struct Results {
@@ -23,7 +19,6 @@ pub(crate) struct Results {
     /// The part of the last line that was printed so far.
     line: Vec<u8>,
     problems: Vec<String>,
-    notes: Vec<String>,
 }
 
 /// The results of one binary in one place.
@@ -33,7 +28,8 @@ struct Row {
     passed: u32,
     failed: u32,
     skips: Vec<String>,
-    flaky: Vec<String>,
+    /// The tests that failed, by name.
+    failures: Vec<String>,
     /// `None` while it runs, and for ever when the machine died meanwhile.
     status: Option<i32>,
     start: Instant,
@@ -76,8 +72,9 @@ impl Results {
                     .problems
                     .push(format!("{place}: {binary} took too long")),
                 Some(101) if row.failed > 0 => {
+                    let names = row.failures.join(", ");
                     self.problems
-                        .push(format!("{place}: {binary}: {} failed", row.failed));
+                        .push(format!("{place}: {binary}: {} failed: {names}", row.failed));
                 }
                 Some(status) => {
                     self.problems
@@ -86,11 +83,6 @@ impl Results {
                 None => self.problems.push(format!("{place}: {binary} did not end")),
             }
         }
-    }
-
-    /// Something to say at the end.
-    pub(crate) fn note(&mut self, note: String) {
-        self.notes.push(note);
     }
 
     /// Whether everything ran and nothing failed.
@@ -106,7 +98,7 @@ impl Results {
                 passed: 0,
                 failed: 0,
                 skips: Vec::new(),
-                flaky: Vec::new(),
+                failures: Vec::new(),
                 status: None,
                 start: Instant::now(),
                 seconds: 0.0,
@@ -121,13 +113,18 @@ impl Results {
             row.seconds = row.start.elapsed().as_secs_f64();
         } else if let Some(reason) = line.strip_prefix(SKIP) {
             row.skips.push(reason.to_owned());
-        } else if let Some(test) = line.strip_prefix(FLAKY) {
-            row.flaky.push(test.to_owned());
+        } else if let Some(test) = failed_test(line) {
+            row.failures.push(test.to_owned());
         } else if let Some((passed, failed)) = summary(line) {
             row.passed += passed;
             row.failed += failed;
         }
     }
+}
+
+/// The name in libtest's line `test NAME ... FAILED`.
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
 /// Reads the line that libtest ends with:
@@ -165,18 +162,6 @@ impl fmt::Display for Results {
             for reason in &row.skips {
                 writeln!(f, "skipped  {}: {}: {reason}", row.place, row.binary)?;
             }
-        }
-        for row in &self.rows {
-            for test in &row.flaky {
-                writeln!(
-                    f,
-                    "FLAKY    {}: {}: {test} failed, and passed when it was run again",
-                    row.place, row.binary
-                )?;
-            }
-        }
-        for note in &self.notes {
-            writeln!(f, "{note}")?;
         }
         for problem in &self.problems {
             writeln!(f, "PROBLEM  {problem}")?;
@@ -230,10 +215,10 @@ mod tests {
     #[test]
     fn a_failed_test_is_a_problem() {
         let results = results(
-            "##xtask begin net\n\
+            "##xtask begin net\ntest a ... FAILED\ntest b ... ok\ntest c ... FAILED\n\
              test result: FAILED. 1 passed; 2 failed; 0 ignored\n##xtask end 101\n",
         );
-        assert_eq!(results.problems, ["here: net: 2 failed"]);
+        assert_eq!(results.problems, ["here: net: 2 failed: a, c"]);
     }
 
     #[test]
