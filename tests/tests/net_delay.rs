@@ -39,12 +39,6 @@ fn check(case: Case) {
     assert_delayed(&arrived.delays, DELAY);
     beside.assert_untouched(LOAD);
     assert_undelayed(&beside.delays);
-
-    let again = Bed::new(Case {
-        form: Form::Cgroup,
-        ..case
-    });
-    drop(again);
     bed.assert_untouched_after(LOAD);
 }
 
