@@ -229,11 +229,13 @@ fn received_by(passing: &Passing, owner: u64) -> u64 {
     if sk.is_null() {
         return owner;
     }
+    // A namespace's only owner has every packet in it, also those of sockets
+    // that no process holds: connections yet to be accepted, and closing ones.
     // SAFETY: a lookup gives a full socket, which is given back right after.
     unsafe {
         let mask = scope::stored(sk);
         bpf_sk_release(sk.cast());
-        mask
+        mask | owner
     }
 }
 

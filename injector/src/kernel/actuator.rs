@@ -13,6 +13,7 @@ use aya::{
 };
 use injector_common::{Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry, names};
 
+use self::hops::HopIndexes;
 use super::{
     cgroup, clock,
     counters::Counters,
@@ -51,6 +52,7 @@ pub struct KernelActuator {
     journal: Journal,
     log: Option<ProgramLog>,
     attached: Vec<(Effect, Attached)>,
+    hop_indexes: HopIndexes,
     hops: BTreeMap<NetnsInode, HopIndexes>,
     /// Held open so that a namespace outlives its last process until what we
     /// put there is gone.
@@ -66,14 +68,6 @@ impl fmt::Debug for KernelActuator {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
-}
-
-/// Indexes of the devices that packets of one namespace wait in; 0 for none.
-#[derive(Clone, Copy, Debug, Default)]
-struct HopIndexes {
-    near: u32,
-    far: u32,
-    loopback: u32,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -128,6 +122,7 @@ impl KernelActuator {
             journal,
             log,
             attached: Vec::new(),
+            hop_indexes: HopIndexes::new(&plan.experiment.id),
             hops: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             cgroup: None,
@@ -305,7 +300,7 @@ impl KernelActuator {
             self.rules.set(index, entry, 0)?;
         }
         self.settings.deadline_ns = start.saturating_add(wire::nanos(plan.experiment.duration));
-        self.drain = longest_wait(plan).min(MAX_DRAIN);
+        self.drain = drain(plan);
         self.programs.release_types();
         // One write of the control block puts everything in force at once.
         Ok(self.renew_lease()?)
@@ -322,6 +317,19 @@ impl KernelActuator {
 /// The longest time that packets under clean-up are waited for. A longer delay
 /// loses what is under way when it ends, as removing netem does.
 const MAX_DRAIN: Duration = Duration::from_secs(1);
+
+/// For what leaves its queue on time to get to its interface.
+const LAST_STEPS: Duration = Duration::from_millis(20);
+
+/// How long it takes until packets under way have passed our devices.
+fn drain(plan: &Plan) -> Duration {
+    let has_devices = |effect: &Effect| matches!(effect, Effect::AddHop(_));
+    if plan.effects.iter().any(has_devices) {
+        longest_wait(plan).min(MAX_DRAIN) + LAST_STEPS
+    } else {
+        Duration::ZERO
+    }
+}
 
 /// The longest delay of any packet: those of all rules add up.
 fn longest_wait(plan: &Plan) -> Duration {
@@ -369,17 +377,18 @@ impl Actuator for KernelActuator {
                 });
             }
         };
-        if matches!(effect, Effect::AddHop(_)) {
-            // What waits in the devices still gets out through their programs.
-            // Once for all of them: they empty at the same time.
-            thread::sleep(mem::take(&mut self.drain));
-        }
         while let Some(at) = self.attached.iter().rposition(|(of, _)| of == effect) {
             let (_, attached) = self.attached.remove(at);
             check(format!("a program ({effect})"), attached.detach());
         }
         match effect {
-            Effect::Enable => check("the rules".to_owned(), self.disable()),
+            Effect::Enable => {
+                check("the rules".to_owned(), self.disable());
+                // What waits in our devices still gets out through our programs.
+                // Before anything else goes: taking a clsact qdisc away stops
+                // the interface for a moment, and it drops what then leaves.
+                thread::sleep(mem::take(&mut self.drain));
+            }
             Effect::AddHop(hop) => {
                 for name in hop_devices(hop) {
                     let result = self.remove_device(&hop.netns, &name);

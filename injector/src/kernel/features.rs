@@ -11,8 +11,11 @@ use aya::{
 use injector_common::{Control, FaultKind, kinds::Family, names, names::SecurityHook};
 
 use super::{
-    links, netlink, netns,
+    links,
+    netlink::{self, NewDevice},
+    netns,
     object::{Programs, describe, once, refusal},
+    queue,
 };
 use crate::plan::{Features, PacketAttach, Support, features::Probe};
 
@@ -64,7 +67,18 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
     };
     match kind {
         FaultKind::NetLoss | FaultKind::NetCorrupt => packets(&[]),
-        FaultKind::NetDelay => packets(&[&features.hop_devices, &features.fair_queue]),
+        FaultKind::NetDelay => {
+            let needed = [&features.hop_devices, &features.fair_queue];
+            let mut rungs = packets(&needed);
+            // Not a way of its own: it says whether loopback is covered too.
+            let mut all = needed.into_iter().chain([&features.loopback_hop]);
+            let lacking = all.find(|support| !support.is_supported());
+            rungs.push(probe(
+                "loopback",
+                lacking.cloned().unwrap_or(Support::Supported),
+            ));
+            rungs
+        }
         FaultKind::SysErrno => vec![
             probe("kprobe", features.override_return.clone()),
             probe("lsm", all_of(&features.security)),
@@ -124,11 +138,11 @@ fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
         try_attach(ebpf, features);
         let devices = netlink::here(|handle| async move {
             netlink::raise_loopback(&handle).await?;
-            let (near, _) = netlink::add_pair(&handle, "inja", "injb").await?;
-            Ok((near, netlink::add_ifb(&handle, "inji").await))
+            netlink::add_pair(&handle, TRIAL_NEAR, TRIAL_FAR).await?;
+            Ok(netlink::add_ifb(&handle, TRIAL_IFB).await)
         });
-        let (near, ifb) = match devices {
-            Ok(devices) => devices,
+        let ifb = match devices {
+            Ok(ifb) => ifb,
             Err(error) => {
                 let reason = format!("no veth pair can be made: {error}");
                 features.hop_devices = no(reason.clone());
@@ -137,20 +151,19 @@ fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
                 return;
             }
         };
-        features.hop_devices = Support::Supported;
-        features.fair_queue =
-            netlink::here(
-                |mut handle| async move { netlink::add_fair_queue(&mut handle, near).await },
-            )
-            .map_or_else(
-                |error| no(format!("no fq queueing discipline (sch_fq): {error}")),
-                |()| Support::Supported,
-            );
+        features.hop_devices = try_hop_programs(ebpf);
+        features.fair_queue = netlink::here(|mut handle| async move {
+            queue::add_fair_queue(&mut handle, TRIAL_NEAR.index).await
+        })
+        .map_or_else(
+            |error| no(format!("no fq queueing discipline (sch_fq): {error}")),
+            |()| Support::Supported,
+        );
         features.loopback_hop = match (ifb, &features.packets) {
             (Err(error), _) => no(format!("no ifb device can be made: {error}")),
             (_, Err(reason)) => no(reason.clone()),
-            (Ok(ifb), Ok(attach)) => {
-                try_loopback(ebpf, ifb, *attach).map_or_else(no, |came_back| {
+            (Ok(()), Ok(attach)) => {
+                try_loopback(ebpf, TRIAL_IFB.index, *attach).map_or_else(no, |came_back| {
                     if came_back {
                         Support::Supported
                     } else {
@@ -174,6 +187,31 @@ fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
     }
 }
 
+/// Devices for trials, in a namespace where there is nothing else.
+const TRIAL_NEAR: NewDevice<'_> = NewDevice {
+    name: "inja",
+    index: 1001,
+};
+const TRIAL_FAR: NewDevice<'_> = NewDevice {
+    name: "injb",
+    index: 1002,
+};
+const TRIAL_IFB: NewDevice<'_> = NewDevice {
+    name: "inji",
+    index: 1003,
+};
+
+/// Whether the kernel accepts the programs of our devices: setting a departure
+/// time needs `bpf_skb_set_tstamp` (Linux 5.18).
+fn try_hop_programs(ebpf: &mut Ebpf) -> Support {
+    for name in [names::PROG_HOP, names::PROG_RETURN] {
+        if let Err(error) = classifier(ebpf, name) {
+            return no(refusal(&error));
+        }
+    }
+    Support::Supported
+}
+
 /// How long a packet on loopback gets to come back; it needs microseconds.
 const LOOPBACK_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -187,20 +225,21 @@ fn try_loopback(ebpf: &mut Ebpf, ifb: u32, by: PacketAttach) -> Result<bool, Str
             .set(0, u64::from(ifb), 0)
             .map_err(|error| describe(&error))?;
     }
-    let link = classifier(ebpf, names::PROG_TRIAL_HOP)
-        .and_then(|program| links::attach_packets(program, "lo", TcAttachType::Ingress, by))
-        .map_err(|error| refusal(&error))?;
-    let came_back = (|| -> io::Result<bool> {
+    let attempt = || -> io::Result<bool> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.set_read_timeout(Some(LOOPBACK_PATIENCE))?;
         socket.send_to(b"?", socket.local_addr()?)?;
         Ok(socket.recv(&mut [0]).is_ok())
-    })();
-    drop(link);
+    };
+    let came_back = classifier(ebpf, names::PROG_TRIAL_HOP)
+        .and_then(|program| links::attach_packets(program, "lo", TcAttachType::Ingress, by))
+        .map_err(|error| refusal(&error))
+        .and_then(|_link| attempt().map_err(|error| describe(&error)));
+    // The security programs' trial counts in the same place.
     let trial = ebpf.map_mut(names::MAP_TRIAL).ok_or("no trial map")?;
     let mut trial: Array<_, u64> = Array::try_from(trial).map_err(|error| describe(&error))?;
     trial.set(0, 0, 0).map_err(|error| describe(&error))?;
-    came_back.map_err(|error| describe(&error))
+    came_back
 }
 
 /// A packet program, loaded.
@@ -232,9 +271,7 @@ fn try_attach(ebpf: &mut Ebpf, features: &mut Features) {
 
 fn try_attach_by(ebpf: &mut Ebpf, by: PacketAttach) -> Result<(), ProgramError> {
     // A kernel may accept one program and refuse another.
-    for name in [names::PROG_INGRESS, names::PROG_HOP, names::PROG_RETURN] {
-        classifier(ebpf, name)?;
-    }
+    classifier(ebpf, names::PROG_INGRESS)?;
     let program = classifier(ebpf, names::PROG_EGRESS)?;
     if by == PacketAttach::Clsact {
         links::add_clsact("lo")?;

@@ -14,6 +14,7 @@ mod log;
 mod netlink;
 mod netns;
 mod object;
+mod queue;
 mod sockets;
 mod wire;
 

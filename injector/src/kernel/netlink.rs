@@ -7,14 +7,11 @@ use futures_util::TryStreamExt as _;
 use nix::libc;
 use rtnetlink::{
     Handle, LinkIfb, LinkUnspec, LinkVeth,
-    packet_core::{
-        DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage,
-        NetlinkPayload,
-    },
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
-        link::LinkAttribute,
-        tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption},
+        link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute},
+        tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
     },
 };
 
@@ -22,21 +19,6 @@ use super::netns;
 
 /// What `ip link` shows beside a device of ours.
 pub(super) const ALIAS: &str = "made by injector; `injector stop --all` removes it";
-
-/// Attributes of fq (`TCA_FQ_*`, linux/pkt_sched.h).
-mod fq {
-    pub(super) const LIMIT: u16 = 1;
-    pub(super) const FLOW_LIMIT: u16 = 2;
-    pub(super) const RATE_ENABLE: u16 = 5;
-    pub(super) const HORIZON: u16 = 14;
-}
-
-/// Packets that fq holds at most, in all and per flow. Its own defaults, 10,000
-/// and 100, would drop what is delayed long or fast.
-const FQ_PACKETS: u32 = 1_000_000;
-/// How far ahead a departure may lie, in µs: the longest delay, with room. The
-/// default of 10 s would cap longer ones.
-const FQ_HORIZON_US: u32 = 120_000_000;
 
 /// Runs requests in the namespace that `file` refers to.
 ///
@@ -72,58 +54,74 @@ where
     })
 }
 
-/// Makes a pair of devices, both up, and returns their indexes.
+/// A device of ours to be made. The index is chosen here and not by the kernel,
+/// so that it is the same in every namespace of a run: programs know an
+/// interface by its index alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewDevice<'a> {
+    pub(super) name: &'a str,
+    pub(super) index: u32,
+}
+
+/// Makes a pair of devices, both up.
 ///
 /// # Errors
 ///
 /// What the kernel refused.
-pub(super) async fn add_pair(handle: &Handle, near: &str, far: &str) -> io::Result<(u32, u32)> {
-    let message = LinkVeth::new(near, far).alias(ALIAS).build();
+pub(super) async fn add_pair(
+    handle: &Handle,
+    near: NewDevice<'_>,
+    far: NewDevice<'_>,
+) -> io::Result<()> {
+    let peer = LinkUnspec::new_with_name(far.name).index(far.index).build();
+    let message = LinkVeth::new(near.name, far.name)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .index(near.index)
+        .alias(ALIAS)
+        .build();
     handle
         .link()
         .add(message)
         .execute()
         .await
         .map_err(io_error)?;
-    let near = raise(handle, near).await?;
-    let far = raise(handle, far).await?;
-    Ok((near, far))
+    raise(handle, near.index).await?;
+    raise(handle, far.index).await
 }
 
-/// Makes an ifb device, up, and returns its index.
+/// Makes an ifb device, up.
 ///
 /// # Errors
 ///
 /// What the kernel refused.
-pub(super) async fn add_ifb(handle: &Handle, name: &str) -> io::Result<u32> {
-    let message = LinkIfb::new(name).alias(ALIAS).build();
+pub(super) async fn add_ifb(handle: &Handle, device: NewDevice<'_>) -> io::Result<()> {
+    let message = LinkIfb::new(device.name)
+        .index(device.index)
+        .alias(ALIAS)
+        .build();
     handle
         .link()
         .add(message)
         .execute()
         .await
         .map_err(io_error)?;
-    raise(handle, name).await
+    raise(handle, device.index).await
 }
 
-/// Sets a device of ours up, out of the way of IPv6 and neighbour discovery.
-async fn raise(handle: &Handle, name: &str) -> io::Result<u32> {
-    let index = index_of(handle, name)
-        .await?
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+/// Sets a device of ours up, without an address and so without a word of its
+/// own: what a device says of itself would pass the queue between packets that
+/// wait there.
+async fn raise(handle: &Handle, index: u32) -> io::Result<()> {
     let message = LinkUnspec::new_with_index(index)
         .arp(false)
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+            vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)],
+        )]))
         .mtu(MTU)
         .alias(ALIAS)
         .up()
         .build();
-    handle
-        .link()
-        .set(message)
-        .execute()
-        .await
-        .map_err(io_error)?;
-    Ok(index)
+    handle.link().set(message).execute().await.map_err(io_error)
 }
 
 /// Sets the loopback interface up.
@@ -204,34 +202,6 @@ pub(super) async fn names(handle: &Handle) -> io::Result<Vec<(u32, String)>> {
         .collect())
 }
 
-/// Gives a device of ours a fair queue that lets every packet wait for its
-/// time.
-///
-/// # Errors
-///
-/// ENOENT when the kernel has no fq.
-pub(super) async fn add_fair_queue(handle: &mut Handle, index: u32) -> io::Result<()> {
-    let option =
-        |kind, value: u32| TcOption::Other(DefaultNla::new(kind, value.to_ne_bytes().to_vec()));
-    let mut message = TcMessage::with_index(i32::try_from(index).map_err(io::Error::other)?);
-    message.header = TcHeader {
-        parent: TcHandle::ROOT,
-        ..message.header
-    };
-    message.attributes = vec![
-        TcAttribute::Kind("fq".to_owned()),
-        TcAttribute::Options(vec![
-            option(fq::LIMIT, FQ_PACKETS),
-            option(fq::FLOW_LIMIT, FQ_PACKETS),
-            option(fq::RATE_ENABLE, 0),
-            option(fq::HORIZON, FQ_HORIZON_US),
-        ]),
-    ];
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-    acknowledged(handle, request).await
-}
-
 /// Removes the clsact qdisc of an interface, with every filter in it.
 ///
 /// # Errors
@@ -259,7 +229,12 @@ pub(super) async fn remove_clsact(handle: &mut Handle, index: u32) -> io::Result
 /// `TC_H_CLSACT` (linux/pkt_sched.h).
 const CLSACT_PARENT: u32 = 0xffff_fff1;
 
-async fn acknowledged(
+/// Sends a request and waits for the kernel's verdict.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) async fn acknowledged(
     handle: &mut Handle,
     request: NetlinkMessage<RouteNetlinkMessage>,
 ) -> io::Result<()> {

@@ -105,8 +105,11 @@ impl KernelActuator {
         let site = SiteEntry {
             rules: known.rules | rules,
             owner,
-            hop: if loopback { hops.loopback } else { hops.near },
-            hop_return: if loopback { 0 } else { hops.far },
+            // An interface of the same index in another namespace may have none.
+            hop: known
+                .hop
+                .max(if loopback { hops.loopback } else { hops.near }),
+            hop_return: known.hop_return.max(if loopback { 0 } else { hops.far }),
             l2_len: interface.l2_len,
             loopback: u32::from(loopback),
         };
