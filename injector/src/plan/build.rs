@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use injector_common::{
-    NetnsInode,
-    kinds::Family,
-    names::{MAX_LEVELS, MAX_RULES, SecurityHook},
-};
+use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 
-use super::{CallHook, Effect, Features, Hop, Plan, hooks::security_hook};
+use super::{CallHook, Effect, Features, Hop, Plan, hooks::security_hook, limits};
 use crate::{
-    error::{Error, SpecError, Unsupported},
+    error::{Error, Unsupported},
     model::{Checksum, Direction, Experiment, Fault, Protocol, Rule, Syscall},
     resolve::{Interface, Netns, RuleScope, Scope},
 };
@@ -21,25 +17,15 @@ use crate::{
 /// # Errors
 ///
 /// [`Error::Unsupported`] when a rule cannot be had here, with the reason;
-/// [`Error::Spec`] when there are more rules or depths of cgroups than the
-/// tables hold.
+/// [`Error::Spec`] when there is more of something than [`limits`] allows.
 pub fn build(
     experiment: &Experiment,
     scopes: &[RuleScope],
     features: &Features,
 ) -> Result<Plan, Error> {
-    let count = experiment.rules.len();
-    if count > MAX_RULES as usize {
-        return Err(SpecError::new(
-            "rules",
-            format!("{count} rules"),
-            format!("at most {MAX_RULES}"),
-        )
-        .into());
-    }
-    check_levels(scopes)?;
+    limits::check(experiment, scopes)?;
     let mut parts = Parts::default();
-    let mut backends = Vec::with_capacity(count);
+    let mut backends = Vec::with_capacity(experiment.rules.len());
     for (index, (rule, scope)) in experiment.rules.iter().zip(scopes).enumerate() {
         let mask = 1u64 << index;
         parts.write.push(Effect::WriteRule {
@@ -65,26 +51,6 @@ pub fn build(
         backends,
         experiment: experiment.clone(),
     })
-}
-
-fn check_levels(scopes: &[RuleScope]) -> Result<(), SpecError> {
-    let levels: std::collections::BTreeSet<u32> = scopes
-        .iter()
-        .flat_map(|scope| &scope.scopes)
-        .filter_map(|scope| match scope {
-            Scope::Cgroup { level, .. } => Some(*level),
-            Scope::Processes { .. } | Scope::Command => None,
-        })
-        .collect();
-    // One level is kept for the command's own cgroup.
-    if levels.len() < MAX_LEVELS {
-        return Ok(());
-    }
-    Err(SpecError::new(
-        "--target",
-        format!("cgroups at {} different depths", levels.len()),
-        format!("at most {} depths", MAX_LEVELS - 1),
-    ))
 }
 
 /// What one namespace needs.
@@ -207,6 +173,13 @@ impl Parts {
         for netns in &scope.netns {
             if detours {
                 check_ethernet(rule, netns)?;
+            }
+            for interface in &netns.interfaces {
+                let known = self.sites.values().flat_map(|site| {
+                    let interfaces = site.interfaces.values();
+                    interfaces.map(|known| (&site.netns, &known.interface))
+                });
+                limits::check_shared_indexes(rule, known, netns, interface)?;
             }
             let site = self.sites.entry(netns.inode).or_insert_with(|| Site {
                 netns: netns.clone(),

@@ -7,6 +7,7 @@ mod build;
 pub mod effect;
 pub mod features;
 pub mod hooks;
+mod limits;
 
 use std::fmt;
 

@@ -74,3 +74,40 @@ fn device_names_fit_and_differ() {
     }
     assert_eq!(names.len(), 3000);
 }
+
+#[test]
+fn delays_add_up_to_half_an_hour() {
+    let rules = |count: usize| {
+        let minute = Fault::NetDelay {
+            filter: filter(Direction::Egress),
+            delay: Duration::from_secs(60),
+            jitter: Duration::ZERO,
+        };
+        vec![(minute, packets_of(web(), host(&[("eth0", 2)]))); count]
+    };
+    assert!(plan(&rules(30), &able()).is_ok());
+    check(
+        &rules(31),
+        &able(),
+        "refused: delay: delays that add up to 1860 s; allowed: at most 1800 s for all rules together",
+    );
+}
+
+#[test]
+fn one_index_in_two_namespaces_means_one_kind_of_interface() {
+    let rules = |name: &str| {
+        let here = packets_of(web(), host(&[("eth0", 2)]));
+        let there = packets_of(web(), private(&[(name, 2)]));
+        vec![
+            (loss(Direction::Egress), here),
+            (loss(Direction::Egress), there),
+        ]
+    };
+    assert!(plan(&rules("eth1"), &able()).is_ok());
+    let refused = plan(&rules("tun0"), &able()).expect_err("a clash");
+    let told = refused.to_string();
+    assert!(
+        told.contains("eth0 in /ns/host and tun0 in /ns/pod, both with index 2"),
+        "{told}"
+    );
+}
