@@ -1,21 +1,25 @@
 //! What this machine's kernel must be able to do, and what it says it can.
 //!
 //! A test that needs a feature asks for it with [`require!`](crate::require).
-//! Whether the feature has to be there is decided by a table, not by looking:
+//! Whether the feature has to be there is decided without asking the injector:
 //! a probe that wrongly says "no" would otherwise turn a failure into a skip.
-//! The injector's own opinion, `injector doctor`, is compared with the table,
-//! and any difference fails the test, whichever way it goes.
+//! For the kernels of the virtual machines a table says it; for the machine
+//! itself, evidence that the kernel gives. The injector's own opinion,
+//! `injector doctor`, is compared with that, and any difference fails the test,
+//! whichever way it goes.
 
-use std::{env, fmt, io::Write as _, process::Command, sync::OnceLock, thread};
+mod host;
+
+use std::{env, fmt, io::Write as _, sync::OnceLock, thread};
 
 use serde_json::Value;
 
-use crate::{agent, netns::Netns};
+use crate::agent;
 
 /// A machine that the tests know, from the variable `INJECTOR_TEST_WHERE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Where {
-    /// The machine itself: whatever kernel it runs, at least with TCX.
+    /// The machine itself, whatever kernel it runs.
     Host,
     /// Our own kernel, with error injection and override.
     Override,
@@ -42,6 +46,9 @@ impl Where {
         }
     }
 }
+
+/// Why earlier kernels lack [`Feature::Tcx`].
+const TCX_SINCE: &str = "TCX came with Linux 6.6";
 
 /// Something that a test needs of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,30 +87,36 @@ impl Feature {
         Self::Fq,
     ];
 
-    /// The table: `Err` says why a kernel lacks the feature by its nature.
+    /// What the table or, for the machine itself, evidence says: `Err` with the
+    /// reason why a kernel lacks the feature by its nature.
     ///
     /// # Errors
     ///
     /// When this kernel does not have it.
-    pub const fn expected(self, place: Where) -> Result<(), &'static str> {
+    pub fn expected(self, place: Where) -> Result<(), &'static str> {
         match (self, place) {
+            (_, Where::Host) => host::expected(self),
             (Self::NetLoss | Self::NetCorrupt, _)
             | (_, Where::Override)
-            | (Self::Tcx, Where::Host | Where::Debian612)
+            | (Self::Tcx, Where::Debian612)
             | (
                 Self::NetDelay | Self::SysErrno | Self::Lsm | Self::Netem | Self::Fq,
                 Where::Debian612 | Where::Debian61,
             ) => Ok(()),
-            (Self::NetDelay | Self::Fq, Where::Host) => Err("the host's kernel has no sch_fq"),
-            (Self::Netem, Where::Host) => Err("the host's kernel has no sch_netem"),
-            (Self::SysErrno | Self::Override | Self::Lsm, Where::Host) => {
-                Err("the host's kernel has neither kprobes nor BPF LSM")
-            }
             (Self::Override, Where::Debian612 | Where::Debian61) => {
                 Err("Debian builds its kernels without CONFIG_BPF_KPROBE_OVERRIDE")
             }
-            (Self::Tcx, Where::Debian61) => Err("TCX came with Linux 6.6"),
+            (Self::Tcx, Where::Debian61) => Err(TCX_SINCE),
         }
+    }
+
+    /// What [`Feature::expected`] would say of this kernel if no table knew it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no evidence that this kernel has it.
+    pub fn by_evidence(self) -> Result<(), &'static str> {
+        host::expected(self)
     }
 
     /// What this machine itself says; `None` if it has nothing to say.
@@ -116,8 +129,8 @@ impl Feature {
             Self::Override => rung_supported("sys-errno", "kprobe"),
             Self::Lsm => rung_supported("sys-errno", "lsm"),
             Self::Tcx => rung_supported("net-loss", "tcx"),
-            Self::Netem => Some(qdisc_exists("netem")),
-            Self::Fq => Some(qdisc_exists("fq")),
+            Self::Netem => Some(host::qdisc_exists("netem")),
+            Self::Fq => Some(host::qdisc_exists("fq")),
         }
     }
 
@@ -129,14 +142,14 @@ impl Feature {
     ///
     /// # Panics
     ///
-    /// When table and machine disagree.
+    /// When expectation and machine disagree.
     pub fn available(self) -> Result<(), &'static str> {
         let expected = self.expected(Where::current());
         let observed = self.observed();
         assert_eq!(
             observed,
             Some(expected.is_ok()),
-            "{self:?} on {:?}: table ({expected:?}) and machine ({observed:?}) disagree; \
+            "{self:?} on {:?}: expected {expected:?}, found {observed:?}; \
              the doctor says {}",
             Where::current(),
             doctor(),
@@ -169,23 +182,17 @@ fn kind_supported(kind: &str) -> Option<bool> {
 
 /// Whether the doctor calls a rung of a kind supported.
 fn rung_supported(kind: &str, rung: &str) -> Option<bool> {
-    let rungs = find_kind(kind)?.get("rungs")?.as_array()?;
-    let rung = rungs.iter().find(|entry| entry["rung"] == rung)?;
+    let rung = rungs(kind)?.iter().find(|entry| entry["rung"] == rung)?;
     Some(rung.get("state")? == "supported")
+}
+
+fn rungs(kind: &str) -> Option<&'static Vec<Value>> {
+    find_kind(kind)?.get("rungs")?.as_array()
 }
 
 fn find_kind(kind: &str) -> Option<&'static Value> {
     let kinds = doctor().get("kinds")?.as_array()?;
     kinds.iter().find(|entry| entry["kind"] == kind)
-}
-
-/// Whether a queueing discipline can be used, tried out in a namespace of its own.
-fn qdisc_exists(kind: &str) -> bool {
-    let netns = Netns::new();
-    let mut tc = Command::new("tc");
-    tc.args(["qdisc", "add", "dev", "lo", "root", kind]);
-    let output = netns.enter(|| tc.output()).expect("run tc");
-    output.status.success()
 }
 
 /// Name of the running test.
@@ -207,7 +214,7 @@ pub fn report_skip(feature: Feature, reason: &str) {
 }
 
 /// Returns from the running test, loudly, when this kernel lacks a feature by
-/// its nature; fails it when table and machine disagree about that.
+/// its nature; fails it when expectation and machine disagree about that.
 #[macro_export]
 macro_rules! require {
     ($feature:ident) => {

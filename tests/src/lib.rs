@@ -13,6 +13,7 @@
 
 pub mod actor;
 pub mod agent;
+pub(crate) mod bare;
 pub mod bench;
 pub mod board;
 pub mod cgroup;

@@ -183,11 +183,10 @@ impl Default for Scene {
 /// Puts disciplines with options on the interfaces, as a user may have. None of
 /// them disturbs the scene's few packets.
 fn foreign_qdiscs(pair: &Pair) {
-    let near = match Where::current() {
-        Where::Host => "qdisc add dev near0 root handle 7: tbf rate 1gbit burst 1mb latency 70ms",
-        Where::Override | Where::Debian612 | Where::Debian61 => {
-            "qdisc add dev near0 root handle 7: fq limit 5000 flow_limit 77 quantum 3000"
-        }
+    let near = if Feature::Fq.expected(Where::current()).is_ok() {
+        "qdisc add dev near0 root handle 7: fq limit 5000 flow_limit 77 quantum 3000"
+    } else {
+        "qdisc add dev near0 root handle 7: tbf rate 1gbit burst 1mb latency 70ms"
     };
     for line in [
         near,

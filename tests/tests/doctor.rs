@@ -10,10 +10,25 @@ use injector_tests::{
 };
 
 #[test]
-fn it_agrees_with_the_table() {
+fn it_agrees_with_what_is_expected() {
     for feature in Feature::ALL {
-        // Fails when table and machine disagree.
+        // Fails when expectation and machine disagree.
         let _ = feature.available();
+    }
+}
+
+/// On a machine that no table knows, evidence stands in for it. It is worth as
+/// much as the table where there is one.
+#[test]
+fn evidence_agrees_with_the_table() {
+    for feature in Feature::ALL {
+        let (table, evidence) = (feature.expected(Where::current()), feature.by_evidence());
+        assert_eq!(
+            evidence.is_ok(),
+            table.is_ok(),
+            "{feature} on {:?}: table {table:?}, evidence {evidence:?}",
+            Where::current()
+        );
     }
 }
 

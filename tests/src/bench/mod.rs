@@ -4,7 +4,6 @@
 //! Every table compares conditions of one run on one machine, in turns, because
 //! nothing else can be compared on a machine that does other things too.
 
-mod bare;
 mod calls;
 mod fidelity;
 mod packet;

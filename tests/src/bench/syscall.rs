@@ -4,12 +4,11 @@
 //! figures are instructions, and the same in every run.
 
 use super::{
-    bare::Bare,
     calls::{Caller, Cost},
     inject,
     sheet::Sheet,
 };
-use crate::{cgroup::Cgroup, command::Place};
+use crate::{bare::Bare, cgroup::Cgroup, command::Place};
 
 /// What a hooked call may add to the attachment alone, in instructions.
 const BAR: f64 = 200.0;

@@ -1,6 +1,6 @@
 //! The attachment alone: programs that do nothing but return, loaded without
-//! any help, to tell what hooking a call costs before the injector's programs do
-//! anything.
+//! any help. They tell what a kernel lets a program hook, whatever the injector
+//! says, and what hooking costs before the injector's programs do anything.
 
 use std::{
     ffi::{CString, c_long},
@@ -9,14 +9,22 @@ use std::{
 };
 
 use anyhow::Context as _;
+use btf_rs::{Btf, Type};
 use nix::errno::Errno;
 
 /// `BPF_PROG_LOAD`
 const PROG_LOAD: c_long = 5;
+/// `BPF_RAW_TRACEPOINT_OPEN`, which also attaches to a function that the program
+/// was loaded for.
+const RAW_TRACEPOINT_OPEN: c_long = 17;
 /// `BPF_LINK_CREATE`
 const LINK_CREATE: c_long = 28;
 /// `BPF_PROG_TYPE_KPROBE`
 const TYPE_KPROBE: u32 = 2;
+/// `BPF_PROG_TYPE_LSM`
+const TYPE_LSM: u32 = 29;
+/// `BPF_LSM_MAC`
+const ATTACH_LSM: u32 = 27;
 /// `BPF_PERF_EVENT`, as the injector's own library attaches.
 const ATTACH_PERF_EVENT: u32 = 41;
 
@@ -35,7 +43,20 @@ struct ProgLoad {
     insn_cnt: u32,
     insns: u64,
     license: u64,
-    rest: [u64; 12],
+    between: [u32; 11],
+    expected_attach_type: u32,
+    more: [u32; 9],
+    attach_btf_id: u32,
+    rest: [u32; 2],
+}
+
+/// The same for `BPF_RAW_TRACEPOINT_OPEN`.
+#[repr(C)]
+#[derive(Default)]
+struct RawTracepoint {
+    name: u64,
+    prog_fd: u32,
+    rest: [u32; 3],
 }
 
 /// The same for `BPF_LINK_CREATE`.
@@ -63,8 +84,8 @@ struct PerfEvent {
 
 /// A program that does nothing, on a function of the kernel.
 #[derive(Debug)]
-pub(super) struct Bare {
-    _descriptors: [OwnedFd; 3],
+pub(crate) struct Bare {
+    _descriptors: Vec<OwnedFd>,
 }
 
 impl Bare {
@@ -73,8 +94,8 @@ impl Bare {
     /// # Errors
     ///
     /// When the kernel has no kprobes or no such function.
-    pub(super) fn kprobe(function: &str) -> anyhow::Result<Self> {
-        let program = load()?;
+    pub(crate) fn kprobe(function: &str) -> anyhow::Result<Self> {
+        let program = load(TYPE_KPROBE, 0, 0)?;
         let name = CString::new(function)?;
         let kind = fs::read_to_string("/sys/bus/event_source/devices/kprobe/type")
             .context("this kernel has no kprobes")?;
@@ -107,14 +128,54 @@ impl Bare {
         let link = unsafe { bpf(LINK_CREATE, &attribute) };
         let link = link.with_context(|| format!("cannot attach to {function}"))?;
         Ok(Self {
-            _descriptors: [link, event, program],
+            _descriptors: vec![link, event, program],
+        })
+    }
+
+    /// Attaches it to a security hook, where it lets everything pass.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no such hook for programs, or takes none there.
+    pub(crate) fn security(hook: &str) -> anyhow::Result<Self> {
+        let function = security_function(&kernel_types()?, hook)
+            .with_context(|| format!("this kernel has no {hook} for programs"))?;
+        let program = load(TYPE_LSM, ATTACH_LSM, function)?;
+        let attribute = RawTracepoint {
+            prog_fd: program.as_raw_fd().cast_unsigned(),
+            ..RawTracepoint::default()
+        };
+        // SAFETY: the structure begins as the kernel expects it.
+        let link = unsafe { bpf(RAW_TRACEPOINT_OPEN, &attribute) };
+        let link = link.with_context(|| format!("cannot attach to {hook}"))?;
+        Ok(Self {
+            _descriptors: vec![link, program],
         })
     }
 }
 
-fn load() -> anyhow::Result<OwnedFd> {
+/// The kernel's description of its own types and functions.
+///
+/// # Errors
+///
+/// When it has none.
+pub(crate) fn kernel_types() -> anyhow::Result<Btf> {
+    Btf::from_file("/sys/kernel/btf/vmlinux").context("this kernel has no BTF")
+}
+
+/// Number of the function that stands for a security hook, which programs are
+/// attached to.
+pub(crate) fn security_function(types: &Btf, hook: &str) -> Option<u32> {
+    let ids = types.resolve_ids_by_name(&format!("bpf_lsm_{hook}")).ok()?;
+    ids.into_iter()
+        .find(|&id| matches!(types.resolve_type_by_id(id), Ok(Type::Func(_))))
+}
+
+fn load(prog_type: u32, expected_attach_type: u32, attach_btf_id: u32) -> anyhow::Result<OwnedFd> {
     let attribute = ProgLoad {
-        prog_type: TYPE_KPROBE,
+        prog_type,
+        expected_attach_type,
+        attach_btf_id,
         insn_cnt: u32::try_from(NOTHING.len())?,
         insns: NOTHING.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,

@@ -1,0 +1,217 @@
+//! What the machine itself must be able to do, from evidence.
+//!
+//! No table can know every machine. What stands here instead of one does not
+//! come from the injector: a doctor that wrongly says "no" would otherwise turn
+//! a failure into a skip. Each piece of evidence is something that the kernel
+//! shows or does by itself. In the virtual machines, whose table is fixed, a
+//! test holds the same evidence against that table.
+
+use std::{fs, path::Path, process::Command, sync::OnceLock, thread};
+
+use injector_common::names::SecurityHook;
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+use super::Feature;
+use crate::{
+    bare::{self, Bare},
+    netns::Netns,
+};
+
+/// What was found out.
+#[derive(Clone, Copy, Debug)]
+struct Evidence {
+    /// Version and patch level of the kernel's release.
+    release: (u32, u32),
+    /// `tc` can put the discipline on an interface.
+    fq: bool,
+    /// The same of the emulator.
+    netem: bool,
+    /// The kernel has the helper that overrides a function's result. Built in
+    /// by `CONFIG_BPF_KPROBE_OVERRIDE` alone.
+    overriding: bool,
+    /// Security hooks are there for programs, and are asked.
+    security: bool,
+}
+
+impl Evidence {
+    fn look() -> Self {
+        Self {
+            release: release().unwrap_or((0, 0)),
+            fq: qdisc_exists("fq"),
+            netem: qdisc_exists("netem"),
+            overriding: has_override(),
+            security: has_security(),
+        }
+    }
+
+    fn expected(self, feature: Feature) -> Result<(), &'static str> {
+        let since = |release, reason| self.release.ge(&release).or_reason(reason);
+        let fq = self.fq.or_reason("the host's kernel has no sch_fq");
+        let overriding = self
+            .overriding
+            .or_reason("the host's kernel has no bpf_override_return");
+        let security = self
+            .security
+            .or_reason("the host's kernel lets no program on its security hooks");
+        // Without the flags a rename cannot be told from one that exchanges.
+        let renames = since((5, 19), "path_rename has flags since Linux 5.19");
+        match feature {
+            Feature::NetLoss | Feature::NetCorrupt => Ok(()),
+            // bpf_skb_set_tstamp
+            Feature::NetDelay => {
+                fq.and(since((5, 18), "programs can time packets since Linux 5.18"))
+            }
+            Feature::SysErrno => overriding.or(security.and(renames)),
+            Feature::Override => overriding,
+            Feature::Lsm => security.and(renames),
+            Feature::Tcx => since((6, 6), super::TCX_SINCE),
+            Feature::Netem => self.netem.or_reason("the host's kernel has no sch_netem"),
+            Feature::Fq => fq,
+        }
+    }
+}
+
+/// A condition as a result with its reason.
+trait OrReason {
+    fn or_reason(self, reason: &'static str) -> Result<(), &'static str>;
+}
+
+impl OrReason for bool {
+    fn or_reason(self, reason: &'static str) -> Result<(), &'static str> {
+        if self { Ok(()) } else { Err(reason) }
+    }
+}
+
+/// What evidence says of a feature. It is looked for once per test binary.
+pub(super) fn expected(feature: Feature) -> Result<(), &'static str> {
+    static EVIDENCE: OnceLock<Evidence> = OnceLock::new();
+    EVIDENCE.get_or_init(Evidence::look).expected(feature)
+}
+
+fn release() -> Option<(u32, u32)> {
+    parse_release(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+/// The first two numbers of a release such as `6.1.0-56-cloud-amd64`.
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next()?.parse().ok();
+    Some((next()?, next()?))
+}
+
+/// Whether a queueing discipline can be used, tried out in a namespace of its
+/// own. This also loads its module, if it is one.
+pub(super) fn qdisc_exists(kind: &str) -> bool {
+    let netns = Netns::new();
+    let mut tc = Command::new("tc");
+    tc.args(["qdisc", "add", "dev", "lo", "root", kind]);
+    let output = netns.enter(|| tc.output()).expect("run tc");
+    output.status.success()
+}
+
+/// Whether the kernel has kprobes, and the helper by which one overrides a
+/// call. The list of functions that allow it lies in debugfs, which need not be
+/// mounted; the helper's own name is always among the symbols.
+fn has_override() -> bool {
+    let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    let helper = |line: &str| line.split(' ').nth(2) == Some("bpf_override_return");
+    Path::new("/sys/bus/event_source/devices/kprobe").exists() && symbols.lines().any(helper)
+}
+
+/// Whether programs on security hooks are listed as an active module, stand for
+/// every hook that the injector uses, and are taken: some kernels have them and
+/// let nobody load one.
+fn has_security() -> bool {
+    let active = active_security_modules().unwrap_or_default();
+    if !active.trim().split(',').any(|module| module == "bpf") {
+        return false;
+    }
+    let Ok(types) = bare::kernel_types() else {
+        return false;
+    };
+    SecurityHook::ALL
+        .iter()
+        .all(|hook| bare::security_function(&types, hook.attach()).is_some())
+        && Bare::security("file_open").is_ok()
+}
+
+/// The list that the kernel began with, as `lockdown,capability,bpf`.
+fn active_security_modules() -> Option<String> {
+    const FOLDER: &str = "/sys/kernel/security";
+    let list = Path::new(FOLDER).join("lsm");
+    if let Ok(active) = fs::read_to_string(&list) {
+        return Some(active);
+    }
+    // Not everybody mounts the folder. This mount is seen by one thread, and
+    // goes with it.
+    let look = move || {
+        unshare(CloneFlags::CLONE_NEWNS).ok()?;
+        let here = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, here, None::<&str>).ok()?;
+        let kind = Some("securityfs");
+        mount(kind, FOLDER, kind, MsFlags::empty(), None::<&str>).ok()?;
+        fs::read_to_string(list).ok()
+    };
+    thread::spawn(look).join().ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel that has everything.
+    const RICH: Evidence = Evidence {
+        release: (6, 12),
+        fq: true,
+        netem: true,
+        overriding: true,
+        security: true,
+    };
+
+    #[track_caller]
+    fn lacks(evidence: Evidence, features: &[Feature]) {
+        let lacking: Vec<_> = Feature::ALL
+            .into_iter()
+            .filter(|&feature| evidence.expected(feature).is_err())
+            .collect();
+        assert_eq!(lacking, features, "{evidence:?}");
+    }
+
+    #[test]
+    fn each_piece_of_evidence_decides_its_features() {
+        use Feature::{Fq, Lsm, NetDelay, Netem, Override, SysErrno, Tcx};
+        lacks(RICH, &[]);
+        let release = |release| Evidence { release, ..RICH };
+        lacks(release((6, 6)), &[]);
+        lacks(release((6, 5)), &[Tcx]);
+        lacks(release((6, 1)), &[Tcx]);
+        lacks(release((5, 15)), &[NetDelay, Lsm, Tcx]);
+        let fq = Evidence { fq: false, ..RICH };
+        lacks(fq, &[NetDelay, Fq]);
+        let netem = Evidence {
+            netem: false,
+            ..RICH
+        };
+        lacks(netem, &[Netem]);
+        let stock = Evidence {
+            overriding: false,
+            ..RICH
+        };
+        lacks(stock, &[Override]);
+        let without = Evidence {
+            security: false,
+            ..stock
+        };
+        lacks(without, &[SysErrno, Override, Lsm]);
+    }
+
+    #[test]
+    fn a_release_is_read_up_to_its_second_number() {
+        assert_eq!(parse_release("6.1.0-56-cloud-amd64\n"), Some((6, 1)));
+        assert_eq!(parse_release("5.15-rc3"), Some((5, 15)));
+        assert_eq!(parse_release("6"), None);
+    }
+}
