@@ -49,6 +49,8 @@ impl Where {
 
 /// Why earlier kernels lack [`Feature::Tcx`].
 const TCX_SINCE: &str = "TCX came with Linux 6.6";
+/// Why earlier kernels lack [`Feature::LoopbackDelay`].
+const IFB_SINCE: &str = "an ifb gives back the packets of programs since Linux 6.3";
 
 /// Something that a test needs of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,9 @@ pub enum Feature {
     NetLoss,
     /// Rules of kind `net-delay`.
     NetDelay,
+    /// Rules of kind `net-delay` on the loopback interface, where packets wait
+    /// in an ifb.
+    LoopbackDelay,
     /// Rules of kind `net-corrupt`.
     NetCorrupt,
     /// Rules of kind `sys-errno`, on whichever rung.
@@ -75,9 +80,10 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NetLoss,
         Self::NetDelay,
+        Self::LoopbackDelay,
         Self::NetCorrupt,
         Self::SysErrno,
         Self::Override,
@@ -98,7 +104,7 @@ impl Feature {
             (_, Where::Host) => host::expected(self),
             (Self::NetLoss | Self::NetCorrupt, _)
             | (_, Where::Override)
-            | (Self::Tcx, Where::Debian612)
+            | (Self::Tcx | Self::LoopbackDelay, Where::Debian612)
             | (
                 Self::NetDelay | Self::SysErrno | Self::Lsm | Self::Netem | Self::Fq,
                 Where::Debian612 | Where::Debian61,
@@ -107,6 +113,7 @@ impl Feature {
                 Err("Debian builds its kernels without CONFIG_BPF_KPROBE_OVERRIDE")
             }
             (Self::Tcx, Where::Debian61) => Err(TCX_SINCE),
+            (Self::LoopbackDelay, Where::Debian61) => Err(IFB_SINCE),
         }
     }
 
@@ -123,7 +130,9 @@ impl Feature {
     fn observed(self) -> Option<bool> {
         match self {
             Self::NetLoss => kind_supported("net-loss"),
-            Self::NetDelay => kind_supported("net-delay"),
+            // The rung of the loopback does not make up for the others.
+            Self::NetDelay => any_rung_supported("net-delay", |rung| rung != LOOPBACK),
+            Self::LoopbackDelay => rung_supported("net-delay", LOOPBACK),
             Self::NetCorrupt => kind_supported("net-corrupt"),
             Self::SysErrno => kind_supported("sys-errno"),
             Self::Override => rung_supported("sys-errno", "kprobe"),
@@ -175,6 +184,9 @@ pub fn doctor() -> &'static Value {
     })
 }
 
+/// The rung of `net-delay` that the loopback needs besides.
+const LOOPBACK: &str = "loopback";
+
 /// Whether the doctor calls a kind supported.
 fn kind_supported(kind: &str) -> Option<bool> {
     find_kind(kind)?.get("supported")?.as_bool()
@@ -184,6 +196,14 @@ fn kind_supported(kind: &str) -> Option<bool> {
 fn rung_supported(kind: &str, rung: &str) -> Option<bool> {
     let rung = rungs(kind)?.iter().find(|entry| entry["rung"] == rung)?;
     Some(rung.get("state")? == "supported")
+}
+
+/// Whether the doctor calls any of these rungs of a kind supported.
+fn any_rung_supported(kind: &str, wanted: impl Fn(&str) -> bool) -> Option<bool> {
+    let mut wanted = rungs(kind)?
+        .iter()
+        .filter(|entry| entry["rung"].as_str().is_some_and(&wanted));
+    Some(wanted.any(|entry| entry["state"] == "supported"))
 }
 
 fn rungs(kind: &str) -> Option<&'static Vec<Value>> {

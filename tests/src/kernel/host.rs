@@ -64,6 +64,7 @@ impl Evidence {
             Feature::NetDelay => {
                 fq.and(since((5, 18), "programs can time packets since Linux 5.18"))
             }
+            Feature::LoopbackDelay => fq.and(since((6, 3), super::IFB_SINCE)),
             Feature::SysErrno => overriding.or(security.and(renames)),
             Feature::Override => overriding,
             Feature::Lsm => security.and(renames),
@@ -182,15 +183,16 @@ mod tests {
 
     #[test]
     fn each_piece_of_evidence_decides_its_features() {
-        use Feature::{Fq, Lsm, NetDelay, Netem, Override, SysErrno, Tcx};
+        use Feature::{Fq, LoopbackDelay, Lsm, NetDelay, Netem, Override, SysErrno, Tcx};
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
         lacks(release((6, 6)), &[]);
         lacks(release((6, 5)), &[Tcx]);
-        lacks(release((6, 1)), &[Tcx]);
-        lacks(release((5, 15)), &[NetDelay, Lsm, Tcx]);
+        lacks(release((6, 3)), &[Tcx]);
+        lacks(release((6, 1)), &[LoopbackDelay, Tcx]);
+        lacks(release((5, 15)), &[NetDelay, LoopbackDelay, Lsm, Tcx]);
         let fq = Evidence { fq: false, ..RICH };
-        lacks(fq, &[NetDelay, Fq]);
+        lacks(fq, &[NetDelay, LoopbackDelay, Fq]);
         let netem = Evidence {
             netem: false,
             ..RICH
