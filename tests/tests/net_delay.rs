@@ -3,13 +3,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use injector_tests::{
-    agent::Injection,
+    agent::{Agent, Injection},
     cgroup::Cgroup,
     command::{Place, Process},
+    kernel::{Feature, report_skip},
     netns::{Ip, Netns, Pair},
     packet_matrix, require,
     stats::median,
     traffic::{Arrived, Bed, Case, Delays, Direction, Form, Load, TcpFlow, UdpFlow, ping},
+    wait,
 };
 
 /// Paced, so that each packet's time is its own and not that of a queue.
@@ -138,12 +140,18 @@ fn jitter_keeps_a_burst_in_order() {
 fn a_burst_is_held_whole() {
     require!(NetDelay);
     let mut bed = Bed::new(case(Direction::Egress));
-    let injection = bed.inject(&["net-delay", "--delay", "400ms"]);
+    // Long enough for all to wait at once: the sender is done before the first
+    // one leaves.
+    let injection = bed.inject(&["net-delay", "--delay", "3s"]);
     let load = Load::of(12_000).windowed(12_000);
-    let arrived = bed.victim.round(load);
+    bed.victim.begin(load);
+    wait::until("all packets", || {
+        (bed.victim.arrived_so_far() == load.count).then_some(())
+    });
+    let arrived = bed.victim.finish();
     assert_eq!(bed.stop(injection).rule().injected, load.count);
     arrived.assert_untouched(load);
-    assert!(arrived.delays.shortest >= Duration::from_millis(400));
+    assert!(arrived.delays.shortest >= Duration::from_secs(3));
 }
 
 #[test]
@@ -172,6 +180,38 @@ fn tcp_arrives_whole_and_nothing_seems_lost() {
     assert_eq!((stream.bytes, stream.bad_bytes), (2_000_000, 0));
     assert_eq!(read(), before);
     assert!(injection.stop().rule().injected > 50);
+}
+
+/// Both interfaces have the same index, each in a namespace of its own, and
+/// programs see no more than that.
+#[test]
+fn two_namespaces_of_one_run() {
+    require!(NetDelay);
+    let mut beds = [
+        Bed::new(case(Direction::Egress)),
+        Bed::new(case(Direction::Egress)),
+    ];
+    let targets = [beds[0].cgroup.target(), beds[1].cgroup.target()];
+    let injection = Injection::start(&[
+        "net-delay",
+        "--target",
+        &targets[0],
+        "--target",
+        &targets[1],
+        "--delay",
+        "40ms",
+        "--for",
+        "60s",
+    ]);
+    for bed in &mut beds {
+        let arrived = bed.round(LOAD, LOAD);
+        arrived.assert_untouched(LOAD);
+        assert_delayed(&arrived.delays, DELAY);
+    }
+    assert_eq!(injection.stop().rule().injected, 2 * LOAD.count);
+    for bed in &beds {
+        assert_undelayed(&bed.round(LOAD, LOAD).delays);
+    }
 }
 
 /// A pair whose near namespace is the victim's alone, so that echo replies are
@@ -281,7 +321,7 @@ fn ping_50_ms_ingress() {
 
 #[test]
 fn loopback_of_the_agents_own_namespace() {
-    require!(NetDelay);
+    require!(LoopbackDelay);
     let netns = Netns::new();
     let cgroup = Cgroup::new("victim");
     let here = Place::netns(&netns);
@@ -309,4 +349,24 @@ fn loopback_of_the_agents_own_namespace() {
     assert_undelayed(&beside.delays);
     assert_eq!(injection.stop().rule().injected, LOAD.count);
     assert_undelayed(&victim.round(LOAD).delays);
+}
+
+/// Where loopback packets cannot wait, a rule that has nothing else to act on is
+/// refused with the reason.
+#[test]
+fn loopback_that_cannot_wait_is_refused() {
+    require!(NetDelay);
+    if Feature::LoopbackDelay.available().is_ok() {
+        report_skip(Feature::LoopbackDelay, "there is nothing to refuse here");
+        return;
+    }
+    let netns = Netns::new();
+    let cgroup = Cgroup::new("victim");
+    let here = Place::netns(&netns);
+    let target = cgroup.target();
+    let args = ["inject", "net-delay", "--target", &target];
+    let args = [&args[..], &["--delay", "40ms", "--for", "60s"]].concat();
+    let finished = Agent::start(here, &args, &[]).wait();
+    assert_eq!(finished.code(), 3, "{finished:?}");
+    assert!(finished.stderr.contains("(Linux 6.3)"), "{finished:?}");
 }
