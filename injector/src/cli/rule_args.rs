@@ -9,6 +9,7 @@ use crate::{
     spec::{
         ExperimentInput, RuleInput,
         duration::Span,
+        name::Name,
         number::{Seed, Times},
         percent::Percent,
         text::Text,
@@ -75,7 +76,7 @@ pub struct RuleArgs {
 
     /// Name of the rule in reports [default: the kind]
     #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
+    pub name: Option<Text<Name>>,
 
     /// How to print the report
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -96,7 +97,7 @@ impl RuleArgs {
         }
         RuleInput {
             path: String::new(),
-            name: self.name,
+            name: self.name.map(|text| text.0),
             targets,
             fault,
             percent: self.percent.map(|text| text.0),
@@ -112,7 +113,7 @@ impl RuleArgs {
     pub fn into_experiment(self, fault: RawFault) -> ExperimentInput {
         let command = (!self.command.is_empty()).then(|| self.command.clone());
         ExperimentInput {
-            name: self.name.clone(),
+            name: self.name.as_ref().map(|text| text.0.clone()),
             seed: self.seed.as_ref().map(|text| text.0),
             duration: Some(self.duration.0),
             whole_host: self.whole_host,

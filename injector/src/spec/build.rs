@@ -11,6 +11,7 @@ use crate::{
     model::{Experiment, Rule, Target, conflict},
     spec::{
         duration::{self, Span},
+        name::Name,
         number::{Seed, Times},
         percent::Percent,
         when::When,
@@ -23,7 +24,7 @@ pub struct RuleInput {
     /// How error messages name it: empty, or such as `rules[1]`.
     pub path: String,
     /// Its name.
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// Whom it hits.
     pub targets: Vec<Target>,
     /// What it does.
@@ -44,7 +45,7 @@ pub struct RuleInput {
 #[derive(Debug)]
 pub struct ExperimentInput {
     /// Its name.
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// The seed of its decisions.
     pub seed: Option<Seed>,
     /// How long it lasts.
@@ -107,7 +108,7 @@ pub fn build(input: ExperimentInput, entropy: Entropy) -> Result<Experiment, Err
     conflict::check(&rules, cover)?;
     let id = format!("{:08x}", entropy.id);
     Ok(Experiment {
-        name: input.name.unwrap_or_else(|| id.clone()),
+        name: input.name.map_or_else(|| id.clone(), |Name(name)| name),
         id,
         seed: input.seed.map_or(entropy.seed, |seed| seed.0),
         duration,
@@ -154,19 +155,9 @@ fn start_of(rule: &RuleInput) -> Duration {
 fn unique_names(rules: &[RuleInput]) -> Result<Vec<String>, SpecError> {
     let mut taken = BTreeSet::new();
     for rule in rules {
-        let Some(name) = &rule.name else { continue };
-        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
-            let error = SpecError::new(
-                "name",
-                format!("`{}` cannot be a name", name.escape_debug()),
-                "1 to 64 bytes of printable text",
-            );
-            return Err(if rule.path.is_empty() {
-                error
-            } else {
-                error.below(&rule.path)
-            });
-        }
+        let Some(Name(name)) = &rule.name else {
+            continue;
+        };
         if !taken.insert(name.clone()) {
             let problem = format!("two rules are called `{name}`");
             return Err(SpecError::new("name", problem, "names that differ").below(&rule.path));
@@ -174,16 +165,17 @@ fn unique_names(rules: &[RuleInput]) -> Result<Vec<String>, SpecError> {
     }
     let mut names = Vec::with_capacity(rules.len());
     for rule in rules {
-        let name = rule.name.clone().unwrap_or_else(|| {
-            let kind = rule.fault.kind().name();
-            let mut name = kind.to_owned();
-            let mut number = 2;
-            while !taken.insert(name.clone()) {
-                name = format!("{kind}-{number}");
-                number += 1;
-            }
-            name
-        });
+        if let Some(Name(name)) = &rule.name {
+            names.push(name.clone());
+            continue;
+        }
+        let kind = rule.fault.kind().name();
+        let mut name = kind.to_owned();
+        let mut number = 2;
+        while !taken.insert(name.clone()) {
+            name = format!("{kind}-{number}");
+            number += 1;
+        }
         names.push(name);
     }
     Ok(names)

@@ -20,6 +20,7 @@ use crate::{
         ExperimentInput, RuleInput,
         build::too_many_rules,
         duration::Span,
+        name::Name,
         number::Seed,
         rule::{self, RuleSeed},
         text::{self, Text},
@@ -268,7 +269,7 @@ impl<'de> Visitor<'de> for DocumentSeed<'_> {
             let key = &spanned.value;
             match key.as_str() {
                 "version" => version = Some(trail.value(&mut map, key)?),
-                "name" => input.name = Some(trail.value(&mut map, key)?),
+                "name" => input.name = Some(trail.value::<_, Text<Name>>(&mut map, key)?.0),
                 "for" => input.duration = Some(trail.value::<_, Text<Span>>(&mut map, key)?.0),
                 "seed" => input.seed = Some(trail.value::<_, Text<Seed>>(&mut map, key)?.0),
                 "whole-host" => input.whole_host = trail.value(&mut map, key)?,

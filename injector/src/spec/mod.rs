@@ -5,6 +5,7 @@
 pub mod build;
 pub mod document;
 pub mod duration;
+pub mod name;
 pub mod net;
 pub mod number;
 pub mod percent;

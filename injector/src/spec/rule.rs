@@ -18,6 +18,7 @@ use crate::{
     spec::{
         RuleInput,
         duration::Span,
+        name::Name,
         number::Times,
         percent::Percent,
         text::{self, Text},
@@ -50,7 +51,7 @@ impl<'de> DeserializeSeed<'de> for RuleSeed<'_> {
 /// The keys that rules of every kind have.
 #[derive(Default)]
 struct CommonKeys {
-    name: Option<String>,
+    name: Option<Text<Name>>,
     targets: Vec<Text<Target>>,
     start: Option<Text<Span>>,
     duration: Option<Text<Span>>,
@@ -81,7 +82,7 @@ impl<'de> Visitor<'de> for RuleSeed<'_> {
         let fault = RawFault::deserialize(self.kind, MapAccessDeserializer::new(split))?;
         Ok(RuleInput {
             path: self.path,
-            name: common.name,
+            name: common.name.map(|text| text.0),
             targets: common.targets.into_iter().map(|text| text.0).collect(),
             fault,
             percent: common.percent.map(|text| text.0),

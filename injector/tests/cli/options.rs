@@ -53,6 +53,16 @@ fn occurrences_and_budgets() {
 }
 
 #[test]
+fn names() {
+    let long = "x".repeat(65);
+    for value in ["", "two\nlines", "\u{1b}[31mred", &long] {
+        let line = inject(&["net-loss", "--name", value]);
+        refused(&line, 2, &["error: --name: `", "1 to 64 bytes"]);
+        assert!(!injector(&line).stderr.contains('\u{1b}'));
+    }
+}
+
+#[test]
 fn durations() {
     for (value, problem) in [
         ("-5ms", "negative"),

@@ -31,6 +31,12 @@ fn values_are_refused_with_their_place() {
             "FIRST[..LAST][+STEP]",
         ),
         ("times: 0", "rules[0].times", "at least 1"),
+        ("name: ''", "rules[0].name: ``", "1 to 64"),
+        (
+            "name: \"\\e[2J\"",
+            "rules[0].name: `\\u{1b}[2J`",
+            "printable text",
+        ),
         ("peer: 10.0.0.0/40", "rules[0].peer", "/32 for IPv4"),
         ("peer-port: 70000", "rules[0].peer-port", "1 to 65535"),
         ("peer-port: 0", "rules[0].peer-port", "1 to 65535"),
@@ -126,7 +132,6 @@ fn rules_must_make_sense_as_a_whole() {
             "net-loss, proto: icmp, peer-port: 5",
             ["rules[0].peer-port", "no ports"],
         ),
-        ("net-loss, name: ''", ["rules[0].name", "1 to 64"]),
     ] {
         refused(&with_rule(&format!("{rule}{keys}")), &words);
     }
@@ -222,6 +227,14 @@ fn documents_are_read_strictly() {
         (
             "version: 1\nseed: -1\nrules: []",
             ["x.yaml:2:", "seed: `-1` is not a seed"],
+        ),
+        (
+            "version: 1\nname: \"red \\e[31m\"\nrules: []",
+            ["x.yaml:2:", "name: `red \\u{1b}[31m` cannot be a name"],
+        ),
+        (
+            "version: 1\nname: [a]\nrules: []",
+            ["x.yaml:2:", "name: is of another type"],
         ),
         (
             "version: 1\n---\nversion: 1\n",
