@@ -64,7 +64,7 @@ fn shared() -> Vec<Type> {
         Trigger { threshold, first, last, step, times }
         PacketFilter {
             peer_addr, peer_mask, peer_port_first, peer_port_last, local_port_first,
-            local_port_last, directions, proto,
+            local_port_last, directions, families, proto,
         }
         RuleStats { matched, injected, passed, exhausted, errors, spent, first_hit_ns }
         ScopeKey { id, kind, _pad }

@@ -5,7 +5,7 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use injector_common::{
-    filter::{EGRESS, INGRESS, PacketFilter},
+    filter::{EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, PacketFilter},
     packet::{Facts, PacketBytes, parse},
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -72,14 +72,15 @@ fn peer(facts: &Facts, way: u32) -> ([u32; 4], u16) {
 
 /// A filter on a network, made from its standard-library form.
 fn network(address: IpAddr, prefix: u32) -> PacketFilter {
-    let (address, prefix) = match address {
-        IpAddr::V4(v4) => (v4.to_ipv6_mapped(), prefix + 96),
-        IpAddr::V6(v6) => (v6, prefix),
+    let (families, address, prefix) = match address {
+        IpAddr::V4(v4) => (FAMILY_V4, v4.to_ipv6_mapped(), prefix + 96),
+        IpAddr::V6(v6) => (FAMILY_V6, v6, prefix),
     };
     let mask = Ipv6Addr::from_bits(u128::MAX.checked_shl(128 - prefix).unwrap_or(0));
     PacketFilter {
         peer_addr: words(Ipv6Addr::from_bits(address.to_bits() & mask.to_bits()).into()),
         peer_mask: words(mask.into()),
+        families,
         ..PacketFilter::ANY
     }
 }
@@ -263,14 +264,20 @@ proptest! {
         v4 in any::<Ipv4Addr>(),
         v6 in any_v6(),
         prefix in 0..=32u32,
+        v6_prefix in 0..=128u32,
     ) {
-        // A mapped IPv6 address means the IPv4 one.
-        prop_assume!(v6.to_ipv4_mapped().is_none());
         let (v4, v6) = (IpAddr::from(v4), IpAddr::from(v6));
-        let from_v6 = Facts { dst: words(v6), family: 6, ..facts };
-        prop_assert!(!network(v4, prefix).matches(&from_v6, EGRESS));
-        let from_v4 = Facts { dst: words(v4), family: 4, ..facts };
-        prop_assert!(!network(v6, prefix + 96).matches(&from_v4, EGRESS));
+        let to_v6 = Facts { dst: words(v6), family: 6, ..facts };
+        prop_assert!(!network(v4, prefix).matches(&to_v6, EGRESS));
+        let to_v4 = Facts { dst: words(v4), family: 4, ..facts };
+        prop_assert!(!network(v6, v6_prefix).matches(&to_v4, EGRESS));
+        // Not even where the address is within, as every one is in `::/0`.
+        let mapped: IpAddr = Ipv6Addr::from_bits(0xffff << 32).into();
+        for prefix in 0..=96 {
+            prop_assert!(!network(mapped, prefix).matches(&to_v4, EGRESS));
+        }
+        prop_assert!(network(v6, 0).matches(&to_v6, EGRESS));
+        prop_assert!(network(v4, 0).matches(&to_v4, EGRESS));
     }
 
     #[test]
@@ -312,14 +319,18 @@ proptest! {
     }
 
     #[test]
-    fn protocol_and_direction_are_conditions(
+    fn protocol_direction_and_family_are_conditions(
         facts in any_facts(),
         proto in prop_oneof![Just(0u32), Just(1), Just(6), Just(17)],
-        directions in 0..=3u32,
+        directions in 0..=3u16,
+        families in 0..=3u16,
         way in any_way(),
     ) {
-        let filter = PacketFilter { proto, directions, ..PacketFilter::ANY };
-        let expected = (proto == 0 || proto == facts.proto) && directions & way != 0;
+        let filter = PacketFilter { proto, directions, families, ..PacketFilter::ANY };
+        let family = if facts.family == 4 { FAMILY_V4 } else { FAMILY_V6 };
+        let expected = (proto == 0 || proto == facts.proto)
+            && u32::from(directions) & way != 0
+            && families & family != 0;
         prop_assert_eq!(filter.matches(&facts, way), expected);
     }
 

@@ -108,12 +108,13 @@ fn peer_by_v6_network() {
 }
 
 #[test]
-fn peer_of_one_family_spares_the_other() {
-    let spared = Flow {
+fn every_peer_of_one_family_spares_the_other() {
+    let v6 = Flow {
         ip: Ip::V6,
         ..PLAIN
     };
-    check(&["--peer", "0.0.0.0/0"], PLAIN, spared);
+    check(&["--peer", "0.0.0.0/0"], PLAIN, v6);
+    check(&["--peer", "::/0"], v6, PLAIN);
 }
 
 #[test]

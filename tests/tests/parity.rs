@@ -14,7 +14,7 @@ use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
 use injector_common::{
     Trigger,
     faults::net_delay::MAX_DELAY_NS,
-    filter::{EGRESS, INGRESS, PacketFilter},
+    filter::{EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, PacketFilter, directions},
     names::PROG_PARITY,
     packet::{self, Facts},
     parity::{ParityResult, ParityVector},
@@ -292,7 +292,8 @@ impl Dice {
         if self.below(8) == 0 {
             filter.local_port_first = self.short();
         }
-        filter.directions = self.of(&[EGRESS, INGRESS, EGRESS | INGRESS]);
+        filter.directions = directions(self.of(&[EGRESS, INGRESS, EGRESS | INGRESS]));
+        filter.families = self.of(&[FAMILY_V4, FAMILY_V6, FAMILY_V4 | FAMILY_V6]);
         filter.proto = self.of(&[0, facts.proto, facts.proto, 6]);
         filter
     }

@@ -44,6 +44,14 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 }
 
 fn packet_filter(filter: &PacketFilter) -> WireFilter {
+    let families = filter
+        .peer
+        .map_or(filter::FAMILY_V4 | filter::FAMILY_V6, |peer| {
+            match peer.address {
+                IpAddr::V4(_) => filter::FAMILY_V4,
+                IpAddr::V6(_) => filter::FAMILY_V6,
+            }
+        });
     let (peer_addr, peer_mask) = filter.peer.map_or(([0; 4], [0; 4]), network);
     let (peer_port_first, peer_port_last) = ports(filter.peer_ports.as_ref());
     let (local_port_first, local_port_last) = ports(filter.local_ports.as_ref());
@@ -54,11 +62,12 @@ fn packet_filter(filter: &PacketFilter) -> WireFilter {
         peer_port_last,
         local_port_first,
         local_port_last,
-        directions: match filter.direction {
+        directions: filter::directions(match filter.direction {
             Direction::Egress => filter::EGRESS,
             Direction::Ingress => filter::INGRESS,
             Direction::Both => filter::EGRESS | filter::INGRESS,
-        },
+        }),
+        families,
         proto: match filter.protocol {
             Protocol::Any => 0,
             Protocol::Tcp => PROTO_TCP,
@@ -95,6 +104,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_peer_narrows_the_family() {
+        let families = |peer: Option<&str>| {
+            let filter = PacketFilter {
+                direction: Direction::Both,
+                protocol: Protocol::Any,
+                peer: peer.map(|text| text.parse().unwrap()),
+                peer_ports: None,
+                local_ports: None,
+                interface: None,
+            };
+            packet_filter(&filter).families
+        };
+        assert_eq!(families(None), filter::FAMILY_V4 | filter::FAMILY_V6);
+        assert_eq!(families(Some("0.0.0.0/0")), filter::FAMILY_V4);
+        assert_eq!(families(Some("::/0")), filter::FAMILY_V6);
+        assert_eq!(families(Some("::ffff:10.0.0.0/104")), filter::FAMILY_V4);
+    }
+
+    #[test]
     fn networks_become_masks() {
         let v4 = network(Cidr {
             address: "10.1.0.0".parse().unwrap(),
@@ -107,7 +135,7 @@ mod tests {
             address: "::".parse().unwrap(),
             prefix: 0,
         });
-        assert_eq!(any.1, [0; 4], "::/0 matches everything");
+        assert_eq!(any.1, [0; 4], "::/0 takes in every address");
         let one = network(Cidr {
             address: "::1".parse().unwrap(),
             prefix: 128,

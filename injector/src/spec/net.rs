@@ -101,11 +101,6 @@ impl FromStr for Cidr {
                         address: IpAddr::V4(v4),
                         prefix: prefix - MAPPED_PREFIX,
                     }),
-                    // Hooks see IPv4 addresses in their mapped form, so such a
-                    // network would quietly take in all of IPv4.
-                    _ if mask & (0xffff << 32) == network.to_bits() => Err(refuse(
-                        "also covers ::ffff:0:0/96, the IPv4 addresses (for every IPv6 address in use say 2000::/3; for any peer leave it out)",
-                    )),
                     _ => Ok(Self {
                         address: IpAddr::V6(network),
                         prefix,
@@ -206,6 +201,12 @@ mod tests {
         cidr("::1", "::1", 128);
         cidr("2000::/3", "2000::", 3);
         cidr("::ffff:10.0.0.0/104", "10.0.0.0", 8);
+        cidr("::ffff:0:0/96", "0.0.0.0", 0);
+        // These hold the form in which IPv6 writes IPv4 addresses, and mean
+        // IPv6 all the same.
+        cidr("::/0", "::", 0);
+        cidr("::/64", "::", 64);
+        cidr("::ffff:0:0/95", "::fffe:0:0", 95);
         no_cidr("10.0.0.0/33", "too long");
         no_cidr("2001:db8::/129", "too long");
         no_cidr("10.0.0.0/", "not a number");
@@ -214,9 +215,6 @@ mod tests {
         no_cidr("300.0.0.1", "IP address");
         no_cidr("example.org", "IP address");
         no_cidr("", "IP address");
-        no_cidr("::/0", "IPv4 addresses");
-        no_cidr("::/64", "IPv4 addresses");
-        no_cidr("::ffff:0:0/95", "IPv4 addresses");
     }
 
     #[test]
