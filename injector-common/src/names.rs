@@ -6,6 +6,10 @@
 /// Prefix of every map, program and device name of ours.
 pub const PREFIX: &str = "inj_";
 
+/// What `ip link` shows beside a device of ours, and what tells it from a
+/// device of the user's whatever either is called.
+pub const DEVICE_ALIAS: &str = "made by injector; `injector stop --all` removes it";
+
 /// Upper bound of rules in force at once: one bit each in a rule mask.
 pub const MAX_RULES: u32 = 64;
 

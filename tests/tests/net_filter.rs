@@ -152,6 +152,21 @@ fn interface() {
     check(&["--interface", "near0"], PLAIN, spared);
 }
 
+/// A device is the user's whatever its name begins with.
+#[test]
+fn an_interface_called_like_ours() {
+    require!(NetLoss);
+    let pair = Pair::new();
+    pair.join("inj0", "far1", 1);
+    let cgroup = Cgroup::new("victim");
+    let flow = Flow { cable: 1, ..PLAIN }.start(&pair, &cgroup, Direction::Egress);
+    let target = cgroup.target();
+    let injection = Injection::start(&["net-loss", "--target", &target, "--for", "60s"]);
+    assert_eq!(flow.round(LOAD).missing(), LOAD.count);
+    drop(injection.stop());
+    flow.round(LOAD).assert_untouched(LOAD);
+}
+
 #[test]
 fn conditions_hold_together() {
     let spared = Flow { cable: 1, ..PLAIN };

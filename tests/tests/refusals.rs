@@ -4,6 +4,7 @@
 
 use std::{fs, os::unix::process::CommandExt as _};
 
+use injector_common::names::DEVICE_ALIAS;
 use injector_tests::{
     agent::{self, Agent, Finished},
     cgroup::{self, Cgroup},
@@ -136,6 +137,34 @@ fn check_options(kind: &str, options: &[&str], words: &[&str]) {
     let scene = Scene::new();
     let target = scene.target();
     let args = [&["inject", kind, "--target", &target], options].concat();
+/// A device that packets of another rule take a detour through.
+#[test]
+fn a_device_of_the_injector() {
+    let scene = Scene::new();
+    let near = &scene.pair.near;
+    near.ip(&[
+        "link", "add", "held", "type", "veth", "peer", "name", "held-far",
+    ]);
+    near.ip(&["link", "set", "dev", "held", "alias", DEVICE_ALIAS]);
+    let target = scene.target();
+    let args = [
+        "inject",
+        "net-loss",
+        "--target",
+        &target,
+        "--interface",
+        "held",
+        "--for",
+        "1s",
+    ];
+    assert_refused(
+        &scene,
+        || agent::run(&args),
+        2,
+        &["--interface", "held", "injector's own", "near0"],
+    );
+}
+
     assert_refused(&scene, || agent::run(&args), 2, words);
 }
 

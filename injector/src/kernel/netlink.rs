@@ -18,7 +18,7 @@ use rtnetlink::{
 use super::netns;
 
 /// What `ip link` shows beside a device of ours.
-pub(super) const ALIAS: &str = "made by injector; `injector stop --all` removes it";
+pub(super) const ALIAS: &str = injector_common::names::DEVICE_ALIAS;
 
 /// Runs requests in the namespace that `file` refers to.
 ///

@@ -139,6 +139,8 @@ pub struct Link {
     pub index: IfIndex,
     /// Its type, one of the `ARPHRD_*` constants of `linux/if_arp.h`.
     pub link_type: u16,
+    /// What its maker wrote beside it (`ip link set dev NAME alias TEXT`).
+    pub alias: Option<String>,
     /// Whether it is set up.
     pub up: bool,
     /// Whether it is enslaved to another, as a bridge's port is.

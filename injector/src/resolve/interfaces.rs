@@ -1,10 +1,9 @@
 //! Which interfaces a packet rule acts on.
 
+use injector_common::names::DEVICE_ALIAS;
+
 use super::{Interface, host::Link};
 use crate::error::{Error, SpecError, Unsupported};
-
-/// Names of our own devices start so; no rule acts on them.
-const OWN_PREFIX: &str = "inj";
 
 /// Length of the link-layer header of Ethernet, which loopback has too.
 const ETHERNET_LEN: u32 = 14;
@@ -27,6 +26,29 @@ const fn header_len(link_type: u16) -> Option<u32> {
     }
 }
 
+/// Whether it is a device of the injector's own, of this run or another's: by
+/// its alias, or by its name until it gets one.
+fn is_own(link: &Link) -> bool {
+    link.alias.as_deref() == Some(DEVICE_ALIAS) || has_own_name(&link.name)
+}
+
+/// Whether it is a name of the form that a plan gives, such as
+/// `inja0-64ca6605`: what it is for, a number, and the experiment's id as far
+/// as that fits.
+fn has_own_name(name: &str) -> bool {
+    let Some((kind, id)) = name.split_once('-') else {
+        return false;
+    };
+    let number = kind
+        .strip_prefix("inj")
+        .and_then(|rest| rest.strip_prefix(['a', 'b', 'i']));
+    let all =
+        |text: &str, digit: fn(&u8) -> bool| !text.is_empty() && text.as_bytes().iter().all(digit);
+    number.is_some_and(|number| all(number, u8::is_ascii_digit))
+        && id.len() <= 8
+        && all(id, u8::is_ascii_hexdigit)
+}
+
 fn interface(link: &Link) -> Option<Interface> {
     let l2_len = header_len(link.link_type)?;
     Some(Interface {
@@ -43,7 +65,7 @@ fn interface(link: &Link) -> Option<Interface> {
 pub(super) fn default_selection(links: &[Link]) -> Vec<Interface> {
     let eligible = links
         .iter()
-        .filter(|link| link.up && !link.enslaved && !link.name.starts_with(OWN_PREFIX));
+        .filter(|link| link.up && !link.enslaved && !is_own(link));
     eligible
         .filter_map(|link| {
             let found = interface(link);
@@ -59,11 +81,17 @@ pub(super) fn default_selection(links: &[Link]) -> Vec<Interface> {
         .collect()
 }
 
-/// The named interface of a namespace, if it is there.
+/// The named interface of a namespace, if it is there and the user's.
 pub(super) fn named(links: &[Link], name: &str) -> Result<Option<Interface>, Error> {
     let Some(link) = links.iter().find(|link| link.name == name) else {
         return Ok(None);
     };
+    if is_own(link) {
+        let problem = format!(
+            "`{name}` is a device of the injector's own, through which packets take a detour"
+        );
+        return Err(SpecError::new("interface", problem, one_of(links)).into());
+    }
     match interface(link) {
         Some(interface) => Ok(Some(interface)),
         None => Err(Unsupported {
@@ -77,13 +105,46 @@ pub(super) fn named(links: &[Link], name: &str) -> Result<Option<Interface>, Err
 
 /// That no namespace of a rule has the named interface.
 pub(super) fn unknown(name: &str, links: &[Link]) -> Error {
+    let problem = format!("there is no `{name}` in the target's network namespace");
+    SpecError::new("interface", problem, one_of(links)).into()
+}
+
+/// The interfaces that a user may name.
+fn one_of(links: &[Link]) -> String {
     let mut names: Vec<&str> = links
         .iter()
+        .filter(|link| !is_own(link))
         .map(|link| link.name.as_str())
-        .filter(|name| !name.starts_with(OWN_PREFIX))
         .collect();
     names.sort_unstable();
     names.dedup();
-    let problem = format!("there is no `{name}` in the target's network namespace");
-    SpecError::new("interface", problem, format!("one of {}", names.join(", "))).into()
+    format!("one of {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_a_plan_gives_are_ours() {
+        // The third is cut to the 15 bytes of an interface's name.
+        for own in ["inja0-64ca6605", "injb17-64ca6605", "inji123-64ca660"] {
+            assert!(has_own_name(own), "{own}");
+        }
+        for foreign in [
+            "inj0",
+            "inj",
+            "injector0",
+            "inja0",
+            "inja-64ca6605",
+            "injc0-64ca6605",
+            "inja0-",
+            "inja0-uplink",
+            "inja0-64ca66051",
+            "xinja0-64ca6605",
+            "eth0",
+        ] {
+            assert!(!has_own_name(foreign), "{foreign}");
+        }
+    }
 }

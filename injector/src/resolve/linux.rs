@@ -278,6 +278,13 @@ fn link(message: &LinkMessage) -> Option<Link> {
             None
         }
     })?;
+    let alias = message.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::IfAlias(alias) = attribute {
+            Some(alias.clone())
+        } else {
+            None
+        }
+    });
     let enslaved = message
         .attributes
         .iter()
@@ -286,6 +293,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
         name,
         index: IfIndex(message.header.index),
         link_type: message.header.link_layer_type.into(),
+        alias,
         up: message.header.flags.contains(LinkFlags::Up),
         enslaved,
     })

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
+use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, names::DEVICE_ALIAS};
 
 use crate::{
     error::HostError,
@@ -41,6 +41,7 @@ pub(super) fn link(name: &str, index: u32) -> Link {
         name: name.to_owned(),
         index: IfIndex(index),
         link_type: 1,
+        alias: None,
         up: true,
         enslaved: false,
     }
@@ -117,7 +118,15 @@ impl FakeHost {
                     up: false,
                     ..link("eth1", 4)
                 },
-                link("inj0badcafe", 5),
+                link("inja0-0badcafe", 5),
+                Link {
+                    alias: Some(DEVICE_ALIAS.to_owned()),
+                    ..link("renamed", 8)
+                },
+                Link {
+                    alias: Some("uplink".to_owned()),
+                    ..link("inj0", 9)
+                },
                 Link {
                     link_type: 0xfffe,
                     ..link("wg0", 6)

@@ -333,8 +333,9 @@ fn a_rule_can_reach_into_several_namespaces() {
 fn the_default_interfaces_are_those_that_packets_pass_once() {
     let host = FakeHost::new();
     let scope = resolve_one(&host, &["cgroup:db"], loss()).expect("a cgroup");
-    assert_eq!(names(&scope.netns[0]), ["lo", "eth0", "wg0"]);
-    let wireguard = &scope.netns[0].interfaces[2];
+    // A user may call a device `inj0`.
+    assert_eq!(names(&scope.netns[0]), ["lo", "eth0", "inj0", "wg0"]);
+    let wireguard = &scope.netns[0].interfaces[3];
     assert_eq!(
         *wireguard,
         Interface {
@@ -349,7 +350,7 @@ fn the_default_interfaces_are_those_that_packets_pass_once() {
 fn an_interface_can_be_named() {
     let host = FakeHost::new();
     let on = |target: &str, name| resolve_one(&host, &[target], Fault::NetLoss(filter(Some(name))));
-    for name in ["eth0", "port0", "eth1"] {
+    for name in ["eth0", "port0", "eth1", "inj0"] {
         let scope = on("cgroup:db", name).expect(name);
         assert_eq!(
             names(&scope.netns[0]),
@@ -365,9 +366,21 @@ fn an_interface_can_be_named() {
         "{text}"
     );
     assert!(
-        text.ends_with("one of eth0, eth1, gre0, lo, port0, wg0"),
+        text.ends_with("one of eth0, eth1, gre0, inj0, lo, port0, wg0"),
         "{text}"
     );
+    for name in ["inja0-0badcafe", "renamed"] {
+        let error = on("cgroup:db", name).expect_err("a device of the injector");
+        assert_eq!(exit_code(&error), EXIT_USAGE);
+        let text = error.to_string();
+        assert!(
+            text.starts_with(&format!(
+                "rules[0].interface: `{name}` is a device of the injector"
+            )),
+            "{text}"
+        );
+        assert!(text.contains("allowed: one of eth0, eth1"), "{text}");
+    }
     let error = on("cgroup:db", "gre0").expect_err("a link of another type");
     assert_eq!(exit_code(&error), EXIT_UNSUPPORTED);
     assert!(
