@@ -9,7 +9,6 @@ use injector_tests::{
     agent::{self, Agent, Finished},
     cgroup::{self, Cgroup},
     command::Place,
-    kernel::Where,
     require,
     scene::{Harm, Kind, Scene},
 };
@@ -66,17 +65,24 @@ fn a_folder_that_is_no_group() {
     check_target("cgroup:/tmp", &["/tmp"]);
 }
 
+/// No controller is needed for a hierarchy of version 1, only a name: every
+/// kernel with control groups has that, also one that mounts version 2 alone.
 #[test]
 fn a_group_of_version_one() {
-    // Only a machine with both versions has one; the kernels of the virtual
-    // machines mount version 2 alone.
-    if Where::current() == Where::Host && fs::exists("/sys/fs/cgroup/memory").unwrap_or(false) {
-        check_target("cgroup:/sys/fs/cgroup/memory", &["v1"]);
-    } else {
-        check_target(
-            "cgroup:/sys/fs/cgroup/memory/group",
-            &["/sys/fs/cgroup/memory"],
+    for (below, words) in [
+        ("", "is a cgroup v1"),
+        ("/group", "does not exist, and would be a cgroup v1"),
+    ] {
+        let scene = Scene::new();
+        let folder = tempfile::tempdir().expect("make a folder");
+        let mount = folder.path().display();
+        // The mount goes with its namespace.
+        let script = format!(
+            "unshare --mount sh -c 'mount -t cgroup -o none,name=injtest none {mount} && \
+             exec \"$INJECTOR\" inject net-loss --target cgroup:{mount}{below} --for 1s'"
         );
+        let words = ["--target", words, "allowed: a cgroup v2"];
+        assert_refused(&scene, || through_shell(&script, None), 2, &words);
     }
 }
 
@@ -131,12 +137,6 @@ fn an_interface_that_is_not_there() {
     );
 }
 
-/// Refuses options that are wrong for a victim that is right.
-#[track_caller]
-fn check_options(kind: &str, options: &[&str], words: &[&str]) {
-    let scene = Scene::new();
-    let target = scene.target();
-    let args = [&["inject", kind, "--target", &target], options].concat();
 /// A device that packets of another rule take a detour through.
 #[test]
 fn a_device_of_the_injector() {
@@ -165,6 +165,12 @@ fn a_device_of_the_injector() {
     );
 }
 
+/// Refuses options that are wrong for a victim that is right.
+#[track_caller]
+fn check_options(kind: &str, options: &[&str], words: &[&str]) {
+    let scene = Scene::new();
+    let target = scene.target();
+    let args = [&["inject", kind, "--target", &target], options].concat();
     assert_refused(&scene, || agent::run(&args), 2, words);
 }
 

@@ -86,16 +86,11 @@ pub(crate) fn spec_file(content: &[u8]) -> tempfile::NamedTempFile {
 
 /// Where cgroup v2 is mounted.
 pub(crate) fn cgroup2_mount() -> Option<String> {
-    mount_of_type("cgroup2")
-}
-
-/// Where a filesystem of this type is mounted.
-pub(crate) fn mount_of_type(kind: &str) -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc");
     mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let (point, found) = (fields.next()?, fields.next()?);
-        (found == kind).then(|| point.to_owned())
+        (found == "cgroup2").then(|| point.to_owned())
     })
 }
 
@@ -107,11 +102,23 @@ pub(crate) fn is_root() -> bool {
         .any(|line| line.split_whitespace().take(3).eq(["Uid:", "0", "0"]))
 }
 
+/// Says that the running test does not run, past the capturing of what a
+/// passing test prints.
+pub(crate) fn report_skip(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test");
+    // The test runner's own line is unfinished at this point.
+    let line = format!("\nSKIP {test}: {reason}\n");
+    std::io::stdout()
+        .write_all(line.as_bytes())
+        .expect("a skip is reported");
+}
+
 /// Returns from the test, saying so, unless this process is root.
 macro_rules! skip_unless_root {
     () => {
         if !$crate::support::is_root() {
-            eprintln!("SKIP: {} needs root", module_path!());
+            $crate::support::report_skip("needs root");
             return;
         }
     };

@@ -105,10 +105,21 @@ fn cgroups_that_are_none() {
         target(path, &["root cgroup", "--whole-host"]);
     }
     target("/tmp", &["outside of the cgroup v2 mount"]);
-    match support::mount_of_type("cgroup") {
-        Some(v1) => target(&v1, &["cgroup v1"]),
-        None => eprintln!("SKIP: no cgroup v1 is mounted here"),
-    }
+
+    // A hierarchy of version 1 needs no controller, only a name. The mount goes
+    // with its namespace.
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = "mount -t cgroup -o none,name=injtest none \"$1\" && \
+                  exec \"$0\" inject net-loss --target \"cgroup:$1\" --for 1s";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, support::BINARY]);
+    let answer = support::run(command.arg(folder.path()));
+    support::check(
+        &answer,
+        "unshare",
+        2,
+        &["error: --target: ", "is a cgroup v1"],
+    );
 }
 
 #[test]
