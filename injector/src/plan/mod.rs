@@ -8,6 +8,7 @@ pub mod effect;
 pub mod features;
 pub mod hooks;
 mod limits;
+pub mod text;
 
 use std::fmt;
 
@@ -15,7 +16,7 @@ pub use build::build;
 pub use effect::{CallHook, Effect, Hop};
 pub use features::{Features, PacketAttach, Support};
 
-use crate::model::Experiment;
+use crate::{faults, model::Experiment, spec::duration};
 
 /// What will be done, in this order; each effect knows its inverse.
 #[derive(Clone, Debug)]
@@ -36,8 +37,10 @@ impl fmt::Display for Plan {
         let experiment = &self.experiment;
         writeln!(
             f,
-            "experiment {} with seed {}, for {:?}",
-            experiment.name, experiment.seed, experiment.duration
+            "experiment {} with seed {}, for {}",
+            experiment.name,
+            experiment.seed,
+            duration::format(experiment.duration)
         )?;
         for (rule, backend) in experiment.rules.iter().zip(&self.backends) {
             writeln!(
@@ -46,6 +49,13 @@ impl fmt::Display for Plan {
                 rule.name,
                 rule.fault.kind().name()
             )?;
+            writeln!(f, "    {}", faults::explain(&rule.fault))?;
+            writeln!(f, "    target: {}", text::targets(rule).join(", "))?;
+            writeln!(f, "    trigger: {}", text::trigger(&rule.trigger))?;
+            writeln!(f, "    time: {}", text::time(rule))?;
+        }
+        if let Some(command) = &experiment.command {
+            writeln!(f, "command: {}", text::command(command))?;
         }
         for (number, effect) in self.effects.iter().enumerate() {
             writeln!(f, "{:3}. {effect}", number + 1)?;

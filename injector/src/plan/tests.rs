@@ -13,6 +13,7 @@ use crate::{
 mod limits;
 mod packets;
 mod syscalls;
+mod texts;
 
 /// A cgroup of the host.
 fn web() -> Scope {
@@ -181,8 +182,9 @@ fn plan(rules: &[(Fault, RuleScope)], features: &Features) -> Result<Plan, crate
     build(&experiment(rules), &scopes, features)
 }
 
-/// Compares the plan for `rules` line by line with `expected`, without the
-/// first line, or the refusal, after `refused: `.
+/// Compares the plan for `rules` line by line with `expected`, or the refusal,
+/// after `refused: `. The first line and what is told of rules and command are
+/// left out: `texts` has tests of them.
 #[track_caller]
 fn check(rules: &[(Fault, RuleScope)], features: &Features, expected: &str) {
     let found = match plan(rules, features) {
@@ -191,7 +193,9 @@ fn check(rules: &[(Fault, RuleScope)], features: &Features, expected: &str) {
             let text = plan.to_string();
             let (first, rest) = text.split_once('\n').expect("several lines");
             assert_eq!(first, "experiment lab with seed 7, for 30s");
-            rest.to_owned()
+            let told = |line: &&str| line.starts_with("    ") || line.starts_with("command: ");
+            let steps: Vec<&str> = rest.lines().filter(|line| !told(line)).collect();
+            steps.join("\n")
         }
         Err(error) => format!("refused: {error}"),
     };

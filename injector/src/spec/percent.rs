@@ -64,7 +64,11 @@ impl FromStr for Percent {
     }
 }
 
-/// A threshold as a percentage, for people.
+/// Two steps of the threshold differ in the eighth decimal.
+const MAX_DECIMALS: usize = 8;
+
+/// A threshold as a percentage, with as few decimals as [`Percent`] reads back
+/// as the same.
 #[must_use]
 pub fn format(threshold: u64) -> String {
     // A float is exact enough to read, and used for nothing else.
@@ -73,8 +77,11 @@ pub fn format(threshold: u64) -> String {
         reason = "at most 2^32, which f64 holds exactly"
     )]
     let percent = threshold as f64 * 100.0 / THRESHOLD_ALWAYS as f64;
-    let text = format!("{percent:.6}");
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+    let text = (0..MAX_DECIMALS)
+        .map(|decimals| format!("{percent:.decimals$}"))
+        .find(|text| text.parse() == Ok(Percent { threshold }))
+        .unwrap_or_else(|| format!("{percent:.MAX_DECIMALS$}"));
+    format!("{text} %")
 }
 
 #[cfg(test)]

@@ -1,0 +1,85 @@
+//! What a rule does, in words: the same for plans as text and as JSON.
+
+use injector_common::{Trigger, trigger::THRESHOLD_ALWAYS};
+
+use crate::{
+    model::Rule,
+    spec::{duration, percent, when::When},
+};
+
+/// Whom the rule hits, as the user named them.
+#[must_use]
+pub fn targets(rule: &Rule) -> Vec<String> {
+    rule.targets
+        .iter()
+        .map(|target| printable(&target.to_string()))
+        .collect()
+}
+
+/// Which of the operations that match are hit.
+#[must_use]
+pub fn trigger(trigger: &Trigger) -> String {
+    let Trigger {
+        threshold,
+        first,
+        last,
+        step,
+        times,
+    } = *trigger;
+    let every = (
+        Trigger::ALWAYS.first,
+        Trigger::ALWAYS.last,
+        Trigger::ALWAYS.step,
+    );
+    let mut text = if (first, last, step) != every {
+        format!("occurrences {}", When { first, last, step })
+    } else if threshold == THRESHOLD_ALWAYS {
+        "every occurrence".to_owned()
+    } else {
+        format!("{} of the occurrences", percent::format(threshold))
+    };
+    if times != 0 {
+        let hits = if times == 1 { "hit" } else { "hits" };
+        text += &format!(", at most {times} {hits}");
+    }
+    text
+}
+
+/// When the rule is in force.
+#[must_use]
+pub fn time(rule: &Rule) -> String {
+    let lasts = duration::format(rule.duration);
+    if rule.start.is_zero() {
+        format!("from the start, for {lasts}")
+    } else {
+        format!("from {}, for {lasts}", duration::format(rule.start))
+    }
+}
+
+/// A command line, with whatever is not plain in quotes.
+#[must_use]
+pub fn command(words: &[String]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:=,+@%".contains(c);
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| {
+            if !word.is_empty() && word.chars().all(plain) {
+                word.clone()
+            } else {
+                format!("{word:?}")
+            }
+        })
+        .collect();
+    words.join(" ")
+}
+
+/// Without control characters, which a path may hold.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = (!c.is_control()).then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
