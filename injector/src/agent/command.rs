@@ -35,7 +35,7 @@ impl Victim {
     /// Finds the program, so that starting it takes one `execve` and not one
     /// for each directory of `PATH`, which a rule on that call would count.
     pub(super) fn find(argv: &[String]) -> Result<Self, SpecError> {
-        let none = || SpecError::new("-- CMD", "no program", "a program and its arguments");
+        let none = || SpecError::new("command", "no program", "a program and its arguments");
         let name = argv.first().ok_or_else(none)?;
         let candidates: Vec<PathBuf> = if name.contains('/') {
             vec![PathBuf::from(name)]
@@ -50,7 +50,7 @@ impl Victim {
             .find(|path| is_executable(path))
             .ok_or_else(|| {
                 SpecError::new(
-                    "-- CMD",
+                    "command",
                     format!("no executable program {name}"),
                     "the path of a program, or its name if it lies in PATH",
                 )

@@ -14,7 +14,7 @@ use crate::{
     error::{CleanupErrors, Error, HostError},
     kernel::{KernelActuator, Programs, features},
     model::{Experiment, Fault, Target},
-    plan::{self, Features, PacketAttach, hooks::security_hook},
+    plan::{self, Features, PacketAttach, Plan, hooks::security_hook},
     report::{Report, RuleReport},
     resolve::RuleScope,
 };
@@ -42,37 +42,59 @@ pub struct Outcome {
 /// How long a command gets to end by itself after it was told to.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What `run` would do, as text. Tries what the kernel can do, and changes
-/// nothing else.
+/// An experiment with nothing left to do but to change the kernel's state.
+pub struct Prepared {
+    plan: Plan,
+    victim: Option<Victim>,
+    programs: Programs,
+    attach: PacketAttach,
+}
+
+impl Prepared {
+    /// What [`run`] would do.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+/// Finds the command, tries what the kernel can do and plans. Changes nothing
+/// else.
 ///
 /// # Errors
 ///
-/// What `run` would answer before it changes anything.
-pub fn plan(experiment: &Experiment, scopes: &[RuleScope]) -> Result<String, Error> {
+/// When the experiment cannot be had here. The field of an error about the
+/// input is the option's bare name, such as `command`.
+pub fn prepare(experiment: &Experiment, scopes: &[RuleScope]) -> Result<Prepared, Error> {
+    let victim = experiment
+        .command
+        .as_deref()
+        .map(Victim::find)
+        .transpose()?;
     let mut programs = open(experiment)?;
     let features = probe(&mut programs, experiment);
-    Ok(plan::build(experiment, scopes, &features)?.to_string())
+    Ok(Prepared {
+        plan: plan::build(experiment, scopes, &features)?,
+        victim,
+        programs,
+        attach: *features.packets.as_ref().unwrap_or(&PacketAttach::Tcx),
+    })
 }
 
 /// Puts the experiment in force until it ends, and reverts it.
 ///
 /// # Errors
 ///
-/// When it cannot be had here or the kernel refuses a step. Nothing is left
-/// then, unless the error is [`Error::Cleanup`].
-pub fn run(
-    experiment: Experiment,
-    scopes: Vec<RuleScope>,
-    options: Options,
-) -> Result<Outcome, Error> {
-    let victim = experiment
-        .command
-        .as_deref()
-        .map(Victim::find)
-        .transpose()?;
-    let mut programs = open(&experiment)?;
-    let features = probe(&mut programs, &experiment);
-    let plan = plan::build(&experiment, &scopes, &features)?;
+/// When the kernel refuses a step. Nothing is left then, unless the error is
+/// [`Error::Cleanup`].
+pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
+    let Prepared {
+        plan,
+        victim,
+        programs,
+        attach,
+    } = prepared;
+    let experiment = plan.experiment.clone();
     for note in &plan.notes {
         tracing::warn!("{note}");
     }
@@ -88,7 +110,6 @@ pub fn run(
         // Signals are watched before anything is changed, so that one that
         // comes meanwhile leads to a clean end too.
         let mut watch = watch::Watch::new()?;
-        let attach = *features.packets.as_ref().unwrap_or(&PacketAttach::Tcx);
         let actuator = Sabotaged::new(KernelActuator::new(programs, &plan, attach)?);
         let mut injection = actuate::apply(plan, actuator)?;
         tracing::info!(

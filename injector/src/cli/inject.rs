@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::{
+    agent::Prepared,
     cli::{Output, launch, rule_args::RuleArgs},
     error::{Error, SpecError},
     faults::KindCommand,
@@ -10,7 +11,7 @@ use crate::{
     spec::build::build,
 };
 
-/// Arguments of `inject` and `plan`.
+/// Arguments of `inject`.
 #[derive(clap::Args, Debug)]
 #[command(
     subcommand_value_name = "KIND",
@@ -39,19 +40,29 @@ impl Args {
             .map_err(|error| error.map_spec(name_option))?;
         Ok((experiment, output))
     }
+
+    /// Everything up to the first change.
+    pub(super) fn prepare(self) -> Result<(Prepared, Output), Error> {
+        let (experiment, output) = self.experiment()?;
+        let prepared = launch::prepare(&experiment).map_err(|error| error.map_spec(name_option))?;
+        Ok((prepared, output))
+    }
 }
 
 /// A field `jitter` of the one rule is written `--jitter` here.
 pub(super) fn name_option(error: SpecError) -> SpecError {
-    let field = error.field.strip_prefix("rules[0].");
+    let field = match error.field.strip_prefix("rules[0].") {
+        Some(option) => format!("--{option}"),
+        None if error.field == "command" => "-- CMD".to_owned(),
+        None => format!("--{}", error.field),
+    };
     SpecError {
-        field: format!("--{}", field.unwrap_or(&error.field)).into(),
+        field: field.into(),
         ..error
     }
 }
 
 pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
-    let (experiment, output) = args.experiment()?;
-    let scopes = launch::resolve(&experiment).map_err(|error| error.map_spec(name_option))?;
-    launch::run(experiment, scopes, output)
+    let (prepared, output) = args.prepare()?;
+    launch::run(prepared, output)
 }

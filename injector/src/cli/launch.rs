@@ -7,12 +7,12 @@ use std::{
 };
 
 use crate::{
-    agent,
+    agent::{self, Prepared},
     cli::Output,
     error::{EXIT_CLEANUP, EXIT_UNSUPPORTED, Error, HostError},
     model::Experiment,
     report::Report,
-    resolve::{self, LinuxHost, RuleScope},
+    resolve::{self, LinuxHost},
     spec::build::Entropy,
 };
 
@@ -35,21 +35,25 @@ pub(super) fn entropy() -> Result<Entropy, Error> {
     })
 }
 
-/// Checks the host and resolves the targets.
-pub(super) fn resolve(experiment: &Experiment) -> Result<Vec<RuleScope>, Error> {
-    resolve::resolve(experiment, &LinuxHost::new()?)
+/// All that comes before the first change: resolves the targets on this host,
+/// tries what its kernel can do, and plans.
+pub(super) fn prepare(experiment: &Experiment) -> Result<Prepared, Error> {
+    let scopes = resolve::resolve(experiment, &LinuxHost::new()?)?;
+    agent::prepare(experiment, &scopes)
+}
+
+/// Prints what would be done.
+pub(super) fn show(prepared: &Prepared) -> anyhow::Result<ExitCode> {
+    write!(std::io::stdout(), "{}", prepared.plan())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the experiment and prints its report.
-pub(super) fn run(
-    experiment: Experiment,
-    scopes: Vec<RuleScope>,
-    output: Output,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn run(prepared: Prepared, output: Output) -> anyhow::Result<ExitCode> {
     let options = agent::Options {
         live: std::io::stderr().is_terminal(),
     };
-    let outcome = agent::run(experiment, scopes, options)?;
+    let outcome = agent::run(prepared, options)?;
     // Whether the report could be printed must not hide how the run ended.
     let printed = print(&outcome.report, output);
     if let Some(errors) = outcome.cleanup {

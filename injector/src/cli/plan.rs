@@ -1,14 +1,10 @@
 //! `injector plan KIND`: what `inject` would do, without doing it.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
-use crate::{agent, cli::inject, cli::launch};
+use crate::cli::{inject, launch};
 
 pub(super) fn exec(args: inject::Args) -> anyhow::Result<ExitCode> {
-    let (experiment, _) = args.experiment()?;
-    let scopes =
-        launch::resolve(&experiment).map_err(|error| error.map_spec(inject::name_option))?;
-    let text = agent::plan(&experiment, &scopes)?;
-    writeln!(std::io::stdout(), "{}", text.trim_end())?;
-    Ok(ExitCode::SUCCESS)
+    let (prepared, _) = args.prepare()?;
+    launch::show(&prepared)
 }

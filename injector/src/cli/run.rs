@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
+    agent::Prepared,
     cli::{Output, inject, launch},
     error::{ConflictError, Error, Place},
     spec::{build::build, document, duration::Span, number::Seed, text::Text},
@@ -60,42 +61,53 @@ pub struct Args {
     pub command: Vec<String>,
 }
 
+impl Args {
+    /// Everything up to the first change.
+    pub(super) fn prepare(self) -> Result<(Prepared, Output), Error> {
+        let mut input = document::read(&self.file)?;
+        // What was not read from the file.
+        let mut own = Vec::new();
+        if let Some(Text(seed)) = self.seed {
+            input.seed = Some(seed);
+        }
+        if let Some(Text(duration)) = self.duration {
+            input.duration = Some(duration);
+            own.push("for");
+        }
+        input.whole_host |= self.whole_host;
+        if !self.command.is_empty() {
+            input.command = Some(self.command);
+            own.push("command");
+        }
+        let place = Place {
+            file: self.file,
+            line_column: None,
+        };
+        let in_file = |error: Error| match error {
+            Error::Spec(error) if own.contains(&error.field.as_ref()) => {
+                inject::name_option(error).into()
+            }
+            Error::Spec(error) if error.place.is_none() => error.at(place).into(),
+            Error::Conflict(error) => ConflictError {
+                place: Some(place.into()),
+                ..error
+            }
+            .into(),
+            other @ (Error::Spec(_)
+            | Error::Unsupported(_)
+            | Error::Permission(_)
+            | Error::Host(_)
+            | Error::Apply(_)
+            | Error::Cleanup(_)) => other,
+        };
+        let prepared = build(input, launch::entropy()?)
+            .and_then(|experiment| launch::prepare(&experiment))
+            .map_err(in_file)?;
+        Ok((prepared, self.output))
+    }
+}
+
 pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
-    let mut input = document::read(&args.file)?;
-    let own_duration = args.duration.is_some();
-    if let Some(Text(seed)) = args.seed {
-        input.seed = Some(seed);
-    }
-    if let Some(Text(duration)) = args.duration {
-        input.duration = Some(duration);
-    }
-    input.whole_host |= args.whole_host;
-    if !args.command.is_empty() {
-        input.command = Some(args.command);
-    }
-    let place = Place {
-        file: args.file,
-        line_column: None,
-    };
-    let in_file = |error: Error| match error {
-        Error::Spec(error) if own_duration && error.field == "for" => {
-            inject::name_option(error).into()
-        }
-        Error::Spec(error) if error.place.is_none() => error.at(place).into(),
-        Error::Conflict(error) => ConflictError {
-            place: Some(place.into()),
-            ..error
-        }
-        .into(),
-        other @ (Error::Spec(_)
-        | Error::Unsupported(_)
-        | Error::Permission(_)
-        | Error::Host(_)
-        | Error::Apply(_)
-        | Error::Cleanup(_)) => other,
-    };
-    let prepared = build(input, launch::entropy()?)
-        .and_then(|experiment| Ok((launch::resolve(&experiment)?, experiment)));
-    let (scopes, experiment) = prepared.map_err(in_file)?;
-    launch::run(experiment, scopes, args.output)
+    let (prepared, output) = args.prepare()?;
+    launch::run(prepared, output)
 }

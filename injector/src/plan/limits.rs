@@ -48,7 +48,7 @@ fn check_levels(scopes: &[RuleScope]) -> Result<(), SpecError> {
         return Ok(());
     }
     Err(SpecError::new(
-        "--target",
+        "target",
         format!("cgroups at {} different depths", levels.len()),
         format!("at most {} depths", MAX_LEVELS - 1),
     ))

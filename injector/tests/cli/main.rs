@@ -8,5 +8,6 @@ mod files;
 mod hosts;
 mod options;
 mod output;
+mod plans;
 mod support;
 mod targets;

@@ -44,7 +44,7 @@ fn as_many_depths_of_cgroups_as_are_looked_at() {
     check(
         &rules(most + 1),
         &able(),
-        "refused: --target: cgroups at 8 different depths; allowed: at most 7 depths",
+        "refused: target: cgroups at 8 different depths; allowed: at most 7 depths",
     );
 }
 
