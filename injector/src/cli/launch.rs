@@ -11,7 +11,7 @@ use crate::{
     cli::Output,
     error::{EXIT_CLEANUP, EXIT_UNSUPPORTED, Error, HostError},
     model::Experiment,
-    report::Report,
+    report::{Report, plan as plan_report},
     resolve::{self, LinuxHost},
     spec::build::Entropy,
 };
@@ -43,8 +43,12 @@ pub(super) fn prepare(experiment: &Experiment) -> Result<Prepared, Error> {
 }
 
 /// Prints what would be done.
-pub(super) fn show(prepared: &Prepared) -> anyhow::Result<ExitCode> {
-    write!(std::io::stdout(), "{}", prepared.plan())?;
+pub(super) fn show(prepared: &Prepared, output: Output) -> anyhow::Result<ExitCode> {
+    let mut stdout = std::io::stdout().lock();
+    match output {
+        Output::Human => write!(stdout, "{}", prepared.plan())?,
+        Output::Json => writeln!(stdout, "{}", plan_report::to_json(prepared.plan())?)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -34,6 +34,8 @@ Examples:
   injector inject net-loss --target cgroup:/web --percent 5 --for 1m
   injector inject sys-errno --call openat --errno EIO --for 30s -- ./app
   injector plan net-delay --target pid:4242 --delay 100ms --for 30s
+  injector plan outage.yaml
+  injector run outage.yaml
   injector stop --all
 
 Exit codes:
@@ -48,8 +50,8 @@ Exit codes:
 pub enum Command {
     /// Inject one fault
     Inject(inject::Args),
-    /// Print what `inject` would do with the same arguments, and change nothing
-    Plan(inject::Args),
+    /// Print what `inject` or `run` would do with the same arguments, and change nothing
+    Plan(plan::Args),
     /// Run an experiment of several rules from a file
     Run(run::Args),
     /// Show what this kernel can do, by trying
@@ -114,38 +116,4 @@ fn init_logging(verbose: u8) {
 }
 
 #[cfg(test)]
-mod tests {
-    use injector_common::FaultKind;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_kind_is_reachable_and_shows_an_example() {
-        for command in ["inject", "plan"] {
-            let mut cli = Cli::command();
-            let command = cli.find_subcommand_mut(command).expect("a command");
-            let names: Vec<&str> = command
-                .get_subcommands()
-                .map(clap::Command::get_name)
-                .collect();
-            let kinds: Vec<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
-            assert_eq!(names, kinds);
-        }
-    }
-
-    #[test]
-    fn every_command_has_examples() {
-        for command in Cli::command().get_subcommands() {
-            let help = command
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            assert!(help.contains("Examples:"), "{}", command.get_name());
-        }
-    }
-}
+mod tests;

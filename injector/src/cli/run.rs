@@ -11,6 +11,8 @@ use crate::{
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug)]
+// `plan` takes them too, beside a kind.
+#[group(id = "file_arguments")]
 #[command(after_help = "\
 Examples:
   injector run outage.yaml

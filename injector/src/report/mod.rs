@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod live;
+pub mod plan;
 pub mod table;
 
 use injector_common::{FaultKind, RuleStats};
