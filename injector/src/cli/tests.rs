@@ -1,12 +1,31 @@
 //! What the help says is what is accepted.
 
+use std::path::Path;
+
 use injector_common::FaultKind;
 
 use super::*;
+use crate::{
+    faults,
+    model::Experiment,
+    spec::{
+        build::{Entropy, build},
+        document,
+    },
+};
 
 #[test]
 fn the_command_line_is_well_formed() {
     Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_examples() {
+    for command in Cli::command().get_subcommands() {
+        let help = help_of(command);
+        assert!(help.contains("Examples:"), "{}", command.get_name());
+        assert!(!lines(&help).is_empty(), "{}", command.get_name());
+    }
 }
 
 #[test]
@@ -21,17 +40,37 @@ fn every_kind_is_reachable_and_shows_an_example() {
         let kinds: Vec<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
         assert_eq!(names, kinds);
     }
+    for &kind in FaultKind::ALL {
+        let shown: Vec<FaultKind> = lines(&faults::manual(kind))
+            .iter()
+            .filter_map(|line| accepted(line))
+            .map(|experiment| experiment.rules[0].fault.kind())
+            .collect();
+        assert!(!shown.is_empty(), "{}", kind.name());
+        assert!(shown.iter().all(|shown| *shown == kind), "{shown:?}");
+    }
 }
 
 #[test]
-fn every_command_has_examples() {
-    for command in Cli::command().get_subcommands() {
-        let help = command
-            .get_after_help()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        assert!(help.contains("Examples:"), "{}", command.get_name());
+fn every_example_of_the_help_is_accepted() {
+    fn check(command: &clap::Command) {
+        for line in lines(&help_of(command)) {
+            accepted(&line);
+        }
+        command.get_subcommands().for_each(check);
     }
+    check(&Cli::command());
+}
+
+#[test]
+fn the_file_of_the_help_is_accepted() {
+    let mut cli = Cli::command();
+    let help = help_of(cli.find_subcommand_mut("run").expect("a command"));
+    let (_, file) = help.split_once("A file:\n").expect("a file");
+    let experiment = document::parse(Path::new("help"), file.as_bytes())
+        .map_err(Into::into)
+        .and_then(|input| build(input, Entropy { id: 1, seed: 1 }));
+    assert_eq!(experiment.expect("a spec").rules.len(), 2);
 }
 
 #[test]
@@ -65,5 +104,49 @@ fn a_plan_is_of_a_kind_or_of_a_file() {
         // Of both at once clap sees nothing wrong; `plan` itself refuses that.
         let refused = matches!(plan(line), Err(_) | Ok((true, true)));
         assert!(refused, "{line}: {:?}", plan(line));
+    }
+}
+
+fn help_of(command: &clap::Command) -> String {
+    let help = command.get_after_help();
+    help.map(ToString::to_string).unwrap_or_default()
+}
+
+/// The command lines of this program in a text, each as far as the shell hands
+/// it over.
+fn lines(text: &str) -> Vec<String> {
+    let text = text.replace("\\\n", " ");
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| line.starts_with("injector "))
+        .map(|line| {
+            line.split([';', '|', '>'])
+                .next()
+                .unwrap_or(line)
+                .to_owned()
+        })
+        .collect()
+}
+
+/// Parses a command line as the program does; the experiment of one that names
+/// it in full.
+#[track_caller]
+fn accepted(line: &str) -> Option<Experiment> {
+    let cli = match Cli::try_parse_from(line.split_whitespace()) {
+        Ok(cli) => cli,
+        Err(error) => panic!("{line}: {error}"),
+    };
+    let args = match cli.command {
+        Command::Inject(args) => args,
+        Command::Plan(plan::Args { kind, .. }) => inject::Args { kind: kind? },
+        Command::Run(_)
+        | Command::Doctor(_)
+        | Command::Faults(_)
+        | Command::Stop(_)
+        | Command::Completions(_) => return None,
+    };
+    match args.experiment() {
+        Ok((experiment, _)) => Some(experiment),
+        Err(error) => panic!("{line}: {error}"),
     }
 }
