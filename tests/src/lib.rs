@@ -24,6 +24,7 @@ pub mod netns;
 pub mod residue;
 pub mod scene;
 pub mod stats;
+pub mod terminal;
 pub mod traffic;
 pub mod victim;
 pub mod wait;

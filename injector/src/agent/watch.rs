@@ -70,17 +70,11 @@ impl Watch {
         if sabotage::panic_wanted("run") {
             panic!("INJECTOR_TEST_PANIC=run");
         }
-        let end = Instant::now() + experiment.duration;
+        let start = Instant::now();
+        let end = start + experiment.duration;
         let mut turns = interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let view = options.live.then(|| {
-            LiveView::new(
-                experiment
-                    .rules
-                    .iter()
-                    .map(|r| (r.name.as_str(), r.fault.kind())),
-            )
-        });
+        let view = options.live.then(|| LiveView::new(&experiment.rules));
         let outcome = loop {
             tokio::select! {
                 signal = self.signal() => break (StoppedBy::Signal, Some(signal)),
@@ -88,8 +82,11 @@ impl Watch {
                 () = ended(victim.as_deref_mut()) => break (StoppedBy::CommandExit, None),
                 _ = turns.tick() => {}
             }
-            if let Err(error) = kernel.renew_lease() {
-                tracing::error!("the lease cannot be renewed, the rules expire: {error}");
+            match kernel.renew_lease() {
+                Ok(()) => tracing::debug!("lease renewed"),
+                Err(error) => {
+                    tracing::error!("the lease cannot be renewed, the rules expire: {error}");
+                }
             }
             let Ok(counters) = kernel.counters() else {
                 continue;
@@ -97,7 +94,7 @@ impl Watch {
             if let Some(view) = &view {
                 let counts: Vec<RuleCounts> =
                     counters.iter().copied().map(RuleCounts::from).collect();
-                view.update(&counts, end.saturating_duration_since(Instant::now()));
+                view.update(&counts, start.elapsed());
             }
             let spent =
                 experiment.rules.iter().zip(&counters).all(|(rule, stats)| {

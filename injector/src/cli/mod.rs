@@ -15,6 +15,8 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::report::live::LogWriter;
+
 /// Makes chosen cgroups and processes suffer exactly the fault you ask for: packets lost, delayed or corrupted, system calls failed.
 #[derive(Parser, Debug)]
 #[command(name = "injector", version, after_help = AFTER_HELP)]
@@ -109,7 +111,7 @@ fn init_logging(verbose: u8) {
     // Fails only if a subscriber is set already, as in tests.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| LogWriter)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .try_init();
