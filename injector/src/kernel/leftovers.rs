@@ -192,9 +192,12 @@ fn describe(leftover: &Leftover) -> String {
 fn remedy(leftover: &Leftover) -> String {
     match leftover {
         Leftover::Cgroup { path } => {
+            // Moves what still runs there to the cgroup above.
+            let parent = path.parent().unwrap_or(path).display();
+            let path = path.display();
             format!(
-                "end the processes in {0}/cgroup.procs, then rmdir {0}",
-                path.display()
+                "while read -r pid; do echo $pid >{parent}/cgroup.procs; done <{path}/cgroup.procs; \
+                 rmdir {path}"
             )
         }
         Leftover::Device { name, .. } => format!("ip link del {name}, in that namespace"),
