@@ -86,10 +86,11 @@ fn row<'a>(rows: &'a [String], rule: &str) -> Option<&'a str> {
     Some(row)
 }
 
-/// The seconds in a row, before or after a word.
+/// The seconds in a row that says so much of its time.
 fn seconds(row: &str, time: &str) -> Option<u64> {
-    let (before, _) = row.split_once(" s").filter(|_| row.contains(time))?;
-    before.rsplit(' ').next()?.parse().ok()
+    let words: Vec<&str> = row.split(' ').collect();
+    let unit = words.iter().position(|word| *word == "s")?;
+    words[unit - 1].parse().ok().filter(|_| row.contains(time))
 }
 
 #[test]
