@@ -23,6 +23,9 @@ pub const MAX_SCOPES: u32 = 16_384;
 /// bits name its bit.
 pub const SEEN_BITS: u32 = 1 << 16;
 
+/// How many cgroups are known at once to be in no rule's scope.
+pub const CLEAR_SLOTS: u32 = 1_024;
+
 /// How many interfaces the rules of one agent can act on.
 pub const MAX_SITES: u32 = 1_024;
 
@@ -97,6 +100,8 @@ pub const MAP_STATS: &str = "inj_stats";
 pub const MAP_SCOPES: &str = "inj_scopes";
 /// A bit for each id in the scope table.
 pub const MAP_SEEN: &str = "inj_seen";
+/// Cgroups that are known to be in no rule's scope.
+pub const MAP_CLEAR: &str = "inj_clear";
 /// Which calls are named.
 pub const MAP_CALLS: &str = "inj_calls";
 /// Which interfaces are acted on.

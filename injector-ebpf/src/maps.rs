@@ -9,7 +9,8 @@ use aya_ebpf::{
 use injector_common::{
     Control, RuleEntry, RuleStats, ScopeKey, SiteEntry,
     names::{
-        HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES, MAX_SITES, SEEN_BITS,
+        CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES,
+        MAX_SITES, SEEN_BITS,
     },
     packet::{EchoKey, Facts},
 };
@@ -43,6 +44,11 @@ pub(crate) static SCOPES: HashMap<
 /// A zero proves that no id with these low bits is in the scope table.
 #[btf_map(name = "inj_seen")]
 pub(crate) static SEEN: Array<u64, { SEEN_BITS as usize / 64 }> = Array::new();
+
+/// Cgroups that no rule is aimed at, nor at any above them: an id lies in the
+/// slot that its low bits name, until another one takes it.
+#[btf_map(name = "inj_clear")]
+pub(crate) static CLEAR: Array<u64, { CLEAR_SLOTS as usize }> = Array::new();
 
 #[btf_map(name = "inj_sites")]
 pub(crate) static SITES: HashMap<u32, SiteEntry, { MAX_SITES as usize }> = HashMap::new();

@@ -5,18 +5,18 @@ use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid,
         generated::{
-            bpf_get_current_ancestor_cgroup_id, bpf_sk_fullsock, bpf_sk_storage_get,
-            bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
+            bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_sk_fullsock,
+            bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
         },
     },
 };
 use injector_common::{
     Control, ScopeKey,
     abi::{SCOPE_CGROUP, SCOPE_TGID},
-    names::{MAX_LEVELS, SEEN_BITS},
+    names::{CLEAR_SLOTS, MAX_LEVELS, SEEN_BITS},
 };
 
-use crate::maps::{SCOPES, SEEN, SOCKETS};
+use crate::maps::{CLEAR, SCOPES, SEEN, SOCKETS};
 
 /// The init process, which no rule hits.
 const INIT: u32 = 1;
@@ -37,9 +37,20 @@ fn rules_of(id: u64, kind: u32) -> u64 {
     unsafe { SCOPES.get(key) }.copied().unwrap_or(0)
 }
 
-/// The rules aimed at the cgroups that `ancestor(level)` names.
+/// The rules aimed at the cgroup `id` and at those above it, which
+/// `ancestor(level)` names.
 #[inline(always)]
-fn rules_of_cgroups(control: &Control, ancestor: impl Fn(i32) -> u64) -> u64 {
+fn rules_of_cgroups(control: &Control, id: u64, ancestor: impl Fn(i32) -> u64) -> u64 {
+    // Most cgroups are in no rule's scope, and for those it is known after the
+    // first time, however many levels there are to look at. A cgroup never
+    // moves, and its id is never used again.
+    let Some(clear) = CLEAR.get_ptr_mut(id as u32 % CLEAR_SLOTS) else {
+        return 0;
+    };
+    // SAFETY: an aligned u64 of a map value, which one instruction reads.
+    if unsafe { clear.read_volatile() } == id {
+        return 0;
+    }
     let mut mask = 0;
     for slot in 0..MAX_LEVELS {
         if slot as u32 >= control.level_count {
@@ -50,6 +61,12 @@ fn rules_of_cgroups(control: &Control, ancestor: impl Fn(i32) -> u64) -> u64 {
             mask |= rules_of(id, SCOPE_CGROUP);
         }
     }
+    // While the agent still aims its rules there is no lease, and "none" may be
+    // said too early.
+    if mask == 0 && control.lease_until_ns != 0 {
+        // SAFETY: as above; whoever writes last is right.
+        unsafe { clear.write_volatile(id) };
+    }
     mask
 }
 
@@ -57,10 +74,15 @@ fn rules_of_cgroups(control: &Control, ancestor: impl Fn(i32) -> u64) -> u64 {
 /// init process, whatever the cgroup they live in.
 #[inline(always)]
 pub(crate) fn of_current_task(control: &Control) -> u64 {
-    let mut mask = rules_of_cgroups(control, |level| {
+    let mut mask = 0;
+    if control.level_count != 0 {
         // SAFETY: the helper only reads the current task.
-        unsafe { bpf_get_current_ancestor_cgroup_id(level) }
-    });
+        let id = unsafe { bpf_get_current_cgroup_id() };
+        mask = rules_of_cgroups(control, id, |level| {
+            // SAFETY: as above.
+            unsafe { bpf_get_current_ancestor_cgroup_id(level) }
+        });
+    }
     if mask == 0 && control.by_process == 0 {
         return 0;
     }
@@ -86,10 +108,12 @@ pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff, owner: u64) -> u
     // SAFETY: the context comes from the kernel.
     let sender = unsafe { bpf_skb_cgroup_id(skb) };
     let mut mask = if sender <= ROOT_CGROUP { owner } else { 0 };
-    mask |= rules_of_cgroups(control, |level| {
-        // SAFETY: the context comes from the kernel.
-        unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }
-    });
+    if control.level_count != 0 {
+        mask |= rules_of_cgroups(control, sender, |level| {
+            // SAFETY: the context comes from the kernel.
+            unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }
+        });
+    }
     if control.by_process != 0 {
         // SAFETY: a context field; the verifier tracks the pointer as a socket
         // or null.
