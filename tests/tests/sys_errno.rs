@@ -142,11 +142,12 @@ fn an_error_by_its_number() {
     check("openat", "122", 122, Callers::One);
 }
 
-#[test]
-fn a_rule_for_a_process_reaches_all_its_descendants() {
+/// A rule for a process hits all its threads and descendants.
+#[track_caller]
+fn check_process(callers: Callers) {
     require!(SysErrno);
-    let victim = CallVictim::start(Place::HERE, "openat", Callers::LateFamily);
-    let bystander = CallVictim::start(Place::HERE, "openat", Callers::LateFamily);
+    let victim = CallVictim::start(Place::HERE, "openat", callers);
+    let bystander = CallVictim::start(Place::HERE, "openat", callers);
     victim.assert_unharmed(COUNT);
     let target = victim.target();
     let args = [
@@ -166,6 +167,16 @@ fn a_rule_for_a_process_reaches_all_its_descendants() {
     assert_all_failed(&seen, EIO);
     assert_eq!(rule.injected, COUNT * seen.len() as u64);
     victim.assert_unharmed(COUNT);
+}
+
+#[test]
+fn descendants_of_a_process_that_exist_already() {
+    check_process(Callers::EarlyFamily);
+}
+
+#[test]
+fn descendants_of_a_process_that_are_forked_under_the_fault() {
+    check_process(Callers::LateFamily);
 }
 
 #[test]
