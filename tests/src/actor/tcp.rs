@@ -35,6 +35,9 @@ pub struct SendOptions {
     /// Who opens the sockets and sends
     #[arg(long, value_enum, default_value = "main")]
     pub worker: Worker,
+    /// Send through one connection, made before the first round and kept
+    #[arg(long, conflicts_with_all = ["millis", "streams", "worker"])]
+    pub keep: bool,
 }
 
 /// Options of a receiver.
@@ -58,6 +61,9 @@ fn pattern() -> Vec<u8> {
 ///
 /// When a connection cannot be made or breaks.
 pub fn send(board: &Board, rounds: u32, options: &SendOptions) -> anyhow::Result<()> {
+    if options.keep {
+        return send_through_one(board, rounds, options.to);
+    }
     let mut last = 0;
     for _ in 0..rounds {
         let Some(round) = board.next_round(last) else {
@@ -80,9 +86,42 @@ pub fn send(board: &Board, rounds: u32, options: &SendOptions) -> anyhow::Result
     Ok(())
 }
 
+fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
+    TcpStream::connect(to).with_context(|| format!("cannot connect to {to}"))
+}
+
+/// Sends each round's bytes through the same connection. A round is done when
+/// the receiver has counted them all.
+fn send_through_one(board: &Board, rounds: u32, to: SocketAddr) -> anyhow::Result<()> {
+    let mut stream = connect(to)?;
+    let chunk = pattern();
+    let (mut last, mut place) = (0, 0);
+    for _ in 0..rounds {
+        let Some(round) = board.next_round(last) else {
+            break;
+        };
+        let count = board.count.load(Relaxed);
+        let mut left = count;
+        while left > 0 {
+            let len = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK - place);
+            stream
+                .write_all(&chunk[place..place + len])
+                .context("cannot send")?;
+            board.flow.sent.fetch_add(len as u64, Relaxed);
+            left -= len as u64;
+            place = (place + len) % CHUNK;
+        }
+        while board.flow.bytes.load(Relaxed) < count && board.round.load(Relaxed) == round {
+            thread::sleep(Duration::from_millis(1));
+        }
+        board.flow.sender_round.store(round, Release);
+        last = round;
+    }
+    Ok(())
+}
+
 fn send_stream(board: &Board, options: &SendOptions) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(options.to)
-        .with_context(|| format!("cannot connect to {}", options.to))?;
+    let mut stream = connect(options.to)?;
     let chunk = pattern();
     let end = options
         .millis

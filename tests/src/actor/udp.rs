@@ -39,6 +39,9 @@ pub struct SendOptions {
     /// Who opens the socket and sends
     #[arg(long, value_enum, default_value = "main")]
     pub worker: Worker,
+    /// Open the socket, and make the worker, before the first round
+    #[arg(long)]
+    pub early: bool,
 }
 
 /// Options of a receiver.
@@ -58,6 +61,29 @@ pub struct ReceiveOptions {
 ///
 /// When the socket cannot be made.
 pub fn send(board: &Board, rounds: u32, options: &SendOptions) -> anyhow::Result<()> {
+    let open = || {
+        UdpSocket::bind(options.from).with_context(|| format!("cannot bind to {}", options.from))
+    };
+    if options.early {
+        return options.worker.run(|| {
+            let socket = open()?;
+            each_round(board, rounds, |round| {
+                send_round(board, round, options.to, &socket)
+            })
+        });
+    }
+    each_round(board, rounds, |round| {
+        options
+            .worker
+            .run(|| send_round(board, round, options.to, &open()?))
+    })
+}
+
+fn each_round(
+    board: &Board,
+    rounds: u32,
+    send: impl Fn(u32) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut last = 0;
     for _ in 0..rounds {
         let Some(round) = board.next_round(last) else {
@@ -68,16 +94,14 @@ pub fn send(board: &Board, rounds: u32, options: &SendOptions) -> anyhow::Result
         while board.flow.receiver_round.load(Acquire) != round {
             thread::sleep(Duration::from_millis(1));
         }
-        options.worker.run(|| send_round(board, round, options))?;
+        send(round)?;
         board.flow.sender_round.store(round, Release);
         last = round;
     }
     Ok(())
 }
 
-fn send_round(board: &Board, round: u32, options: &SendOptions) -> anyhow::Result<()> {
-    let socket = UdpSocket::bind(options.from)
-        .with_context(|| format!("cannot bind to {}", options.from))?;
+fn send_round(board: &Board, round: u32, to: SocketAddr, socket: &UdpSocket) -> anyhow::Result<()> {
     stay_on_one_cpu()?;
     let flow = &board.flow;
     let size = usize::try_from(board.size.load(Relaxed))?;
@@ -98,7 +122,7 @@ fn send_round(board: &Board, round: u32, options: &SendOptions) -> anyhow::Resul
             sent_ns: now_ns(),
         };
         header.encode(&mut packet, size);
-        match socket.send_to(&packet, options.to) {
+        match socket.send_to(&packet, to) {
             Ok(_) => drop(flow.sent.fetch_add(1, Relaxed)),
             Err(error) => {
                 flow.send_errors.fetch_add(1, Relaxed);

@@ -29,7 +29,7 @@ pub struct Stream {
 pub struct TcpFlow {
     file: BoardFile,
     sender: Process,
-    _receiver: Process,
+    receiver: Process,
 }
 
 impl TcpFlow {
@@ -49,6 +49,34 @@ impl TcpFlow {
         streams: u32,
         time: Option<Duration>,
     ) -> Self {
+        let streams = streams.to_string();
+        let mut options = vec!["--streams", &streams];
+        let millis = time.map(|time| time.as_millis().to_string());
+        if let Some(millis) = &millis {
+            options.extend(["--millis", millis]);
+        }
+        Self::start_with(sender, receiver, to, &options)
+    }
+
+    /// Starts both ends, and sends every round through one connection, which is
+    /// made at once and kept.
+    ///
+    /// # Panics
+    ///
+    /// When they do not become ready.
+    #[must_use]
+    #[track_caller]
+    pub fn start_kept(sender: Place<'_>, receiver: Place<'_>, to: SocketAddr) -> Self {
+        Self::start_with(sender, receiver, to, &["--keep"])
+    }
+
+    #[track_caller]
+    fn start_with(
+        sender: Place<'_>,
+        receiver: Place<'_>,
+        to: SocketAddr,
+        options: &[&str],
+    ) -> Self {
         let file = BoardFile::new();
         let to = to.to_string();
         let receiver = file.spawn(receiver, &["tcp-receive", "--on", &to]);
@@ -56,17 +84,11 @@ impl TcpFlow {
         wait::until("the receiver", || {
             (round.load(Acquire) == READY).then_some(())
         });
-        let streams = streams.to_string();
-        let mut work = vec!["tcp-send", "--to", &to, "--streams", &streams];
-        let millis = time.map(|time| time.as_millis().to_string());
-        if let Some(millis) = &millis {
-            work.extend(["--millis", millis]);
-        }
-        let sender = file.spawn(sender, &work);
+        let sender = file.spawn(sender, &[&["tcp-send", "--to", &to], options].concat());
         Self {
             file,
             sender,
-            _receiver: receiver,
+            receiver,
         }
     }
 
@@ -74,6 +96,18 @@ impl TcpFlow {
     #[must_use]
     pub const fn sender(&self) -> &Process {
         &self.sender
+    }
+
+    /// The receiving process.
+    #[must_use]
+    pub const fn receiver(&self) -> &Process {
+        &self.receiver
+    }
+
+    /// Bytes of the present round that have arrived so far.
+    #[must_use]
+    pub fn arrived_so_far(&self) -> u64 {
+        self.file.board().flow.bytes.load(Relaxed)
     }
 
     /// Tells the sender to send so many bytes through each connection.

@@ -246,6 +246,20 @@ impl UdpFlow {
         self.sender = Some(self.file.spawn(place, &work));
     }
 
+    /// The same, but worker and socket are there before the first round, and so
+    /// before any fault that is put in force after a round.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start_early_sender(&mut self, place: Place<'_>, worker: &str) {
+        let mut command = self.sender_work(worker);
+        command.push("--early".into());
+        let work: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.sender = Some(self.file.spawn(place, &work));
+    }
+
     fn sender_work(&self, worker: &str) -> Vec<String> {
         let (to, from) = (self.to.to_string(), self.from.to_string());
         ["udp-send", "--to", &to, "--from", &from, "--worker", worker]
