@@ -2,22 +2,16 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::{await_listener, forget_connections, inject, sheet::Sheet};
+use super::sheet::Sheet;
 use crate::{
-    cgroup::Cgroup,
-    command::{Place, Process},
+    command::Place,
     netns::{Ip, Pair},
     stats::median,
-    traffic::{Delays, Direction, Load, UdpFlow, ping},
+    traffic::{Comparison, Delays, Direction, Fault, Load, Maker, UdpFlow, ping},
 };
 
 /// How often a fault is had from each side, in turns.
 const ROUNDS: usize = 5;
-
-/// Seconds that one bulk flow lasts.
-const SECONDS: &str = "3";
 
 /// Pings per round.
 const ECHOES: usize = 40;
@@ -29,118 +23,17 @@ const PING_BAR_MS: f64 = 0.5;
 /// Most that the share of retransmissions may differ from netem's.
 const LOSS_BAR: f64 = 0.20;
 
-/// Who makes a fault.
-#[derive(Clone, Copy, Debug)]
-enum Maker {
-    Netem,
-    Injector,
-}
+/// Seconds that one bulk flow lasts.
+const SECONDS: u32 = 3;
 
-/// A near namespace that is the victim's alone, so that echo replies are the
-/// victim's too.
-struct Bench {
-    pair: Pair,
-    cgroup: Cgroup,
-    _resident: Process,
-    _server: Process,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let pair = Pair::new();
-        forget_connections(&pair);
-        let cgroup = Cgroup::new("victim");
-        let near = Place::netns(&pair.near).and_cgroup(&cgroup);
-        let resident = near.spawn("sleep", &["100000"]);
-        let server = Place::netns(&pair.far).spawn("iperf3", &["-s", "--logfile", "/dev/null"]);
-        await_listener(&pair.far, "5201");
-        Self {
-            pair,
-            cgroup,
-            _resident: resident,
-            _server: server,
-        }
-    }
-
-    fn near(&self) -> Place<'_> {
-        Place::netns(&self.pair.near).and_cgroup(&self.cgroup)
-    }
-
-    /// Does something under a fault.
-    fn under<T>(
-        &self,
-        maker: Maker,
-        direction: Direction,
-        fault: (&str, &str),
-        work: impl FnOnce() -> T,
-    ) -> T {
-        // netem only works on what an interface sends.
-        let (netns, link) = match direction {
-            Direction::Egress => (&self.pair.near, Pair::NEAR_LINK),
-            Direction::Ingress => (&self.pair.far, Pair::FAR_LINK),
-        };
-        match maker {
-            Maker::Netem => {
-                let line = format!("qdisc add dev {link} root netem limit 100000 {}", fault.0);
-                netns.tc(&line.split(' ').collect::<Vec<_>>());
-                let result = work();
-                netns.tc(&["qdisc", "del", "dev", link, "root"]);
-                result
-            }
-            Maker::Injector => {
-                let (target, direction) = (self.cgroup.target(), direction.word());
-                let injection = inject(&format!(
-                    "{} --target {target} --direction {direction} --for 10m",
-                    fault.1
-                ));
-                let result = work();
-                assert!(
-                    injection.stop().rule().injected > 0,
-                    "the fault hit nothing"
-                );
-                result
-            }
-        }
-    }
-
-    /// The same from both makers in turns: netem's and the injector's results.
-    fn both<T>(
-        &self,
-        direction: Direction,
-        fault: (&str, &str),
-        work: impl Fn() -> T,
-    ) -> [Vec<T>; 2] {
-        let mut results = [Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            for (maker, results) in [Maker::Netem, Maker::Injector].iter().zip(&mut results) {
-                results.push(self.under(*maker, direction, fault, &work));
-            }
-        }
-        results
-    }
-
-    /// Sends one bulk flow in this direction; its throughput in Mbit/s.
-    fn bulk(&self, direction: Direction) -> f64 {
-        let far = Pair::far_address(Ip::V4).to_string();
-        let mut args = vec!["-J", "-t", SECONDS, "-c", &far];
-        if matches!(direction, Direction::Ingress) {
-            args.push("-R");
-        }
-        let text = self.near().run("iperf3", &args);
-        let result: Value = serde_json::from_str(&text).expect("iperf3 speaks JSON");
-        let rate = result.pointer("/end/sum_received/bits_per_second");
-        rate.and_then(Value::as_f64).expect("a throughput") / 1e6
-    }
-
-    /// Sends one bulk flow; segments sent and sent again.
-    fn lossy_bulk(&self) -> (f64, f64) {
-        let read = || ["OutSegs", "RetransSegs"].map(|name| self.pair.near.counter("Tcp", name));
-        let before = read();
-        self.bulk(Direction::Egress);
-        let after = read();
-        let [sent, again] = [0, 1].map(|at| float(after[at] - before[at]));
-        (sent, again)
-    }
+/// Sends one bulk flow; segments sent and sent again.
+fn lossy_bulk(bench: &Comparison) -> (f64, f64) {
+    let read = || ["OutSegs", "RetransSegs"].map(|name| bench.pair.near.counter("Tcp", name));
+    let before = read();
+    let _ = bench.bulk(Direction::Egress, SECONDS);
+    let after = read();
+    let [sent, again] = [0, 1].map(|at| float(after[at] - before[at]));
+    (sent, again)
 }
 
 #[expect(
@@ -153,7 +46,7 @@ const fn float(count: u64) -> f64 {
 
 /// Runs the group; whether every bar is met.
 pub(super) fn run() -> bool {
-    let bench = Bench::new();
+    let bench = Comparison::new();
     let met = [
         loss(&bench),
         throughput(&bench),
@@ -163,9 +56,12 @@ pub(super) fn run() -> bool {
     met.iter().all(|&met| met)
 }
 
-fn loss(bench: &Bench) -> bool {
-    let fault = ("loss 5%", "net-loss --percent 5");
-    let results = bench.both(Direction::Egress, fault, || bench.lossy_bulk());
+fn loss(bench: &Comparison) -> bool {
+    let fault = Fault {
+        netem: "loss 5%",
+        injector: "net-loss --percent 5",
+    };
+    let results = bench.both(ROUNDS, Direction::Egress, fault, || lossy_bulk(bench));
     let mut sheet = Sheet::new(&["5 % loss, one bulk TCP flow", "sent", "sent again", "share"]);
     let mut shares = Vec::new();
     for (name, results) in ["netem", "injector"].iter().zip(results) {
@@ -190,10 +86,12 @@ fn loss(bench: &Bench) -> bool {
 const DELAYS: [u32; 2] = [10, 50];
 const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
-fn throughput(bench: &Bench) -> bool {
+fn throughput(bench: &Comparison) -> bool {
     let mut sheet = Sheet::new(&["one bulk TCP flow, Mbit/s", "netem", "injector", "ratio"]);
     for direction in DIRECTIONS {
-        let rates: Vec<f64> = (0..ROUNDS).map(|_| bench.bulk(direction)).collect();
+        let rates: Vec<f64> = (0..ROUNDS)
+            .map(|_| bench.bulk(direction, SECONDS))
+            .collect();
         let name = format!("no delay, {}", direction.word());
         sheet.row(vec![
             name,
@@ -206,7 +104,11 @@ fn throughput(bench: &Bench) -> bool {
                 format!("delay {delay}ms"),
                 format!("net-delay --delay {delay}ms"),
             );
-            let rates = bench.both(direction, (&netem, &ours), || bench.bulk(direction));
+            let fault = Fault {
+                netem: &netem,
+                injector: &ours,
+            };
+            let rates = bench.both(ROUNDS, direction, fault, || bench.bulk(direction, SECONDS));
             // Runs that followed each other are compared, and the middle one of
             // those ratios is taken: the machine's mood changes more slowly.
             let ratios: Vec<f64> = rates[1].iter().zip(&rates[0]).map(|(a, b)| a / b).collect();
@@ -228,7 +130,7 @@ fn throughput(bench: &Bench) -> bool {
     sheet.print()
 }
 
-fn pings(bench: &Bench) -> bool {
+fn pings(bench: &Comparison) -> bool {
     let mut sheet = Sheet::new(&["median ping, ms", "netem", "injector", "difference"]);
     for direction in DIRECTIONS {
         for delay in DELAYS {
@@ -236,7 +138,11 @@ fn pings(bench: &Bench) -> bool {
                 format!("delay {delay}ms"),
                 format!("net-delay --delay {delay}ms"),
             );
-            let times = bench.both(direction, (&netem, &ours), || {
+            let fault = Fault {
+                netem: &netem,
+                injector: &ours,
+            };
+            let times = bench.both(ROUNDS, direction, fault, || {
                 ping(bench.near(), Pair::far_address(Ip::V4), ECHOES)
             });
             let [netem, ours] = times.map(|times| median(&times.concat()));
@@ -257,7 +163,7 @@ fn pings(bench: &Bench) -> bool {
     sheet.print()
 }
 
-fn jitter(bench: &Bench) -> bool {
+fn jitter(bench: &Comparison) -> bool {
     let far = Place::netns(&bench.pair.far);
     let [from, to] = [
         (Pair::near_address(Ip::V4), 8001),
@@ -265,7 +171,10 @@ fn jitter(bench: &Bench) -> bool {
     ];
     let flow = UdpFlow::start(bench.near(), far, from.into(), to.into());
     let load = Load::of(400).spaced(Duration::from_millis(5));
-    let fault = ("delay 40ms 30ms", "net-delay --delay 40ms --jitter 30ms");
+    let fault = Fault {
+        netem: "delay 40ms 30ms",
+        injector: "net-delay --delay 40ms --jitter 30ms",
+    };
     let mut sheet = Sheet::new(&[
         "40 ms ± 30 ms, one UDP flow, ms",
         "shortest",

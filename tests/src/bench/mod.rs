@@ -11,16 +11,11 @@ mod sheet;
 mod startup;
 mod syscall;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::{
-    agent::Injection,
-    demo::machine,
-    netns::{Netns, Pair},
-    wait,
-};
+use crate::{agent::Injection, demo::machine};
 
 /// Command line of the benchmarks.
 #[derive(Debug, clap::Parser)]
@@ -97,23 +92,4 @@ fn measure(name: &str, group: impl FnOnce() -> bool) -> bool {
 fn inject(words: &str) -> Injection {
     let args: Vec<&str> = words.split_whitespace().collect();
     Injection::start(&args)
-}
-
-/// Keeps connections from learning from those before them, which may have had
-/// another fault to suffer.
-fn forget_connections(pair: &Pair) {
-    for netns in [&pair.near, &pair.far] {
-        netns.enter(|| {
-            fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1").expect("set a parameter");
-        });
-    }
-}
-
-/// Waits until something listens on a TCP port.
-#[track_caller]
-fn await_listener(netns: &Netns, port: &str) {
-    wait::until("a listener", || {
-        let sockets = crate::command::Place::netns(netns).run("ss", &["-Hltn", "sport", "=", port]);
-        (!sockets.trim().is_empty()).then_some(())
-    });
 }

@@ -11,12 +11,13 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{await_listener, inject, sheet::Sheet};
+use super::{inject, sheet::Sheet};
 use crate::{
     cgroup::Cgroup,
     command::Place,
     netns::{Ip, Pair},
     stats::median,
+    traffic::await_listener,
 };
 
 /// How often every condition is measured, in turns.

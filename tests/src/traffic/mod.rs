@@ -2,11 +2,13 @@
 //! tested on.
 
 mod bed;
+mod comparison;
 mod ping;
 mod tcp;
 mod udp;
 
 pub use bed::{Bed, Case, Direction, Form};
+pub use comparison::{Comparison, Fault, Maker, await_listener};
 pub use ping::ping;
 pub use tcp::{Stream, TcpFlow};
 pub use udp::{Arrived, Delays, Load, UdpFlow};

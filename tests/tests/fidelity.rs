@@ -1,0 +1,65 @@
+//! `net-delay` beside the kernel's own emulator: what a connection achieves under
+//! the same delay. (`tests/tests/net_delay.rs` compares round trips, and
+//! `tests/tests/net_loss.rs` retransmissions; `cargo xtask bench fidelity` prints
+//! a longer measurement of all three.)
+
+use injector_tests::{
+    require,
+    stats::median,
+    traffic::{Comparison, Direction, Fault},
+};
+
+/// Pairs of measurements, one after the other.
+const ROUNDS: usize = 5;
+
+/// Seconds that a flow lasts, some forty round trips of the longer delay.
+const SECONDS: u32 = 2;
+
+/// Least share of netem's throughput.
+const SHARE: f64 = 0.8;
+
+/// One bulk TCP flow keeps its throughput. Flows that followed each other are
+/// compared, and the middle one of those ratios is taken: what else the machine
+/// does changes more slowly.
+#[track_caller]
+fn check_throughput(delay: &str, direction: Direction) {
+    require!(NetDelay);
+    require!(Netem);
+    let bed = Comparison::new();
+    let (netem, injector) = (
+        format!("delay {delay}"),
+        format!("net-delay --delay {delay}"),
+    );
+    let fault = Fault {
+        netem: &netem,
+        injector: &injector,
+    };
+    let [netem, ours] = bed.both(ROUNDS, direction, fault, || bed.bulk(direction, SECONDS));
+    let ratios: Vec<f64> = ours.iter().zip(&netem).map(|(a, b)| a / b).collect();
+    println!("Mbit/s under netem {netem:.0?}, under the injector {ours:.0?}: {ratios:.2?}");
+    let ratio = median(&ratios);
+    assert!(
+        ratio >= SHARE,
+        "{ratio:.2} of netem's throughput: Mbit/s under netem {netem:?}, under ours {ours:?}"
+    );
+}
+
+#[test]
+fn throughput_under_10_ms_egress() {
+    check_throughput("10ms", Direction::Egress);
+}
+
+#[test]
+fn throughput_under_50_ms_egress() {
+    check_throughput("50ms", Direction::Egress);
+}
+
+#[test]
+fn throughput_under_10_ms_ingress() {
+    check_throughput("10ms", Direction::Ingress);
+}
+
+#[test]
+fn throughput_under_50_ms_ingress() {
+    check_throughput("50ms", Direction::Ingress);
+}
