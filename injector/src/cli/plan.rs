@@ -13,6 +13,8 @@ use crate::{
 #[command(
     subcommand_value_name = "KIND",
     subcommand_help_heading = "Kinds",
+    override_usage = "injector plan KIND --target TARGET… --for DURATION …\n       \
+                      injector plan FILE.yaml …",
     // A kind brings arguments of its own, and needs no file.
     subcommand_negates_reqs = true,
     after_help = "\

@@ -13,7 +13,7 @@ fn a_kind_and_a_file_together() {
     refused(&["plan"], 2, &["FILE", "KIND"]);
     refused(&["plan", "net-los"], 2, &["net-los", "cannot be opened"]);
     let line = ["plan", "net-los", "--target", "pid:1", "--for", "1s"];
-    refused(&line, 2, &["--target", "net-loss"]);
+    refused(&line, 2, &["--target", "injector plan KIND"]);
 }
 
 #[test]

@@ -19,7 +19,13 @@ impl BinaryForAll {
         let directory = tempfile::tempdir().expect("a directory");
         let all = fs::Permissions::from_mode(0o755);
         fs::set_permissions(directory.path(), all).expect("permissions");
-        fs::copy(BINARY, directory.path().join("injector")).expect("copied");
+        // Not by this process: what another test's thread forks meanwhile would
+        // hold the copy open for writing, and it could not be executed.
+        let copied = Command::new("cp")
+            .arg(BINARY)
+            .arg(directory.path())
+            .status();
+        assert!(copied.expect("cp runs").success());
         Self(directory)
     }
 
