@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::elsewhere::{self, Manager};
 use crate::exec::{command, find, is_root, output, run, say, succeeds};
 
 /// A Debian package, and how to see that what it brings is there, from whatever source.
@@ -50,24 +51,18 @@ impl Package {
 
 /// Installs those of `packages` that are missing. `purpose` says in messages what they are for.
 pub(crate) fn ensure(purpose: &str, packages: &[Package]) -> Result<()> {
-    let missing: Vec<_> = packages
-        .iter()
-        .filter(|p| !p.is_there())
-        .map(|p| p.name)
-        .collect();
+    let missing: Vec<_> = packages.iter().filter(|p| !p.is_there()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let list = missing.join(" ");
     if !is_available() {
-        bail!(
-            "{purpose} needs what Debian calls {list}, and this system has no apt-get: \
-             install the like with your package manager, then run this again"
-        );
+        bail!(elsewhere::advice(Manager::find(), purpose, &missing));
     }
+    let missing: Vec<_> = missing.iter().map(|package| package.name).collect();
+    let list = missing.join(" ");
     if !is_root() {
         bail!(
-            "{purpose} needs the packages {list}; run this, then try again:\n  \
+            "for {purpose}, packages are missing; run this, then try again:\n  \
              sudo apt-get update && sudo apt-get install -y --no-install-recommends {list}"
         );
     }

@@ -7,6 +7,7 @@ mod apt;
 mod bench;
 mod build;
 mod demo;
+mod elsewhere;
 mod exec;
 mod kernel;
 mod lint;

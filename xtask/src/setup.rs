@@ -33,7 +33,7 @@ enum Part {
 const ALL: &[Part] = &[Part::Build, Part::Vm, Part::Victims, Part::Kernels];
 
 /// What `vm` needs on the host, beside QEMU.
-const VM: &[Package] = &[
+pub(crate) const VM: &[Package] = &[
     apt::program("busybox-static", "busybox"),
     apt::program("kmod", "modprobe"),
     apt::program("xz-utils", "xz"),
@@ -42,7 +42,7 @@ const VM: &[Package] = &[
 ];
 
 /// What the tests and the demo start, load and look at.
-const VICTIMS: &[Package] = &[
+pub(crate) const VICTIMS: &[Package] = &[
     apt::program("iproute2", "tc"),
     apt::program("iputils-ping", "ping"),
     apt::program("iperf3", "iperf3"),
