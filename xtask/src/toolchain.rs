@@ -4,20 +4,18 @@
 //! `aya-ebpf` uses an unstable feature. Two toolchains can: Debian's `rustc-web` with its
 //! prebuilt `core`, and rustup's nightly with `rust-src`. Both link with bpf-linker.
 
+mod choice;
+mod linker;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::choice::{Found, Nightly};
 use crate::apt::{self, Package};
-use crate::exec::{cargo, command, output, run, say, step};
+use crate::exec::{command, find, output};
 use crate::paths;
-
-/// The bpf-linker version that both toolchains are known to work with.
-const LINKER_VERSION: &str = "0.13.0";
-
-/// Where Debian keeps the LLVM that its `rustc-web` is built with.
-const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
 
 const DEBIAN_RUST: &[Package] = &[
     apt::file(
@@ -28,31 +26,23 @@ const DEBIAN_RUST: &[Package] = &[
     apt::file("cargo-web", "/usr/bin/cargo"),
 ];
 
-const DEBIAN_LINKER: &[Package] = &[
-    apt::file("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
-    apt::file("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
-    apt::file("libzstd-dev", "/usr/include/zstd.h"),
-    apt::file("zlib1g-dev", "/usr/include/zlib.h"),
-    apt::file("libxml2-dev", "/usr/include/libxml2"),
-    apt::program("g++", "c++"),
-];
-
 /// A toolchain that can compile for BPF.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BpfToolchain {
     /// Debian's `rustc-web`, `cargo-web` and `libstd-rust-web-dev-bpf`.
     Debian,
-    /// rustup's nightly, which compiles `core` itself.
-    Nightly,
+    /// rustup's nightly, which compiles `core` itself, and is built with this LLVM.
+    Nightly { llvm: u32 },
 }
 
 /// Finds or installs a toolchain and the linker.
 pub(crate) fn ensure() -> Result<BpfToolchain> {
-    let toolchain = match detect() {
+    let found = look();
+    let toolchain = match found.usable() {
         Some(toolchain) => toolchain,
-        None => install()?,
+        None => install(found)?,
     };
-    ensure_linker(toolchain)?;
+    linker::ensure(toolchain)?;
     Ok(toolchain)
 }
 
@@ -68,9 +58,9 @@ impl BpfToolchain {
                     .env("RUSTC_BOOTSTRAP", "1");
                 command
             }
-            Self::Nightly => {
+            Self::Nightly { .. } => {
                 let mut command = command("rustup");
-                command.args(["run", "nightly", "cargo", subcommand, "-Zbuild-std=core"]);
+                command.args(["run", &nightly(), "cargo", subcommand, "-Zbuild-std=core"]);
                 command
             }
         };
@@ -89,7 +79,7 @@ impl BpfToolchain {
         ] {
             command.env_remove(name);
         }
-        if matches!(self, Self::Nightly) {
+        if matches!(self, Self::Nightly { .. }) {
             command.env_remove("RUSTC");
         }
         let linker = format!("linker={}", paths::bpf_linker().display());
@@ -120,24 +110,47 @@ impl BpfToolchain {
     fn name(self) -> &'static str {
         match self {
             Self::Debian => "Debian's rustc-web",
-            Self::Nightly => "rustup's nightly with rust-src",
+            Self::Nightly { .. } => "rustup's nightly with rust-src",
         }
     }
 }
 
-fn detect() -> Option<BpfToolchain> {
-    let has = |path: &str| Path::new(path).exists();
-    if has("/usr/lib/rustlib/bpfel-unknown-none") && has("/usr/bin/cargo") && has("/usr/bin/rustc")
-    {
-        return Some(BpfToolchain::Debian);
-    }
-    let rustc = ["run", "nightly", "rustc", "--print", "sysroot"];
-    let sysroot = output(command("rustup").args(rustc)).ok()?;
-    let core = PathBuf::from(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
-    core.exists().then_some(BpfToolchain::Nightly)
+/// The nightly toolchain's name for rustup.
+fn nightly() -> String {
+    std::env::var(choice::VARIABLE).unwrap_or_else(|_| "nightly".to_owned())
 }
 
-fn install() -> Result<BpfToolchain> {
+/// Where the nightly toolchain lies.
+fn nightly_sysroot() -> Result<PathBuf> {
+    let rustc = ["run", &nightly(), "rustc", "--print", "sysroot"];
+    Ok(output(command("rustup").args(rustc))?.trim().into())
+}
+
+fn look() -> Found {
+    let has = |path: &str| Path::new(path).exists();
+    let packaged = has("/usr/lib/rustlib/bpfel-unknown-none")
+        && has("/usr/bin/cargo")
+        && has("/usr/bin/rustc");
+    Found {
+        packaged,
+        rustup: find("rustup").is_some(),
+        // Asking takes a while, and the answer would not matter.
+        nightly: if packaged { None } else { look_at_nightly() },
+    }
+}
+
+fn look_at_nightly() -> Option<Nightly> {
+    let sysroot = nightly_sysroot().ok()?;
+    let rustc = ["run", &nightly(), "rustc", "--version", "--verbose"];
+    let version = output(command("rustup").args(rustc)).ok()?;
+    Some(Nightly {
+        sources: sysroot.join("lib/rustlib/src/rust/library/core").exists(),
+        llvm: choice::llvm_of(&version).unwrap_or_default(),
+    })
+}
+
+/// Installs Debian's packages, where they can be had.
+fn install(found: Found) -> Result<BpfToolchain> {
     let names: Vec<_> = DEBIAN_RUST.iter().map(|package| package.name).collect();
     let candidates = apt::has_candidates(&names)
         || (apt::is_available() && crate::exec::is_root() && {
@@ -145,62 +158,13 @@ fn install() -> Result<BpfToolchain> {
             apt::has_candidates(&names)
         });
     if !candidates {
-        bail!(
-            "no toolchain can compile for BPF here (Debian 12 has packages for it); run this, \
-             then try again:\n  rustup toolchain install nightly --component rust-src"
-        );
+        bail!(found.advice(&nightly()));
     }
-    apt::ensure("compiling for BPF", DEBIAN_RUST).context(
-        "Debian's BPF toolchain could not be installed; this is an alternative:\n  \
-         rustup toolchain install nightly --component rust-src\n",
-    )?;
-    Ok(BpfToolchain::Debian)
-}
-
-fn ensure_linker(toolchain: BpfToolchain) -> Result<()> {
-    let linker = paths::bpf_linker();
-    let version = output(command(&linker).arg("--version")).unwrap_or_default();
-    if version.split_whitespace().nth(1) == Some(LINKER_VERSION) {
-        return Ok(());
-    }
-    let own_llvm = match toolchain {
-        BpfToolchain::Debian => {
-            apt::ensure("building bpf-linker", DEBIAN_LINKER)?;
-            true
-        }
-        BpfToolchain::Nightly => false,
-    };
-    let title = format!(
-        "building bpf-linker {LINKER_VERSION} into .tools (for {})",
-        toolchain.name()
-    );
-    step(&title, || {
-        let mut install = cargo("install");
-        install.args([
-            "bpf-linker",
-            "--locked",
-            "--force",
-            "--quiet",
-            "--version",
-            LINKER_VERSION,
-        ]);
-        install.arg("--root").arg(paths::tools());
-        // A target folder of its own: the repository's would keep 100 MB that nobody uses again.
-        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-        install.env("CARGO_TARGET_DIR", scratch.path());
-        if own_llvm {
-            install.args(["--no-default-features", "--features", "llvm-22"]);
-            install.env("LLVM_PREFIX", DEBIAN_LLVM);
-        }
-        run(&mut install).with_context(|| {
-            format!(
-                "bpf-linker could not be built; it needs the LLVM development files of the \
-                 version that its default feature names, found by llvm-config in PATH or by \
-                 LLVM_PREFIX. To see everything it says, run:\n  \
-                 cargo install bpf-linker --version {LINKER_VERSION} --locked --root .tools\n"
-            )
-        })
+    apt::ensure("compiling for BPF", DEBIAN_RUST).with_context(|| {
+        format!(
+            "Debian's BPF toolchain could not be installed; without it, {}\n",
+            found.advice(&nightly())
+        )
     })?;
-    say(format!("installed {}", linker.display()));
-    Ok(())
+    Ok(BpfToolchain::Debian)
 }
