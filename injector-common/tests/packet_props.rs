@@ -249,10 +249,12 @@ proptest! {
         let prefix = prefix % (bits + 1);
         let other = near(src, noise, flip % (bits + 1));
         // The peer's address lies beside the network's; the local one anywhere.
-        let facts = if way == EGRESS {
-            Facts { src: words(dst), dst: words(other), ..shape.build().facts }
-        } else {
-            Facts { src: words(other), dst: words(dst), ..shape.build().facts }
+        let (from, to) = if way == EGRESS { (dst, other) } else { (other, dst) };
+        let facts = Facts {
+            src: words(from),
+            dst: words(to),
+            family: if src.is_ipv4() { 4 } else { 6 },
+            ..shape.build().facts
         };
         let expected = in_one_network(src, other, prefix);
         prop_assert_eq!(network(src, prefix).matches(&facts, way), expected);
