@@ -19,6 +19,9 @@ use crate::command::{Place, Process};
 /// happened meanwhile can only add.
 const ROUNDS: u32 = 9;
 
+/// What takes so long is done so many times less often.
+const COSTLY: u32 = 20;
+
 /// How the calls are made.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -36,6 +39,10 @@ pub(super) struct Cost {
     pub(super) getppid: f64,
     /// `getuid`, which no rule here names.
     pub(super) getuid: f64,
+    /// A child that ends at once, until its parent has waited for it.
+    pub(super) fork: f64,
+    /// `socket`, with the `close` that follows it.
+    pub(super) socket: f64,
 }
 
 /// A process that measures whenever it is told to. It runs since before any
@@ -118,6 +125,27 @@ fn measure(count: u32) -> Cost {
             // SAFETY: a call without arguments.
             unsafe { syscall!(Sysno::getuid) }.ok();
         }),
+        fork: best(count / COSTLY, fork_and_wait),
+        socket: best(count / COSTLY, || {
+            // SAFETY: nobody else has the descriptor.
+            unsafe {
+                let kind = libc::SOCK_DGRAM;
+                if let Ok(socket) = syscall!(Sysno::socket, libc::AF_INET, kind, 0) {
+                    syscall!(Sysno::close, socket).ok();
+                }
+            }
+        }),
+    }
+}
+
+fn fork_and_wait() {
+    // SAFETY: this process has one thread, and the child ends at once.
+    unsafe {
+        match syscall!(Sysno::fork) {
+            Ok(0) => libc::_exit(0),
+            Ok(_) => drop(syscall!(Sysno::wait4, usize::MAX, 0, 0, 0)),
+            Err(_) => {}
+        }
     }
 }
 
