@@ -31,7 +31,7 @@ enum Group {
     Syscall,
     /// Cost per packet, on this machine
     Packet,
-    /// Time until the first hit and memory, on this machine
+    /// Time until the first hit and memory, on this machine; memory also in a virtual machine
     Startup,
 }
 
@@ -51,13 +51,14 @@ impl Group {
     /// What depends on the processor's real speed is measured on the machine itself. System calls
     /// take so little that other work on it would drown the difference; a guest whose clock
     /// counts instructions gives the same numbers each time. Faults need a kernel that has all of
-    /// them, and netem to compare them with. Debian's kernel has the other rung of `sys-errno`.
+    /// them, and netem to compare them with. Debian's kernel has the other rung of `sys-errno`,
+    /// which needs more memory: one program per security hook.
     const fn places(self) -> &'static [Option<&'static str>] {
         match self {
             Self::Fidelity => &[Some("override")],
             Self::Syscall => &[Some("override"), Some("debian-6.12")],
             Self::Packet => &[None],
-            Self::Startup => &[None],
+            Self::Startup => &[None, Some("debian-6.12")],
         }
     }
 }

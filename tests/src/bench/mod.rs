@@ -45,6 +45,9 @@ enum Group {
     /// Send packets at a steady pace until killed
     #[command(hide = true)]
     Tick(startup::TickOptions),
+    /// Open a file at a steady pace until killed
+    #[command(hide = true)]
+    OpenTicks(startup::OpenTicks),
 }
 
 /// Runs a benchmark, or one of its processes.
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Group::Calls(options) => report(calls::run(&options)),
         Group::Send(options) => report(packet::send(&options)),
         Group::Tick(options) => report(startup::tick(&options)),
+        Group::OpenTicks(options) => report(startup::open_ticks(&options)),
         Group::Fidelity => measure("fidelity", fidelity::run),
         Group::Syscall => measure("syscall", syscall::run),
         Group::Packet => measure("packet", packet::run),
