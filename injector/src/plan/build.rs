@@ -17,7 +17,7 @@ use crate::{
 /// # Errors
 ///
 /// [`Error::Unsupported`] when a rule cannot be had here, with the reason;
-/// [`Error::Spec`] when there is more of something than [`limits`] allows.
+/// [`Error::Spec`] when there is more of something than the tables and queues hold.
 pub fn build(
     experiment: &Experiment,
     scopes: &[RuleScope],
