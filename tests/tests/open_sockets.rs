@@ -90,6 +90,9 @@ fn of_a_grandchild_in_a_group() {
 /// answers alone shows too.
 const BYTES: u64 = 16 << 20;
 
+/// Bytes of a round that nothing disturbs.
+const FEW_BYTES: u64 = 1 << 20;
+
 /// Which end of a connection the victim has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -154,8 +157,8 @@ fn check_connection(target: Target, end: End, direction: Direction) {
 /// Sends a round that nothing disturbs.
 #[track_caller]
 fn whole(flow: &TcpFlow) {
-    let stream = flow.round(BYTES);
-    assert_eq!((stream.bytes, stream.bad_bytes), (BYTES, 0));
+    let stream = flow.round(FEW_BYTES);
+    assert_eq!((stream.bytes, stream.bad_bytes), (FEW_BYTES, 0));
 }
 
 macro_rules! connections {
@@ -169,13 +172,12 @@ macro_rules! connections {
     };
 }
 
+// What a group sends goes by where its sockets were made, however old they are.
 connections! {
     connection_from_a_process_egress: PROCESS Client Egress;
+    connection_to_a_process_ingress: PROCESS Server Ingress;
     connection_from_a_process_ingress: PROCESS Client Ingress;
     connection_to_a_process_egress: PROCESS Server Egress;
-    connection_to_a_process_ingress: PROCESS Server Ingress;
-    connection_from_a_group_egress: GROUP Client Egress;
     connection_from_a_group_ingress: GROUP Client Ingress;
-    connection_to_a_group_egress: GROUP Server Egress;
     connection_to_a_group_ingress: GROUP Server Ingress;
 }
