@@ -2,7 +2,9 @@
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
+    bindings::{
+        BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
+    },
     btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
@@ -41,9 +43,12 @@ pub(crate) static SCOPES: HashMap<
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 
-/// A zero proves that no id with these low bits is in the scope table.
+/// A zero proves that no id with these low bits is in the scope table. Agent
+/// and programs both set bits while processes fork, so the agent maps it into
+/// its memory, where it can do that as atomically as they do.
 #[btf_map(name = "inj_seen")]
-pub(crate) static SEEN: Array<u64, { SEEN_BITS as usize / 64 }> = Array::new();
+pub(crate) static SEEN: Array<u64, { SEEN_BITS as usize / 64 }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 /// Cgroups that no rule is aimed at, nor at any above them: an id lies in the
 /// slot that its low bits name, until another one takes it.

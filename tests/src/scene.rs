@@ -19,6 +19,9 @@ use crate::{
 pub enum Kind {
     /// Every packet is lost.
     Loss,
+    /// Every packet to a process is lost: what follows its children and its
+    /// sockets is in force too.
+    Reception,
     /// Every packet is delayed.
     Delay,
     /// Every packet is damaged, and its receiver's stack drops it.
@@ -32,7 +35,7 @@ impl Kind {
     #[must_use]
     pub const fn feature(self) -> Feature {
         match self {
-            Self::Loss => Feature::NetLoss,
+            Self::Loss | Self::Reception => Feature::NetLoss,
             Self::Delay => Feature::NetDelay,
             Self::Corruption => Feature::NetCorrupt,
             Self::Errno => Feature::SysErrno,
@@ -42,11 +45,18 @@ impl Kind {
     const fn fault(self) -> &'static [&'static str] {
         match self {
             Self::Loss => &["net-loss"],
+            Self::Reception => &["net-loss", "--direction", "ingress"],
             Self::Delay => &["net-delay", "--delay", "60ms"],
             Self::Corruption => &["net-corrupt", "--checksum", "broken"],
             // A call that no shell and no loader makes.
             Self::Errno => &["sys-errno", "--call", "mkdir", "--errno", "EIO"],
         }
+    }
+
+    /// Whether some of its programs outlive their agent here, in filters.
+    #[must_use]
+    pub fn uses_filters(self) -> bool {
+        self != Self::Errno && Feature::Tcx.expected(Where::current()).is_err()
     }
 }
 
@@ -119,6 +129,14 @@ impl Scene {
         self.cgroup.target()
     }
 
+    /// The option that names the victim of a kind.
+    fn target_of(&self, kind: Kind) -> String {
+        match kind {
+            Kind::Reception => format!("pid:{}", self.flow.receiver().pid()),
+            Kind::Loss | Kind::Delay | Kind::Corruption | Kind::Errno => self.target(),
+        }
+    }
+
     /// Lets the victim work once, and tells how much of the work suffered.
     ///
     /// # Panics
@@ -128,7 +146,7 @@ impl Scene {
     pub fn harm(&self, kind: Kind) -> Harm {
         let harmed = match kind {
             Kind::Errno => failures(&self.calls.round(LOAD.count)),
-            Kind::Loss | Kind::Corruption => self.flow.round(LOAD).missing(),
+            Kind::Loss | Kind::Reception | Kind::Corruption => self.flow.round(LOAD).missing(),
             Kind::Delay => {
                 let arrived = self.flow.round(LOAD);
                 assert_eq!(arrived.intact, LOAD.count, "{arrived:?}");
@@ -150,7 +168,7 @@ impl Scene {
     #[must_use]
     #[track_caller]
     pub fn inject(&self, kind: Kind, options: &[&str], variables: &[(&str, &str)]) -> Injection {
-        let target = self.target();
+        let target = self.target_of(kind);
         let mut args = kind.fault().to_vec();
         args.extend(["--target", &target]);
         args.extend(options);
@@ -165,7 +183,7 @@ impl Scene {
     #[must_use]
     #[track_caller]
     pub fn run(&self, kind: Kind, options: &[&str], variables: &[(&str, &str)]) -> Finished {
-        let target = self.target();
+        let target = self.target_of(kind);
         let mut args = vec!["inject"];
         args.extend(kind.fault());
         args.extend(["--target", &target, "--output", "json"]);

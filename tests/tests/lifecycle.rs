@@ -1,7 +1,8 @@
 //! How an injection ends: always, on time, and without a trace.
 
 use injector_tests::{
-    agent, require, require_for,
+    cgroup::Cgroup,
+    require, require_for,
     residue::Snapshot,
     scene::{Harm, Kind, Scene},
     wait,
@@ -15,8 +16,12 @@ enum End {
     CommandExit,
     Signal(Signal),
     Kill { command: bool },
-    PanicInForce,
+    PanicInForce { command: bool },
 }
+
+/// A command that outlives an agent that does not end well, and is left alone
+/// then. It ends by itself, long after any test here.
+const COMMAND: [&str; 3] = ["--", "sleep", "100"];
 
 /// Brings a fault in force on a victim, ends it, and compares everything with
 /// what was there before, foreign queueing disciplines included.
@@ -59,20 +64,24 @@ fn check(kind: Kind, end: End) {
         End::Kill { command } => {
             let mut options = vec!["--for", "60s"];
             if command {
-                options.extend(["--", "sleep", "1000"]);
+                options.extend(COMMAND);
             }
             let injection = scene.inject(kind, &options, &[]);
             assert_eq!(scene.harm(kind), Harm::Everything);
             let abandoned = injection.abandon();
-            snapshot.assert_links_gone();
+            snapshot.assert_bpf_gone(kind.uses_filters());
             wait::until("the lease's end", || {
                 (scene.harm(kind) == Harm::Nothing).then_some(())
             });
             abandoned.clean_up();
         }
-        End::PanicInForce => {
+        End::PanicInForce { command } => {
             let panic = [("INJECTOR_TEST_PANIC", "run")];
-            let finished = scene.run(kind, &["--for", "60s"], &panic);
+            let mut options = vec!["--for", "60s"];
+            if command {
+                options.extend(COMMAND);
+            }
+            let finished = scene.run(kind, &options, &panic);
             assert!(
                 finished.stderr.contains("INJECTOR_TEST_PANIC=run"),
                 "{finished:?}"
@@ -103,99 +112,32 @@ crash_matrix! {
     loss_until_terminate: Loss, End::Signal(Signal::SIGTERM);
     loss_until_kill: Loss, End::Kill { command: false };
     loss_until_kill_with_command: Loss, End::Kill { command: true };
-    loss_until_panic: Loss, End::PanicInForce;
+    loss_until_panic: Loss, End::PanicInForce { command: false };
+    loss_until_panic_with_command: Loss, End::PanicInForce { command: true };
+    reception_until_deadline: Reception, End::Deadline;
+    reception_until_kill: Reception, End::Kill { command: false };
+    corruption_until_deadline: Corruption, End::Deadline;
+    corruption_until_command_exit: Corruption, End::CommandExit;
     corruption_until_interrupt: Corruption, End::Signal(Signal::SIGINT);
+    corruption_until_terminate: Corruption, End::Signal(Signal::SIGTERM);
     corruption_until_kill: Corruption, End::Kill { command: false };
-    corruption_until_panic: Corruption, End::PanicInForce;
+    corruption_until_kill_with_command: Corruption, End::Kill { command: true };
+    corruption_until_panic: Corruption, End::PanicInForce { command: false };
     delay_until_deadline: Delay, End::Deadline;
     delay_until_command_exit: Delay, End::CommandExit;
     delay_until_interrupt: Delay, End::Signal(Signal::SIGINT);
+    delay_until_terminate: Delay, End::Signal(Signal::SIGTERM);
     delay_until_kill: Delay, End::Kill { command: false };
-    delay_until_panic: Delay, End::PanicInForce;
+    delay_until_kill_with_command: Delay, End::Kill { command: true };
+    delay_until_panic: Delay, End::PanicInForce { command: false };
     errno_until_deadline: Errno, End::Deadline;
     errno_until_command_exit: Errno, End::CommandExit;
+    errno_until_interrupt: Errno, End::Signal(Signal::SIGINT);
     errno_until_terminate: Errno, End::Signal(Signal::SIGTERM);
     errno_until_kill: Errno, End::Kill { command: false };
     errno_until_kill_with_command: Errno, End::Kill { command: true };
-    errno_until_panic: Errno, End::PanicInForce;
-}
-
-/// Lets each step of applying fail in turn, until one run has fewer steps than
-/// that and succeeds. Every failure must leave nothing.
-#[track_caller]
-fn check_half_way(kind: Kind) {
-    require_for!(kind.feature());
-    let scene = Scene::new();
-    let snapshot = scene.snapshot();
-    for step in 1..100 {
-        let number = step.to_string();
-        let variables = [("INJECTOR_TEST_FAIL_EFFECT", number.as_str())];
-        let finished = scene.run(kind, &["--for", "60s", "--", "true"], &variables);
-        snapshot.assert_clean();
-        if finished.code() == 0 {
-            assert!(step > 3, "only {} steps were ever taken", step - 1);
-            assert_eq!(scene.harm(kind), Harm::Nothing);
-            return;
-        }
-        let message = format!("INJECTOR_TEST_FAIL_EFFECT={step}");
-        assert_eq!(finished.code(), 3, "{finished:?}");
-        assert!(
-            finished.stderr.contains(&message),
-            "failed otherwise: {finished:?}"
-        );
-    }
-    panic!("a hundred steps");
-}
-
-#[test]
-fn loss_fails_half_way() {
-    check_half_way(Kind::Loss);
-}
-
-#[test]
-fn corruption_fails_half_way() {
-    check_half_way(Kind::Corruption);
-}
-
-#[test]
-fn delay_fails_half_way() {
-    check_half_way(Kind::Delay);
-}
-
-#[test]
-fn errno_fails_half_way() {
-    check_half_way(Kind::Errno);
-}
-
-#[track_caller]
-fn check_panic_half_way(kind: Kind) {
-    require_for!(kind.feature());
-    let scene = Scene::new();
-    let snapshot = scene.snapshot();
-    let variables = [("INJECTOR_TEST_PANIC", "apply")];
-    let finished = scene.run(kind, &["--for", "60s", "--", "true"], &variables);
-    assert!(
-        finished.stderr.contains("INJECTOR_TEST_PANIC=apply"),
-        "{finished:?}"
-    );
-    assert_ne!(finished.status.code(), Some(0), "{finished:?}");
-    snapshot.assert_clean();
-    assert_eq!(scene.harm(kind), Harm::Nothing);
-}
-
-#[test]
-fn loss_panics_half_way() {
-    check_panic_half_way(Kind::Loss);
-}
-
-#[test]
-fn delay_panics_half_way() {
-    check_panic_half_way(Kind::Delay);
-}
-
-#[test]
-fn errno_panics_half_way() {
-    check_panic_half_way(Kind::Errno);
+    errno_until_panic: Errno, End::PanicInForce { command: false };
+    errno_until_panic_with_command: Errno, End::PanicInForce { command: true };
 }
 
 #[test]
@@ -235,51 +177,17 @@ fn a_command_that_outlives_the_fault_is_left_alone() {
     snapshot.assert_clean();
 }
 
+/// Its cgroup is where the agent was when it made it.
 #[test]
-fn stopping_nothing_succeeds_twice() {
-    let snapshot = Snapshot::take(&[]);
-    for _ in 0..2 {
-        let finished = agent::run(&["stop", "--all"]);
-        assert_eq!(finished.code(), 0, "{finished:?}");
-    }
-    snapshot.assert_clean();
-}
-
-#[test]
-fn stopping_everything_ends_running_agents_well() {
+fn an_agent_that_was_moved_finds_its_cgroup() {
     require!(NetLoss);
     let scene = Scene::new();
+    let elsewhere = Cgroup::new("elsewhere");
     let snapshot = scene.snapshot();
-    let dead = scene.inject(Kind::Loss, &["--for", "60s"], &[]).abandon();
-    let alive = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
-    assert_eq!(scene.harm(Kind::Loss), Harm::Everything);
-    dead.clean_up();
-    let finished = alive.wait();
-    assert_eq!(
-        (finished.code(), finished.report().stopped_by.as_str()),
-        (0, "signal")
-    );
-    snapshot.assert_clean();
-    assert_eq!(scene.harm(Kind::Loss), Harm::Nothing);
-}
-
-/// A user's own clsact, with nothing in it, is not ours to remove.
-#[test]
-fn a_foreign_clsact_stays() {
-    require!(NetLoss);
-    let scene = Scene::new();
-    scene
-        .pair
-        .near
-        .tc(&["qdisc", "add", "dev", "near0", "clsact"]);
-    let snapshot = scene.snapshot();
-    let injection = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
-    assert_eq!(scene.harm(Kind::Loss), Harm::Everything);
+    let options = ["--for", "60s", "--", "sleep", "100"];
+    let injection = scene.inject(Kind::Loss, &options, &[]);
+    elsewhere.adopt(injection.agent().pid());
     drop(injection.stop());
-    snapshot.assert_clean();
-
-    let abandoned = scene.inject(Kind::Loss, &["--for", "60s"], &[]).abandon();
-    abandoned.clean_up();
     snapshot.assert_clean();
 }
 

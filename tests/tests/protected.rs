@@ -98,6 +98,26 @@ fn the_agent_spares_itself() {
     }
 }
 
+/// There the agent does not know the id by which the kernel would spare it.
+#[test]
+fn calls_need_the_hosts_pid_namespace() {
+    let cgroup = Cgroup::new("victim");
+    let snapshot = Snapshot::take(&[]);
+    let target = cgroup.target();
+    let output = Place::cgroup(&cgroup)
+        .command("unshare")
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(agent::binary())
+        .args(["inject", "sys-errno", "--call", "openat,read,write"])
+        .args(["--errno", "EIO", "--target", &target, "--for", "30s"])
+        .output()
+        .expect("run unshare");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("--pid=host"), "{stderr}");
+    snapshot.assert_clean();
+}
+
 #[test]
 fn process_one_and_the_agent_are_no_targets() {
     require!(NetLoss);

@@ -12,7 +12,7 @@ use injector_common::{kinds::Family, names::SecurityHook};
 use crate::{
     actuate,
     error::{CleanupErrors, Error, HostError},
-    kernel::{KernelActuator, Programs, features},
+    kernel::{KernelActuator, Programs, check_room, features},
     model::{Experiment, Fault, Target},
     plan::{self, Features, PacketAttach, Plan, hooks::security_hook},
     report::{Report, RuleReport},
@@ -73,11 +73,15 @@ pub fn prepare(experiment: &Experiment, scopes: &[RuleScope]) -> Result<Prepared
         .transpose()?;
     let mut programs = open(experiment)?;
     let features = probe(&mut programs, experiment);
+    let plan = plan::build(experiment, scopes, &features)?;
+    // Without a rule on packets it does not matter.
+    let attach = *features.packets.as_ref().unwrap_or(&PacketAttach::Tcx);
+    check_room(&plan, attach)?;
     Ok(Prepared {
-        plan: plan::build(experiment, scopes, &features)?,
+        plan,
         victim,
         programs,
-        attach: *features.packets.as_ref().unwrap_or(&PacketAttach::Tcx),
+        attach,
     })
 }
 

@@ -1,10 +1,8 @@
-//! Failures on purpose, for the tests that prove that a failure half-way
-//! leaves nothing behind.
+//! Panics on purpose, for the tests that prove that one leaves nothing behind.
 //!
-//! `INJECTOR_TEST_FAIL_EFFECT=N` makes effect N (from 1) fail after it was
-//! performed, the hardest case to revert; `INJECTOR_TEST_PANIC=apply` panics
-//! before the last effect, `INJECTOR_TEST_PANIC=run` once the rules are in
-//! force.
+//! `INJECTOR_TEST_PANIC=apply` panics before the last effect,
+//! `INJECTOR_TEST_PANIC=run` once the rules are in force. Failures within an
+//! effect are `kernel::parts`'s.
 
 use std::env;
 
@@ -20,7 +18,6 @@ use crate::{
 pub(super) struct Sabotaged {
     inner: KernelActuator,
     performed: usize,
-    fail_at: Option<usize>,
     panic_at_end: bool,
 }
 
@@ -29,9 +26,6 @@ impl Sabotaged {
         Self {
             inner,
             performed: 0,
-            fail_at: env::var("INJECTOR_TEST_FAIL_EFFECT")
-                .ok()
-                .and_then(|n| n.parse().ok()),
             panic_at_end: panic_wanted("apply"),
         }
     }
@@ -52,15 +46,7 @@ impl Actuator for Sabotaged {
         if self.panic_at_end && self.performed == plan.effects.len() {
             panic!("INJECTOR_TEST_PANIC=apply");
         }
-        self.inner.perform(plan, effect)?;
-        if self.fail_at == Some(self.performed) {
-            return Err(ApplyError {
-                effect: effect.to_string(),
-                source: format!("INJECTOR_TEST_FAIL_EFFECT={}", self.performed).into(),
-                detail: Vec::new(),
-            });
-        }
-        Ok(())
+        self.inner.perform(plan, effect)
     }
 
     fn revert(&mut self, effect: &Effect) -> Vec<CleanupError> {

@@ -1,34 +1,49 @@
 //! The actuator that acts on the real kernel.
 
 mod hops;
+mod packets;
 mod tables;
 
 use std::{
-    collections::BTreeMap, fmt, fs::File, io, mem, path::Path, sync::Arc, thread, time::Duration,
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io, mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use aya::{
     maps::{Array, HashMap, MapData},
-    programs::{KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
+    programs::{KProbe, ProgramError},
 };
 use injector_common::{Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry, names};
 
-use self::hops::HopIndexes;
+pub use self::packets::check_room;
+use self::{
+    hops::{HopIndexes, drain},
+    packets::Site,
+};
 use super::{
     cgroup, clock,
+    clsact::Side,
     counters::Counters,
     journal::{Journal, Leftover},
+    leftovers,
     links::{self, Attached},
     log::ProgramLog,
-    netlink, netns,
     object::{self, Programs},
+    parts::Parts,
+    seen::Seen,
     wire,
 };
 use crate::{
     actuate::Actuator,
     error::{ApplyError, CleanupError},
-    model::{Direction, Fault},
-    plan::{Effect, Hop, PacketAttach, Plan, hooks::entry_function},
+    model::Direction,
+    plan::{Effect, PacketAttach, Plan, hooks::entry_function},
     resolve::Netns,
 };
 
@@ -45,18 +60,24 @@ pub struct KernelActuator {
     settings: Control,
     rules: Array<MapData, RuleEntry>,
     scopes: HashMap<MapData, ScopeKey, u64>,
-    seen: Array<MapData, u64>,
+    seen: Seen,
     sites: HashMap<MapData, u32, SiteEntry>,
     calls: Array<MapData, u64>,
     counters: Counters,
     journal: Journal,
+    /// The plan's first effect, which is the last one to be reverted.
+    first: Option<Effect>,
     log: Option<ProgramLog>,
+    /// What each effect has attached, or was about to.
     attached: Vec<(Effect, Attached)>,
+    parts: Parts,
     hop_indexes: HopIndexes,
     hops: BTreeMap<NetnsInode, HopIndexes>,
     /// Held open so that a namespace outlives its last process until what we
     /// put there is gone.
     namespaces: BTreeMap<NetnsInode, Arc<File>>,
+    /// Where the command's cgroup is, or was about to be.
+    cgroup_path: Option<PathBuf>,
     cgroup: Option<cgroup::OwnCgroup>,
     /// How long packets may still wait once no more are sent to wait.
     drain: Duration,
@@ -96,7 +117,7 @@ impl KernelActuator {
         let control = Array::try_from(take(names::MAP_CONTROL)?)?;
         let rules = Array::try_from(take(names::MAP_RULES)?)?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
-        let seen = Array::try_from(take(names::MAP_SEEN)?)?;
+        let seen = Seen::new(take(names::MAP_SEEN)?)?;
         let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
         let counters = Counters::new(take(names::MAP_STATS)?)?;
@@ -120,11 +141,14 @@ impl KernelActuator {
             calls,
             counters,
             journal,
+            first: plan.effects.first().cloned(),
             log,
             attached: Vec::new(),
+            parts: Parts::new(),
             hop_indexes: HopIndexes::new(&plan.experiment.id),
             hops: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            cgroup_path: None,
             cgroup: None,
             drain: Duration::ZERO,
         })
@@ -172,10 +196,12 @@ impl KernelActuator {
     fn act(&mut self, plan: &Plan, effect: &Effect) -> Result<(), Failure> {
         match effect {
             Effect::CreateCgroup { name } => {
-                self.journal.add(Leftover::Cgroup {
-                    path: cgroup::path_of(name)?,
-                })?;
-                self.cgroup = Some(cgroup::create(name)?);
+                let (path, level) = cgroup::place_for(name)?;
+                self.journal.add(Leftover::Cgroup { path: path.clone() })?;
+                // Kept, since the agent may live elsewhere by the end.
+                self.cgroup_path = Some(path.clone());
+                self.parts.done()?;
+                self.cgroup = Some(cgroup::create(path, level)?);
                 Ok(())
             }
             Effect::AddHop(hop) => self.add_hop(effect, hop),
@@ -204,19 +230,16 @@ impl KernelActuator {
                 direction,
             } => {
                 let (program, side) = match direction {
-                    Direction::Egress => (names::PROG_EGRESS, TcAttachType::Egress),
-                    Direction::Ingress | Direction::Both => {
-                        (names::PROG_INGRESS, TcAttachType::Ingress)
-                    }
+                    Direction::Egress => (names::PROG_EGRESS, Side::Egress),
+                    Direction::Ingress | Direction::Both => (names::PROG_INGRESS, Side::Ingress),
                 };
-                self.attach_packets(
-                    effect,
+                let site = Site {
                     netns,
-                    interface.index.0,
-                    &interface.name,
-                    program,
+                    ifindex: interface.index.0,
+                    interface: &interface.name,
                     side,
-                )
+                };
+                self.attach_packets(effect, site, program)
             }
             Effect::AttachEntry { call } => {
                 let function = format!("__x64_sys_{}", entry_function(call.name));
@@ -251,45 +274,6 @@ impl KernelActuator {
         Ok(file)
     }
 
-    fn attach_packets(
-        &mut self,
-        effect: &Effect,
-        netns: &Netns,
-        ifindex: u32,
-        interface: &str,
-        program: &str,
-        side: TcAttachType,
-    ) -> Result<(), Failure> {
-        let file = self.namespace(netns)?;
-        let by = self.attach;
-        let mut qdisc = false;
-        if by == PacketAttach::Clsact {
-            qdisc = netns::inside(&file, || links::add_clsact(interface))??;
-            // Written down at once: both sides of an interface share a qdisc.
-            self.journal.add(Leftover::Filters {
-                netns: netns.inode.0,
-                ifindex,
-                qdisc,
-            })?;
-        }
-        let program: &mut SchedClassifier = self.program(program)?.try_into()?;
-        object::once(program.load())?;
-        let link = netns::inside(&file, || {
-            links::attach_packets(program, interface, side, by)
-        })??;
-        let attached = match by {
-            PacketAttach::Tcx => Attached::Owned(links::OwnedLink::Tcx(link)),
-            PacketAttach::Clsact => Attached::Filter {
-                link,
-                netns: file,
-                ifindex,
-                qdisc,
-            },
-        };
-        self.attached.push((effect.clone(), attached));
-        Ok(())
-    }
-
     fn enable(&mut self, plan: &Plan) -> Result<(), Failure> {
         let start = clock::boot_ns();
         for (index, rule) in (0u32..).zip(&plan.experiment.rules) {
@@ -314,46 +298,10 @@ impl KernelActuator {
     }
 }
 
-/// The longest time that packets under clean-up are waited for. A longer delay
-/// loses what is under way when it ends, as removing netem does.
-const MAX_DRAIN: Duration = Duration::from_secs(1);
-
-/// For what leaves its queue on time to get to its interface.
-const LAST_STEPS: Duration = Duration::from_millis(20);
-
-/// How long it takes until packets under way have passed our devices.
-fn drain(plan: &Plan) -> Duration {
-    let has_devices = |effect: &Effect| matches!(effect, Effect::AddHop(_));
-    if plan.effects.iter().any(has_devices) {
-        longest_wait(plan).min(MAX_DRAIN) + LAST_STEPS
-    } else {
-        Duration::ZERO
-    }
-}
-
-/// The longest delay of any packet: those of all rules add up.
-fn longest_wait(plan: &Plan) -> Duration {
-    plan.experiment
-        .rules
-        .iter()
-        .map(|rule| match &rule.fault {
-            Fault::NetDelay { delay, jitter, .. } => *delay + *jitter,
-            Fault::NetLoss(_) | Fault::NetCorrupt { .. } | Fault::SysErrno { .. } => Duration::ZERO,
-        })
-        .sum()
-}
-
-fn hop_devices(hop: &Hop) -> Vec<String> {
-    hop.pair
-        .iter()
-        .map(|(near, _)| near.clone())
-        .chain(hop.ifb.clone())
-        .collect()
-}
-
 impl Actuator for KernelActuator {
     fn perform(&mut self, plan: &Plan, effect: &Effect) -> Result<(), ApplyError> {
-        self.act(plan, effect).map_err(|source| {
+        let acted = self.act(plan, effect).and_then(|()| Ok(self.parts.done()?));
+        acted.map_err(|source| {
             let (source, detail) = match source.downcast_ref::<ProgramError>() {
                 Some(error) => (object::refusal(error).into(), object::verifier_tail(error)),
                 None => (source, Vec::new()),
@@ -368,44 +316,28 @@ impl Actuator for KernelActuator {
 
     fn revert(&mut self, effect: &Effect) -> Vec<CleanupError> {
         let mut left = Vec::new();
-        let mut check = |what: String, result: io::Result<()>| {
-            if let Err(source) = result {
-                left.push(CleanupError {
-                    what,
-                    source: source.into(),
-                    remedy: "injector stop --all".to_owned(),
-                });
-            }
-        };
         while let Some(at) = self.attached.iter().rposition(|(of, _)| of == effect) {
-            let (_, attached) = self.attached.remove(at);
-            check(format!("a program ({effect})"), attached.detach());
+            match self.attached.remove(at).1 {
+                Attached::Owned(link) => drop(link),
+                Attached::Filter(filter) => left.extend(self.detach_filter(&filter)),
+            }
         }
         match effect {
             Effect::Enable => {
-                check("the rules".to_owned(), self.disable());
+                if let Err(source) = self.disable() {
+                    // They go with their maps, at the end of this process.
+                    tracing::error!("the rules cannot be switched off: {source}");
+                }
                 // What waits in our devices still gets out through our programs.
                 // Before anything else goes: taking a clsact qdisc away stops
                 // the interface for a moment, and it drops what then leaves.
                 thread::sleep(mem::take(&mut self.drain));
             }
-            Effect::AddHop(hop) => {
-                for name in hop_devices(hop) {
-                    let result = self.remove_device(&hop.netns, &name);
-                    if result.is_ok() {
-                        let netns = hop.netns.inode.0;
-                        self.journal.strike(&Leftover::Device { netns, name: name.clone() });
-                    }
-                    check(format!("device {name} in {}", hop.netns.path.display()), result);
-                }
-            }
-            Effect::CreateCgroup { name } => {
-                if let Ok(path) = cgroup::path_of(name) {
-                    let result = cgroup::remove(&path);
-                    if result.is_ok() {
-                        self.journal.strike(&Leftover::Cgroup { path: path.clone() });
-                    }
-                    check(format!("cgroup {}", path.display()), result);
+            Effect::AddHop(hop) => left.extend(self.remove_hop(hop)),
+            Effect::CreateCgroup { .. } => {
+                if let Some(path) = self.cgroup_path.take() {
+                    let removed = cgroup::remove(&path);
+                    left.extend(self.struck(Leftover::Cgroup { path }, removed));
                 }
             }
             // Maps go with their descriptors, and so does what is in them.
@@ -421,19 +353,33 @@ impl Actuator for KernelActuator {
             | Effect::AttachEntry { .. }
             | Effect::AttachSecurity { .. } => {}
         }
-        if left.is_empty() && self.attached.is_empty() {
-            self.journal.strike_filters();
-            self.journal.close();
+        let mut left: Vec<CleanupError> = left
+            .into_iter()
+            .map(|(leftover, source)| leftovers::remaining(&leftover, source))
+            .collect();
+        if self.first.as_ref() == Some(effect)
+            && let Some(path) = self.journal.close()
+        {
+            left.push(leftovers::remaining_journal(path));
         }
         left
     }
 }
 
 impl KernelActuator {
-    fn remove_device(&mut self, netns: &Netns, name: &str) -> io::Result<()> {
-        let file = self.namespace(netns)?;
-        netlink::run(&file, |handle| async move {
-            netlink::remove(&handle, name).await
-        })
+    /// Strikes out what was removed; what was not stays in the journal, for
+    /// `injector stop --all`.
+    fn struck(
+        &mut self,
+        leftover: Leftover,
+        removed: io::Result<()>,
+    ) -> Option<(Leftover, io::Error)> {
+        match removed {
+            Ok(()) => {
+                self.journal.strike(&leftover);
+                None
+            }
+            Err(error) => Some((leftover, error)),
+        }
     }
 }

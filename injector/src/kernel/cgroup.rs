@@ -8,6 +8,11 @@ use std::{
 
 use injector_common::{CgroupId, Tgid};
 
+use crate::{
+    error::{Error, Unsupported},
+    resolve::{self, Host as _, LinuxHost},
+};
+
 /// A cgroup of ours.
 #[derive(Clone, Debug)]
 pub(super) struct OwnCgroup {
@@ -16,62 +21,45 @@ pub(super) struct OwnCgroup {
     pub(super) level: u32,
 }
 
-/// Makes a cgroup below the agent's own, so that the command lives under the
-/// same limits as whatever started the agent.
+/// Where a cgroup for the command belongs, and how many levels below the root
+/// that is: below the agent's own, so that the command lives under the same
+/// limits as whatever started the agent.
 ///
 /// # Errors
 ///
-/// When there is no cgroup v2 or it cannot be written.
-pub(super) fn create(name: &str) -> io::Result<OwnCgroup> {
-    let (parent, parent_level) = position()?;
-    let path = parent.join(name);
+/// When the agent is in no cgroup v2 that can be seen.
+pub(super) fn place_for(name: &str) -> Result<(PathBuf, u32), Error> {
+    let parent = resolve::own_cgroup(&LinuxHost::new()?)?;
+    Ok((parent.path.join(name), parent.level + 1))
+}
+
+/// Makes a cgroup.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub(super) fn create(path: PathBuf, level: u32) -> io::Result<OwnCgroup> {
     fs::create_dir(&path)?;
     let id = CgroupId(fs::metadata(&path)?.ino());
-    Ok(OwnCgroup {
-        path,
-        id,
-        level: parent_level + 1,
-    })
+    Ok(OwnCgroup { path, id, level })
 }
 
-/// Where a cgroup of this name will lie.
-///
-/// # Errors
-///
-/// When there is no cgroup v2.
-pub(super) fn path_of(name: &str) -> io::Result<PathBuf> {
-    position().map(|(parent, _)| parent.join(name))
-}
-
-/// Where cgroup v2 is mounted.
+/// Where cgroup v2 is mounted: of several mounts, the one that shows the most.
 ///
 /// # Errors
 ///
 /// When it is not.
-pub(super) fn mount_point() -> io::Result<PathBuf> {
-    let missing = || io::Error::new(io::ErrorKind::NotFound, "no cgroup v2 is mounted");
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    // proc_pid_mountinfo(5): the mount point is field 5, the type follows "-".
-    mounts
-        .lines()
-        .find_map(|line| {
-            let (fields, rest) = line.split_once(" - ")?;
-            let point = fields.split(' ').nth(4)?;
-            rest.starts_with("cgroup2 ").then(|| PathBuf::from(point))
-        })
-        .ok_or_else(missing)
-}
-
-/// The agent's own cgroup, and how many levels below the root it lies.
-fn position() -> io::Result<(PathBuf, u32)> {
-    let mount = mount_point()?;
-    let own = fs::read_to_string("/proc/self/cgroup")?;
-    let path = own
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the agent is in no cgroup v2"))?;
-    let level = path.split('/').filter(|part| !part.is_empty()).count();
-    Ok((mount.join(path), u32::try_from(level).unwrap_or(u32::MAX)))
+pub(super) fn mount_point() -> Result<PathBuf, Error> {
+    let mut mounts = LinuxHost::new()?.cgroup_mounts()?;
+    // A bind mount shows a part of the hierarchy only.
+    mounts.sort_by_key(|mount| mount.root.components().count());
+    let missing = || Unsupported {
+        what: "the root of all cgroups".into(),
+        needs: "cgroup v2".into(),
+        found: "no cgroup2 mount".into(),
+    };
+    let first = mounts.into_iter().next().ok_or_else(missing)?;
+    Ok(first.point)
 }
 
 /// The processes in a cgroup and below it, now.

@@ -356,6 +356,6 @@ fn try_security(programs: &mut Programs) -> Result<bool, String> {
     let count = programs.ebpf.map(names::MAP_TRIAL).ok_or("no trial map")?;
     let count: Array<_, u64> = Array::try_from(count).map_err(|error| describe(&error))?;
     let ran = count.get(&0, 0).map_err(|error| describe(&error))? > 0;
-    attached.detach().map_err(|error| describe(&error))?;
+    drop(attached);
     Ok(ran)
 }

@@ -2,22 +2,35 @@
 //! made, so that `injector stop --all` can finish after a crash.
 //!
 //! ```text
-//! /run/injector/<id>.json   one per running agent; gone when it ended well
+//! /run/injector/<id>.json           one per running agent; gone when it ended well
+//! /run/injector/<id>-<owner>.draft  its next version, until that has its name
 //! ```
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
+use super::{netns, owner::Owner};
+
 /// Where journals lie: a file system that a reboot empties, as it does the
 /// things written down.
-pub(super) const DIRECTORY: &str = "/run/injector";
+const DIRECTORY: &str = "/run/injector";
 
 /// Version of the journal's form.
 const VERSION: u32 = 1;
+
+/// An interface of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// Its namespace.
+    pub(super) netns: netns::Identity,
+    /// Its index.
+    pub(super) ifindex: u32,
+}
 
 /// Something that outlives the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,19 +43,25 @@ pub(super) enum Leftover {
     },
     /// A network device.
     Device {
-        /// Inode of its namespace.
-        netns: u64,
+        /// Its namespace.
+        netns: netns::Identity,
         /// Its name.
         name: String,
     },
-    /// Filters at an interface's clsact qdisc.
-    Filters {
-        /// Inode of its namespace.
-        netns: u64,
-        /// Its index.
-        ifindex: u32,
-        /// Whether the qdisc is ours too.
-        qdisc: bool,
+    /// The clsact qdisc of an interface, made by this agent, or by another one
+    /// that may end before this one: the last of them removes it.
+    Qdisc {
+        /// Where it hangs.
+        #[serde(flatten)]
+        place: Place,
+    },
+    /// A filter in a clsact qdisc, whoever made that.
+    Filter {
+        /// Where the qdisc hangs.
+        #[serde(flatten)]
+        place: Place,
+        /// Id of its program, which the kernel gives out once.
+        program: u32,
     },
 }
 
@@ -50,12 +69,10 @@ pub(super) enum Leftover {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entries {
     version: u32,
-    /// The agent's process id.
-    pub(super) pid: u32,
-    /// When the agent started, in clock ticks after boot (proc(5), field 22):
-    /// together with the id it names one process for good.
-    pub(super) started: u64,
-    /// What it has made.
+    /// The agent that wrote it.
+    #[serde(flatten)]
+    pub(super) owner: Owner,
+    /// What it has made, in this order.
     pub(super) leftovers: Vec<Leftover>,
 }
 
@@ -63,19 +80,21 @@ pub(super) struct Entries {
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
+    draft: PathBuf,
     entries: Entries,
 }
 
 impl Journal {
     /// Opens the journal of experiment `id`; nothing is written yet.
     pub(super) fn new(id: &str) -> Self {
-        let pid = std::process::id();
+        let directory = Path::new(DIRECTORY);
+        let owner = Owner::this();
         Self {
-            path: Path::new(DIRECTORY).join(format!("{id}.json")),
+            path: directory.join(format!("{id}.json")),
+            draft: directory.join(format!("{id}-{}.draft", owner.file_name())),
             entries: Entries {
                 version: VERSION,
-                pid,
-                started: start_time(pid).unwrap_or(0),
+                owner,
                 leftovers: Vec::new(),
             },
         }
@@ -97,84 +116,142 @@ impl Journal {
     ///
     /// When the journal cannot be written; nothing may be made then.
     pub(super) fn add(&mut self, leftover: Leftover) -> io::Result<()> {
-        if self.entries.leftovers.contains(&leftover) {
+        if self.holds(&leftover) {
             return Ok(());
         }
         self.entries.leftovers.push(leftover);
         self.write()
     }
 
-    /// Strikes out what is gone again.
-    pub(super) fn strike(&mut self, leftover: &Leftover) {
-        self.entries.leftovers.retain(|known| known != leftover);
-        // The journal then says too much, which clean-up tolerates.
-        let _ = self.write();
+    /// Whether this is written down.
+    pub(super) fn holds(&self, leftover: &Leftover) -> bool {
+        self.entries.leftovers.contains(leftover)
     }
 
-    /// Strikes out the filters: every program is detached.
-    pub(super) fn strike_filters(&mut self) {
+    /// The device of this name, if it is written down.
+    pub(super) fn device(&self, wanted: &str) -> Option<Leftover> {
+        let is_it =
+            |known: &&Leftover| matches!(known, Leftover::Device { name, .. } if name == wanted);
+        self.entries.leftovers.iter().find(is_it).cloned()
+    }
+
+    /// Whether a filter at this place is written down.
+    pub(super) fn holds_filter_at(&self, wanted: Place) -> bool {
         self.entries
             .leftovers
-            .retain(|known| !matches!(known, Leftover::Filters { .. }));
+            .iter()
+            .any(|known| matches!(known, Leftover::Filter { place, .. } if *place == wanted))
     }
 
-    /// Removes the journal, if nothing is left to write down.
-    pub(super) fn close(&mut self) {
-        if self.entries.leftovers.is_empty() {
-            remove(&self.path);
+    /// Strikes out what is gone again.
+    pub(super) fn strike(&mut self, leftover: &Leftover) {
+        let before = self.entries.leftovers.len();
+        self.entries.leftovers.retain(|known| known != leftover);
+        if self.entries.leftovers.len() != before {
+            // The journal then says too much, which clean-up tolerates.
+            let _ = self.write();
         }
     }
 
+    /// Removes the journal, if nothing is left to write down; otherwise returns
+    /// its file.
+    pub(super) fn close(&mut self) -> Option<&Path> {
+        if self.entries.leftovers.is_empty() {
+            remove(&self.path);
+            None
+        } else {
+            Some(&self.path)
+        }
+    }
+
+    /// Whether another agent, running or not, has written this down too.
+    pub(super) fn others_hold(&self, leftover: &Leftover) -> bool {
+        all().iter().any(|file| match file {
+            Found::Journal(path, entries) => {
+                *path != self.path && entries.leftovers.contains(leftover)
+            }
+            Found::Draft(..) | Found::Unreadable(..) => false,
+        })
+    }
+
     fn write(&self) -> io::Result<()> {
-        fs::create_dir_all(DIRECTORY)?;
-        let draft = self.path.with_extension("draft");
-        fs::write(&draft, serde_json::to_vec(&self.entries)?)?;
-        fs::rename(&draft, &self.path)
+        let text = serde_json::to_vec(&self.entries)?;
+        let mut attempt = 0;
+        loop {
+            fs::create_dir_all(DIRECTORY)?;
+            match fs::write(&self.draft, &text) {
+                // Another agent, the last one, has just removed the directory.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < 16 => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => return fs::rename(&self.draft, &self.path),
+            }
+        }
     }
 }
 
-/// Removes a journal, and the directory with the last one.
+/// Removes a journal or a draft, and the directory with the last one.
 pub(super) fn remove(path: &Path) {
     let _ = fs::remove_file(path);
     let _ = fs::remove_dir(DIRECTORY);
 }
 
-/// Every journal, with its file. One that cannot be read is passed over with a
-/// warning.
-pub(super) fn all() -> Vec<(PathBuf, Entries)> {
+/// A file among the journals.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A journal.
+    Journal(PathBuf, Entries),
+    /// The next version of a journal. Whatever only the draft names has not
+    /// been made yet.
+    Draft(PathBuf, Owner),
+    /// A file that should be one of these and is not, with the reason.
+    Unreadable(PathBuf, String),
+}
+
+/// Every journal and draft. Files of other kinds are not ours.
+pub(super) fn all() -> Vec<Found> {
     let Ok(files) = fs::read_dir(DIRECTORY) else {
         return Vec::new();
     };
-    files
-        .flatten()
-        .map(|file| file.path())
-        .filter_map(|path| {
-            let entries = fs::read(&path)
-                .ok()
-                .and_then(|text| serde_json::from_slice(&text).ok());
-            if entries.is_none() {
-                tracing::warn!("{}: not a journal of this version", path.display());
-            }
-            entries.map(|entries| (path, entries))
+    let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+    paths.sort();
+    paths
+        .into_iter()
+        .filter_map(|path| match path.extension().and_then(OsStr::to_str) {
+            Some("json") => read(&path).transpose().map(|entries| match entries {
+                Ok(entries) => Found::Journal(path, entries),
+                Err(reason) => Found::Unreadable(path, reason),
+            }),
+            Some("draft") => Some(match draft_owner(&path) {
+                Some(owner) => Found::Draft(path, owner),
+                None => Found::Unreadable(path, "no draft of a journal".to_owned()),
+            }),
+            Some(_) | None => None,
         })
-        .filter(|(_, entries): &(PathBuf, Entries)| entries.version == VERSION)
         .collect()
 }
 
-/// Whether the agent that wrote a journal still runs.
-pub(super) fn is_alive(entries: &Entries) -> bool {
-    start_time(entries.pid).is_some_and(|started| started == entries.started)
+/// Reads a journal; `None` when it is gone by now.
+///
+/// # Errors
+///
+/// Why it cannot be read.
+pub(super) fn read(path: &Path) -> Result<Option<Entries>, String> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let entries: Entries =
+        serde_json::from_slice(&text).map_err(|error| format!("no journal: {error}"))?;
+    if entries.version != VERSION {
+        return Err(format!("a journal of version {}", entries.version));
+    }
+    Ok(Some(entries))
 }
 
-/// When a process started, in clock ticks after boot; `None` without one.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name that may hold anything, in parentheses.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    if state == "Z" || state == "X" {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+fn draft_owner(path: &Path) -> Option<Owner> {
+    let (_, owner) = path.file_stem()?.to_str()?.split_once('-')?;
+    Owner::from_file_name(owner)
 }

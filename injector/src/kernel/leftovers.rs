@@ -1,24 +1,25 @@
 //! `injector stop --all`: ends running agents and removes what a crash left.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
+    net::if_::if_indextoname,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
 use super::{
     cgroup,
-    journal::{self, Entries, Leftover},
-    netlink,
+    clsact::{self, Held},
+    journal::{self, Entries, Found, Leftover, Place},
+    netlink, netns,
+    owner::{Fate, Owner},
 };
 use crate::error::{CleanupError, CleanupErrors};
 
@@ -27,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Prefix of the devices that we make.
 const DEVICE_PREFIX: &str = "inj";
+
+/// This command.
+const STOP_ALL: &str = "injector stop --all";
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,34 +49,17 @@ pub struct StopReport {
 pub fn stop_all() -> Result<StopReport, CleanupErrors> {
     let mut report = StopReport::default();
     let mut left = Vec::new();
-    for (path, entries) in journal::all() {
-        if journal::is_alive(&entries) {
-            if end(&entries) {
-                report.stopped.push(entries.pid);
-            } else {
-                left.push(CleanupError {
-                    what: format!("agent {}", entries.pid),
-                    source: "it did not stop when told to".into(),
-                    remedy: format!("kill -KILL {0}; injector stop --all", entries.pid),
-                });
-                continue;
+    for file in journal::all() {
+        match file {
+            Found::Journal(path, entries) => stop(&path, entries, &mut report, &mut left),
+            // What it names and the journal does not was not made yet.
+            Found::Draft(path, owner) => {
+                if owner.fate() == Fate::Gone {
+                    journal::remove(&path);
+                    report.removed.push(format!("draft {}", path.display()));
+                }
             }
-        }
-        let namespaces = namespaces();
-        let before = left.len();
-        for leftover in &entries.leftovers {
-            match clean(leftover, &namespaces) {
-                Ok(true) => report.removed.push(describe(leftover)),
-                Ok(false) => {}
-                Err(error) => left.push(CleanupError {
-                    what: describe(leftover),
-                    source: error.into(),
-                    remedy: remedy(leftover),
-                }),
-            }
-        }
-        if left.len() == before {
-            journal::remove(&path);
+            Found::Unreadable(path, reason) => left.push(unreadable(&path, reason)),
         }
     }
     if left.is_empty() {
@@ -82,9 +69,62 @@ pub fn stop_all() -> Result<StopReport, CleanupErrors> {
     }
 }
 
+/// Ends one agent and removes what it left.
+fn stop(path: &Path, mut entries: Entries, report: &mut StopReport, left: &mut Vec<CleanupError>) {
+    match entries.owner.fate() {
+        Fate::Gone => {}
+        Fate::Runs(pid) => {
+            if !end(entries.owner, pid) {
+                left.push(CleanupError {
+                    what: format!("agent {pid}"),
+                    source: "it did not stop when told to".into(),
+                    remedy: format!("kill -KILL {pid}; injector stop --all"),
+                });
+                return;
+            }
+            report.stopped.push(pid);
+            // It may have written down more since, and has removed what it
+            // could.
+            match journal::read(path) {
+                Ok(Some(now)) => entries = now,
+                Ok(None) => return,
+                Err(reason) => return left.push(unreadable(path, reason)),
+            }
+        }
+        Fate::Unseen => {
+            left.push(CleanupError {
+                what: format!("agent {} of another pid namespace", entries.owner.pid()),
+                source: "it may run, and cannot be seen from here".into(),
+                remedy: "injector stop --all, in the host's pid namespace".to_owned(),
+            });
+            return;
+        }
+    }
+    let before = left.len();
+    // The last first: a filter before the qdisc that holds it.
+    for leftover in entries.leftovers.iter().rev() {
+        match clean(leftover) {
+            Ok(true) => report.removed.push(describe(leftover)),
+            Ok(false) => {}
+            Err(error) => left.push(remaining(leftover, error)),
+        }
+    }
+    if left.len() == before {
+        journal::remove(path);
+    }
+}
+
+fn unreadable(path: &Path, reason: String) -> CleanupError {
+    CleanupError {
+        what: format!("{}, with whatever it names,", path.display()),
+        source: reason.into(),
+        remedy: format!("rm {}", path.display()),
+    }
+}
+
 /// Tells an agent to stop and waits until it has.
-fn end(entries: &Entries) -> bool {
-    let Ok(pid) = i32::try_from(entries.pid) else {
+fn end(owner: Owner, pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else {
         return false;
     };
     // One that was stopped can only end after it goes on.
@@ -93,7 +133,7 @@ fn end(entries: &Entries) -> bool {
         let _ = kill(Pid::from_raw(pid), signal);
     }
     let patience = Instant::now() + PATIENCE;
-    while journal::is_alive(entries) {
+    while owner.fate() != Fate::Gone {
         if Instant::now() > patience {
             return false;
         }
@@ -102,33 +142,8 @@ fn end(entries: &Entries) -> bool {
     true
 }
 
-/// Every network namespace that a process is in or that has a name.
-fn namespaces() -> BTreeMap<u64, PathBuf> {
-    let processes = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let is_process = name
-                .to_string_lossy()
-                .bytes()
-                .all(|byte| byte.is_ascii_digit());
-            is_process.then(|| entry.path().join("ns/net"))
-        });
-    let named = fs::read_dir("/run/netns")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path());
-    processes
-        .chain(named)
-        .filter_map(|path| fs::metadata(&path).ok().map(|data| (data.ino(), path)))
-        .collect()
-}
-
 /// Removes a leftover; whether there was one.
-fn clean(leftover: &Leftover, namespaces: &BTreeMap<u64, PathBuf>) -> io::Result<bool> {
+fn clean(leftover: &Leftover) -> io::Result<bool> {
     match leftover {
         Leftover::Cgroup { path } => {
             let there = path.exists();
@@ -136,7 +151,7 @@ fn clean(leftover: &Leftover, namespaces: &BTreeMap<u64, PathBuf>) -> io::Result
         }
         Leftover::Device { netns, name } => {
             // A namespace that is gone took its devices along.
-            let Some(file) = open(namespaces, *netns)? else {
+            let Some(file) = open(*netns)? else {
                 return Ok(false);
             };
             if !name.starts_with(DEVICE_PREFIX) {
@@ -147,62 +162,108 @@ fn clean(leftover: &Leftover, namespaces: &BTreeMap<u64, PathBuf>) -> io::Result
                 netlink::remove(&handle, name).await.map(|()| there)
             })
         }
-        Leftover::Filters {
-            netns,
-            ifindex,
-            qdisc,
-        } => {
-            let Some(file) = open(namespaces, *netns)? else {
+        Leftover::Filter { place, program } => {
+            let Some(file) = open(place.netns)? else {
                 return Ok(false);
             };
-            let (ifindex, qdisc) = (*ifindex, *qdisc);
-            netlink::run(&file, |mut handle| async move {
-                let there = netlink::names(&handle)
-                    .await?
-                    .iter()
-                    .any(|(i, _)| *i == ifindex);
-                if there && qdisc {
-                    netlink::remove_clsact(&mut handle, ifindex).await?;
-                } else if there {
-                    netlink::remove_filters(&mut handle, ifindex).await?;
-                }
-                Ok(there)
-            })
+            netns::inside(&file, || clsact::detach(place.ifindex, *program)).flatten()
+        }
+        Leftover::Qdisc { place } => {
+            let Some(file) = open(place.netns)? else {
+                return Ok(false);
+            };
+            let there = netns::inside(&file, || clsact::held(place.ifindex)).flatten()?;
+            if there != Held::Clsact {
+                return Ok(false);
+            }
+            let _lock = netns::lock(&file)?;
+            netns::inside(&file, || clsact::remove_if_empty(place.ifindex)).flatten()
         }
     }
 }
 
-fn open(namespaces: &BTreeMap<u64, PathBuf>, inode: u64) -> io::Result<Option<File>> {
-    namespaces
-        .get(&inode)
-        .map(|path: &PathBuf| File::open(Path::new(path)))
-        .transpose()
+fn open(netns: netns::Identity) -> io::Result<Option<File>> {
+    netns::find(netns).map(File::open).transpose()
 }
 
 fn describe(leftover: &Leftover) -> String {
+    let inode = |netns: &netns::Identity| netns.inode;
     match leftover {
         Leftover::Cgroup { path } => format!("cgroup {}", path.display()),
-        Leftover::Device { netns, name } => format!("device {name} in net:[{netns}]"),
-        Leftover::Filters { netns, ifindex, .. } => {
-            format!("filters on interface {ifindex} in net:[{netns}]")
-        }
+        Leftover::Device { netns, name } => format!("device {name} in net:[{}]", inode(netns)),
+        Leftover::Qdisc { place } => format!(
+            "clsact qdisc of interface {} in net:[{}]",
+            place.ifindex,
+            inode(&place.netns)
+        ),
+        Leftover::Filter { place, program } => format!(
+            "filter with program {program} on interface {} in net:[{}]",
+            place.ifindex,
+            inode(&place.netns)
+        ),
+    }
+}
+
+/// A journal that still names what remains.
+pub(super) fn remaining_journal(path: &Path) -> CleanupError {
+    CleanupError {
+        what: format!("journal {}", path.display()),
+        source: "it names what remains".into(),
+        remedy: STOP_ALL.to_owned(),
+    }
+}
+
+/// A leftover that could not be removed, with a command that removes it.
+pub(super) fn remaining(leftover: &Leftover, error: io::Error) -> CleanupError {
+    CleanupError {
+        what: describe(leftover),
+        source: error.into(),
+        remedy: remedy(leftover),
     }
 }
 
 fn remedy(leftover: &Leftover) -> String {
     match leftover {
-        Leftover::Cgroup { path } => {
-            // Moves what still runs there to the cgroup above.
-            let parent = path.parent().unwrap_or(path).display();
-            let path = path.display();
-            format!(
-                "while read -r pid; do echo $pid >{parent}/cgroup.procs; done <{path}/cgroup.procs; \
-                 rmdir {path}"
-            )
-        }
-        Leftover::Device { name, .. } => format!("ip link del {name}, in that namespace"),
-        Leftover::Filters { .. } => {
-            "tc filter show dev INTERFACE egress, then tc filter del, in that namespace".to_owned()
-        }
+        Leftover::Cgroup { path } => remove_cgroup(path),
+        Leftover::Device { netns, name } => inside(*netns, |_| format!("ip link del {name}")),
+        Leftover::Qdisc { place } => inside(place.netns, |file| {
+            format!("tc qdisc del dev {} clsact", name_of(file, *place))
+        }),
+        Leftover::Filter { place, program } => inside(place.netns, |file| {
+            let filters = netns::inside(file, || clsact::filters_of(place.ifindex, *program));
+            let words = match filters.flatten().as_deref() {
+                Ok([filter, ..]) => filter.words(),
+                // Nobody can say which of them it is, so all of them.
+                Ok([]) | Err(_) => "egress".to_owned(),
+            };
+            format!("tc filter del dev {} {words}", name_of(file, *place))
+        }),
     }
+}
+
+/// Moves what still runs there to the cgroup above, and removes it.
+fn remove_cgroup(path: &Path) -> String {
+    let parent = path.parent().unwrap_or(path).display();
+    let path = path.display();
+    format!(
+        "while read -r pid; do echo $pid >{parent}/cgroup.procs; done <{path}/cgroup.procs; \
+         rmdir {path}"
+    )
+}
+
+/// A command that acts in a namespace.
+fn inside(netns: netns::Identity, command: impl FnOnce(&File) -> String) -> String {
+    let found = netns::find(netns).and_then(|path| Some((File::open(&path).ok()?, path)));
+    match found {
+        Some((file, path)) => format!("nsenter --net={} {}", path.display(), command(&file)),
+        None => STOP_ALL.to_owned(),
+    }
+}
+
+/// The name of an interface, or else what the kernel takes for one.
+fn name_of(netns: &File, place: Place) -> String {
+    netns::inside(netns, || if_indextoname(place.ifindex))
+        .ok()
+        .and_then(|name| name.ok()?.into_string().ok())
+        .unwrap_or_else(|| format!("if{}", place.ifindex))
 }

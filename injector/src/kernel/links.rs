@@ -11,25 +11,30 @@ use aya::programs::{
     raw_trace_point::RawTracePointLink,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError},
 };
-use aya::programs::{Link as _, LinkOrder, ProgramError};
+use aya::programs::{LinkOrder, ProgramError};
 use nix::libc;
 
-use super::{netlink, netns};
+use super::journal::Place;
 use crate::plan::PacketAttach;
 
-/// A program in force. Dropping it detaches.
+/// A program in force.
 #[derive(Debug)]
 pub(super) enum Attached {
-    /// Gone with its descriptor: nothing else to do.
+    /// Gone with its descriptor: dropping it detaches.
     Owned(OwnedLink),
-    /// A filter that stays until it is removed, in a namespace.
-    Filter {
-        link: SchedClassifierLink,
-        netns: Arc<File>,
-        ifindex: u32,
-        /// Whether the clsact qdisc is to go too.
-        qdisc: bool,
-    },
+    /// A filter that stays until it is removed.
+    Filter(Filter),
+}
+
+/// A filter, as its remover finds it.
+#[derive(Clone, Debug)]
+pub(super) struct Filter {
+    /// Its namespace, held open.
+    pub(super) netns: Arc<File>,
+    /// Its interface.
+    pub(super) place: Place,
+    /// Id of its program.
+    pub(super) program: u32,
 }
 
 /// A link that the kernel detaches when its descriptor is closed.
@@ -41,47 +46,6 @@ pub(super) enum OwnedLink {
     Lsm(LsmLink),
     RawTracePoint(RawTracePointLink),
     CgroupSock(CgroupSockLink),
-}
-
-impl Attached {
-    /// Detaches. A namespace or an interface that is gone took its filters
-    /// along.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel refused.
-    pub(super) fn detach(self) -> io::Result<()> {
-        match self {
-            Self::Owned(link) => {
-                drop(link);
-                Ok(())
-            }
-            Self::Filter {
-                link,
-                netns,
-                ifindex,
-                qdisc,
-            } => {
-                netlink_detach(link, &netns)?;
-                if qdisc {
-                    netlink::run(&netns, |mut handle| async move {
-                        netlink::remove_clsact(&mut handle, ifindex).await
-                    })?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-fn netlink_detach(link: SchedClassifierLink, netns: &File) -> io::Result<()> {
-    match netns::inside(netns, || link.detach())? {
-        Err(ProgramError::NetlinkError(error)) => {
-            tracing::debug!("filter already gone: {error}");
-            Ok(())
-        }
-        other => other.map_err(io::Error::other),
-    }
 }
 
 /// Whether an interface needs a clsact qdisc added before a filter.

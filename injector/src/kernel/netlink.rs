@@ -7,11 +7,10 @@ use futures_util::TryStreamExt as _;
 use nix::libc;
 use rtnetlink::{
     Handle, LinkIfb, LinkUnspec, LinkVeth,
-    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
         link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute},
-        tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
     },
 };
 
@@ -175,60 +174,6 @@ pub(super) async fn remove(handle: &Handle, name: &str) -> io::Result<()> {
     }
 }
 
-/// The names of all interfaces.
-///
-/// # Errors
-///
-/// When the kernel does not answer.
-pub(super) async fn names(handle: &Handle) -> io::Result<Vec<(u32, String)>> {
-    let links: Vec<_> = handle
-        .link()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .map_err(io_error)?;
-    Ok(links
-        .into_iter()
-        .filter_map(|link| {
-            link.attributes.iter().find_map(|attribute| {
-                if let LinkAttribute::IfName(name) = attribute {
-                    Some((link.header.index, name.clone()))
-                } else {
-                    None
-                }
-            })
-        })
-        .collect())
-}
-
-/// Removes the clsact qdisc of an interface, with every filter in it.
-///
-/// # Errors
-///
-/// What the kernel refused; an interface without one is no error.
-pub(super) async fn remove_clsact(handle: &mut Handle, index: u32) -> io::Result<()> {
-    let mut message = TcMessage::with_index(i32::try_from(index).map_err(io::Error::other)?);
-    message.header.parent = TcHandle::from(CLSACT_PARENT);
-    message.attributes = vec![TcAttribute::Kind("clsact".to_owned())];
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::DelQueueDiscipline(message));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    match acknowledged(handle, request).await {
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)
-            ) =>
-        {
-            Ok(())
-        }
-        other => other,
-    }
-}
-
-/// `TC_H_CLSACT` (linux/pkt_sched.h).
-const CLSACT_PARENT: u32 = 0xffff_fff1;
-
 /// Sends a request and waits for the kernel's verdict.
 ///
 /// # Errors
@@ -300,58 +245,3 @@ pub(super) fn io_error(error: rtnetlink::Error) -> io::Error {
         io::Error::other(error)
     }
 }
-
-/// Removes our filters, known by the names of their programs, from a clsact
-/// qdisc that somebody else made.
-///
-/// # Errors
-///
-/// What the kernel refused.
-pub(super) async fn remove_filters(handle: &mut Handle, index: u32) -> io::Result<()> {
-    let index = i32::try_from(index).map_err(io::Error::other)?;
-    for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
-        let mut request = TcMessage::with_index(index);
-        request.header.parent = TcHandle::from(parent);
-        let mut get = NetlinkMessage::from(RouteNetlinkMessage::GetTrafficFilter(request));
-        get.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let mut ours = Vec::new();
-        let mut answers = handle.request(get).map_err(io_error)?;
-        while let Some(answer) = answers.next().await {
-            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewTrafficFilter(filter)) =
-                answer.payload
-                && filter.attributes.iter().any(is_our_program)
-            {
-                ours.push(filter.header);
-            }
-        }
-        for header in ours {
-            let mut message = TcMessage::with_index(index);
-            message.header = header;
-            message.attributes = vec![TcAttribute::Kind("bpf".to_owned())];
-            let mut del = NetlinkMessage::from(RouteNetlinkMessage::DelTrafficFilter(message));
-            del.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-            acknowledged(handle, del).await?;
-        }
-    }
-    Ok(())
-}
-
-/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` (linux/pkt_sched.h).
-const CLSACT_INGRESS: u32 = 0xffff_fff2;
-/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)`.
-const CLSACT_EGRESS: u32 = 0xffff_fff3;
-
-fn is_our_program(attribute: &TcAttribute) -> bool {
-    let TcAttribute::Options(options) = attribute else {
-        return false;
-    };
-    options.iter().any(|option| {
-        matches!(
-            option,
-            TcOption::Bpf(TcFilterBpfOption::ProgName(name)) if name.starts_with(OUR_PROGRAMS)
-        )
-    })
-}
-
-/// Prefix of the names of our programs.
-const OUR_PROGRAMS: &str = injector_common::names::PREFIX;

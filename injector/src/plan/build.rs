@@ -260,14 +260,15 @@ impl Parts {
             }
         }
         effects.extend(self.write);
+        if self.by_process {
+            // First, so that no child that is forked from then on is missed.
+            effects.push(Effect::FollowProcesses);
+        }
         for (scope, rules) in &self.scopes {
             effects.push(Effect::WriteScope {
                 scope: scope.clone(),
                 rules: *rules,
             });
-        }
-        if self.by_process {
-            effects.push(Effect::FollowProcesses);
         }
         if !self.by_socket.is_empty() {
             effects.push(Effect::FollowSockets);

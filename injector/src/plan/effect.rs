@@ -63,6 +63,8 @@ pub enum Effect {
         /// Its name.
         name: String,
     },
+    /// Follows the children of targeted processes.
+    FollowProcesses,
     /// Aims rules at a scope.
     WriteScope {
         /// Who.
@@ -70,8 +72,6 @@ pub enum Effect {
         /// Which rules, as a mask.
         rules: u64,
     },
-    /// Follows the children of targeted processes.
-    FollowProcesses,
     /// Leaves the rules in new sockets of whoever is targeted.
     FollowSockets,
     /// Leaves the rules in the sockets that a target has open.

@@ -9,10 +9,13 @@ use crate::error::{Error, SpecError, Unsupported};
 
 /// A cgroup that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cgroup {
-    pub(super) id: CgroupId,
-    pub(super) level: u32,
-    pub(super) path: PathBuf,
+pub struct Cgroup {
+    /// Its id.
+    pub id: CgroupId,
+    /// How many levels below the root it lies; the root is 0.
+    pub level: u32,
+    /// Its directory.
+    pub path: PathBuf,
 }
 
 /// Id of the root cgroup: kernfs numbers its nodes from 1.
@@ -41,13 +44,7 @@ pub(super) fn find(
     if path.components().any(|part| part == Component::ParentDir) {
         return Err(refuse("holds `..`").into());
     }
-    let below_a_mount = mounts.iter().find_map(|mount| {
-        // In the form of /proc/PID/cgroup; of a bind mount only what lies
-        // below its root can be seen.
-        let absolute = Path::new("/").join(path);
-        let relative = absolute.strip_prefix(&mount.root).ok()?;
-        host.directory(&mount.point.join(relative)).ok()
-    });
+    let below_a_mount = below_mount(path, mounts, host);
     let as_directory = if path.is_absolute() {
         host.directory(path).ok()
     } else {
@@ -78,6 +75,41 @@ pub(super) fn find(
         id: directory.id,
         level,
         path: directory.path,
+    })
+}
+
+/// The cgroup of a process, by what its `/proc/PID/cgroup` says.
+pub(super) fn of_process(
+    text: &str,
+    mounts: &[CgroupMount],
+    host: &impl Host,
+) -> Result<Cgroup, Error> {
+    let unseen = |found: &str| Unsupported {
+        what: "a cgroup for the command".into(),
+        needs: "a cgroup v2 mount that shows the injector's own cgroup".into(),
+        found: found.to_owned().into(),
+    };
+    let own = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .ok_or_else(|| unseen("the injector is in no cgroup v2"))?;
+    let directory = below_mount(Path::new(own), mounts, host)
+        .filter(|directory| directory.filesystem == Filesystem::CgroupV2)
+        .ok_or_else(|| unseen(&format!("none shows {own}")))?;
+    Ok(Cgroup {
+        id: directory.id,
+        level: level(&directory, mounts, host)?,
+        path: directory.path,
+    })
+}
+
+/// What lies at a path in the form of `/proc/PID/cgroup`. Of a bind mount only
+/// what lies below its root can be seen.
+fn below_mount(path: &Path, mounts: &[CgroupMount], host: &impl Host) -> Option<Directory> {
+    let absolute = Path::new("/").join(path);
+    mounts.iter().find_map(|mount| {
+        let relative = absolute.strip_prefix(&mount.root).ok()?;
+        host.directory(&mount.point.join(relative)).ok()
     })
 }
 

@@ -1,5 +1,7 @@
 //! What the host must have before any target is looked for.
 
+use injector_common::kinds::Family;
+
 use super::host::{CgroupMount, Host};
 use crate::{
     error::{Error, PermissionError, Unsupported},
@@ -35,14 +37,35 @@ pub(super) fn check(experiment: &Experiment, host: &impl Host) -> Result<Vec<Cgr
         }
         .into());
     }
-    if !host.in_initial_pid_namespace() && has_target(|target| matches!(target, Target::Process(_)))
-    {
-        return Err(Unsupported {
-            what: "a target pid:N".into(),
-            needs: "the host's pid namespace, such as `docker run --pid=host`".into(),
-            found: "a pid namespace of a container, whose ids are not the kernel's".into(),
-        }
-        .into());
+    if !host.in_initial_pid_namespace() {
+        check_foreign_ids(experiment)?;
     }
     Ok(mounts)
+}
+
+/// Refuses what needs the kernel's own process ids, which a container's pid
+/// namespace hides: those of targets, and that of the injector, by which rules
+/// on system calls spare it.
+fn check_foreign_ids(experiment: &Experiment) -> Result<(), Unsupported> {
+    let refuse = |what: &'static str, found: &'static str| Unsupported {
+        what: what.into(),
+        needs: "the host's pid namespace, such as `docker run --pid=host`".into(),
+        found: found.into(),
+    };
+    for rule in &experiment.rules {
+        if rule.targets.iter().any(|t| matches!(t, Target::Process(_))) {
+            return Err(refuse(
+                "a target pid:N",
+                "a pid namespace of a container, whose ids are not the kernel's",
+            ));
+        }
+        if rule.fault.kind().family() == Family::Syscall {
+            return Err(refuse(
+                "a rule on system calls",
+                "a pid namespace of a container, where the injector cannot tell the kernel \
+                 which process it is itself, to be spared",
+            ));
+        }
+    }
+    Ok(())
 }

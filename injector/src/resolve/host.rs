@@ -31,6 +31,13 @@ pub trait Host {
     /// The id of this process.
     fn own_tgid(&self) -> Tgid;
 
+    /// The text of this process's `/proc/PID/cgroup`.
+    ///
+    /// # Errors
+    ///
+    /// Where `/proc` cannot be read.
+    fn own_cgroup(&self) -> Result<String, HostError>;
+
     /// The network namespace of this process.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
 ///
 /// The name before them is in parentheses and may hold any character, so the
 /// last one is looked for.
-fn parse_stat(stat: &str) -> Option<(char, Tgid, u64)> {
+pub(crate) fn parse_stat(stat: &str) -> Option<(char, Tgid, u64)> {
     let (_, after) = stat.rsplit_once(')')?;
     let mut fields = after.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
@@ -102,7 +102,7 @@ fn parse_stat(stat: &str) -> Option<(char, Tgid, u64)> {
 }
 
 /// A zombie or a dead process: it will do nothing any more.
-const fn has_ended(state: char) -> bool {
+pub(crate) const fn has_ended(state: char) -> bool {
     matches!(state, 'Z' | 'X' | 'x')
 }
 
@@ -134,6 +134,10 @@ impl Host for LinuxHost {
 
     fn own_tgid(&self) -> Tgid {
         Tgid(std::process::id())
+    }
+
+    fn own_cgroup(&self) -> Result<String, HostError> {
+        read("/proc/self/cgroup")
     }
 
     fn own_netns(&self) -> Result<NetnsInode, HostError> {

@@ -14,9 +14,22 @@ use std::path::PathBuf;
 
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 
+use crate::error::Error;
+pub use cgroup::Cgroup;
 pub use host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus};
 pub use linux::LinuxHost;
+pub(crate) use linux::{has_ended, parse_stat};
+pub(crate) use mounts::mounts_of;
 pub use scopes::resolve;
+
+/// The cgroup that this process is in.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] when it is in none that a mount shows.
+pub fn own_cgroup(host: &impl Host) -> Result<Cgroup, Error> {
+    cgroup::of_process(&host.own_cgroup()?, &host.cgroup_mounts()?, host)
+}
 
 /// A target resolved to what the kernel compares.
 #[derive(Clone, Debug, PartialEq, Eq)]

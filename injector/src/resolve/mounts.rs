@@ -5,26 +5,27 @@ use std::path::PathBuf;
 use super::host::CgroupMount;
 
 /// The mounts of cgroup v2 in the text of a `mountinfo` file.
+pub(super) fn cgroup_mounts(mountinfo: &str) -> Vec<CgroupMount> {
+    mounts_of("cgroup2", mountinfo)
+        .map(|(root, point)| CgroupMount { point, root })
+        .collect()
+}
+
+/// The roots and mount points of one type of filesystem.
 ///
 /// proc_pid_mountinfo(5): id, parent, device, root, mount point, options, any
 /// number of optional fields, `-`, type, source, options.
-pub(super) fn cgroup_mounts(mountinfo: &str) -> Vec<CgroupMount> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (before, after) = line.split_once(" - ")?;
-            if after.split(' ').next()? != "cgroup2" {
-                return None;
-            }
-            let mut fields = before.split(' ').skip(3);
-            let root = unescape(fields.next()?);
-            let point = unescape(fields.next()?);
-            Some(CgroupMount {
-                point: PathBuf::from(point),
-                root: PathBuf::from(root),
-            })
-        })
-        .collect()
+pub(crate) fn mounts_of(kind: &str, mountinfo: &str) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    mountinfo.lines().filter_map(move |line| {
+        let (before, after) = line.split_once(" - ")?;
+        if after.split(' ').next()? != kind {
+            return None;
+        }
+        let mut fields = before.split(' ').skip(3);
+        let root = unescape(fields.next()?);
+        let point = unescape(fields.next()?);
+        Some((root.into(), point.into()))
+    })
 }
 
 /// Undoes the kernel's escapes: blank, tab, newline and backslash as octal.

@@ -2,6 +2,7 @@
 //! started through the `injector-victim` program.
 
 pub mod calls;
+pub mod forks;
 pub mod packet;
 pub mod tcp;
 pub mod udp;
@@ -32,6 +33,8 @@ pub struct Options {
 pub enum Work {
     /// Make system calls
     Calls(calls::Options),
+    /// Fork children that make system calls and send packets
+    Forks(forks::Options),
     /// Send numbered UDP packets
     UdpSend(udp::SendOptions),
     /// Receive numbered UDP packets
@@ -52,6 +55,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let board = crate::board::Shared::map(&options.board)?;
     match &options.work {
         Work::Calls(work) => calls::run(&board, options.rounds, work),
+        Work::Forks(work) => forks::run(&board, work),
         Work::UdpSend(work) => udp::send(&board, options.rounds, work),
         Work::UdpReceive(work) => udp::receive(&board, options.rounds, work),
         Work::TcpSend(work) => tcp::send(&board, options.rounds, work),

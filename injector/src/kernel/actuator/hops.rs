@@ -1,18 +1,24 @@
 //! The devices that packets wait in.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    time::Duration,
+};
 
-use aya::programs::tc::TcAttachType;
 use injector_common::names;
 
-use super::{Failure, KernelActuator, hop_devices};
+use super::{Failure, KernelActuator, packets::Site};
 use crate::{
     kernel::{
+        clsact::Side,
         journal::Leftover,
         netlink::{self, NewDevice},
         netns, queue,
     },
-    plan::{Effect, Hop},
+    model::Fault,
+    plan::{Effect, Hop, Plan},
+    resolve::Netns,
 };
 
 /// Indexes of the devices that packets wait in, the same in each namespace of a
@@ -59,57 +65,123 @@ const fn device(name: &str, index: u32) -> NewDevice<'_> {
     NewDevice { name, index }
 }
 
+/// The longest time that packets under clean-up are waited for. A longer delay
+/// loses what is under way when it ends, as removing netem does.
+const MAX_DRAIN: Duration = Duration::from_secs(1);
+
+/// For what leaves its queue on time to get to its interface.
+const LAST_STEPS: Duration = Duration::from_millis(20);
+
+/// How long it takes until packets under way have passed our devices.
+pub(super) fn drain(plan: &Plan) -> Duration {
+    let has_devices = |effect: &Effect| matches!(effect, Effect::AddHop(_));
+    if plan.effects.iter().any(has_devices) {
+        longest_wait(plan).min(MAX_DRAIN) + LAST_STEPS
+    } else {
+        Duration::ZERO
+    }
+}
+
+/// The longest delay of any packet: those of all rules add up.
+fn longest_wait(plan: &Plan) -> Duration {
+    plan.experiment
+        .rules
+        .iter()
+        .map(|rule| match &rule.fault {
+            Fault::NetDelay { delay, jitter, .. } => *delay + *jitter,
+            Fault::NetLoss(_) | Fault::NetCorrupt { .. } | Fault::SysErrno { .. } => Duration::ZERO,
+        })
+        .sum()
+}
+
+fn devices(hop: &Hop) -> Vec<String> {
+    hop.pair
+        .iter()
+        .map(|(near, _)| near.clone())
+        .chain(hop.ifb.clone())
+        .collect()
+}
+
 impl KernelActuator {
     pub(super) fn add_hop(&mut self, effect: &Effect, hop: &Hop) -> Result<(), Failure> {
         let file = self.namespace(&hop.netns)?;
-        for name in hop_devices(hop) {
-            self.journal.add(Leftover::Device {
-                netns: hop.netns.inode.0,
-                name,
-            })?;
+        let netns = netns::identity(&file)?;
+        for name in devices(hop) {
+            self.journal.add(Leftover::Device { netns, name })?;
+            self.parts.done()?;
         }
         let indexes = self.hop_indexes.of(hop);
+        let parts = &mut self.parts;
         netlink::run(&file, |mut handle| async move {
             if let Some((near, far)) = &hop.pair {
                 let (near, far) = (device(near, indexes.near), device(far, indexes.far));
                 netlink::add_pair(&handle, near, far).await?;
+                parts.done()?;
                 if hop.holds {
                     queue::add_fair_queue(&mut handle, indexes.near).await?;
+                    parts.done()?;
                 }
             }
             if let Some(ifb) = &hop.ifb {
                 netlink::add_ifb(&handle, device(ifb, indexes.loopback)).await?;
+                parts.done()?;
                 if hop.holds {
                     queue::add_fair_queue(&mut handle, indexes.loopback).await?;
+                    parts.done()?;
                 }
             }
             Ok(())
         })?;
-        let near = hop.pair.as_ref().map(|(near, _)| near.clone());
-        let far = hop.pair.as_ref().map(|(_, far)| far.clone());
+        let near = hop.pair.as_ref().map(|(near, _)| near);
+        let far = hop.pair.as_ref().map(|(_, far)| far);
         if hop.fills_checksums {
-            for name in near.iter().chain(&hop.ifb) {
+            for name in near.into_iter().chain(&hop.ifb) {
                 netns::inside(&file, || netlink::fill_checksums(name))??;
+                self.parts.done()?;
             }
         }
         self.hops.insert(hop.netns.inode, indexes);
-        let egress = TcAttachType::Egress;
-        for (index, name) in [(indexes.near, near), (indexes.loopback, hop.ifb.clone())] {
-            if let Some(name) = &name {
-                self.attach_packets(effect, &hop.netns, index, name, names::PROG_HOP, egress)?;
+        for (ifindex, name, program, side) in [
+            (indexes.near, near, names::PROG_HOP, Side::Egress),
+            (
+                indexes.loopback,
+                hop.ifb.as_ref(),
+                names::PROG_HOP,
+                Side::Egress,
+            ),
+            (indexes.far, far, names::PROG_RETURN, Side::Ingress),
+        ] {
+            if let Some(interface) = name {
+                let site = Site {
+                    netns: &hop.netns,
+                    ifindex,
+                    interface,
+                    side,
+                };
+                self.attach_packets(effect, site, program)?;
             }
         }
-        if let Some(name) = far {
-            let (index, ingress) = (indexes.far, TcAttachType::Ingress);
-            self.attach_packets(
-                effect,
-                &hop.netns,
-                index,
-                &name,
-                names::PROG_RETURN,
-                ingress,
-            )?;
-        }
         Ok(())
+    }
+
+    /// Removes the devices, as far as they were made. Returns what is still
+    /// there.
+    pub(super) fn remove_hop(&mut self, hop: &Hop) -> Vec<(Leftover, io::Error)> {
+        let mut left = Vec::new();
+        for name in devices(hop) {
+            let Some(device) = self.journal.device(&name) else {
+                continue;
+            };
+            let removed = self.remove_device(&hop.netns, &name);
+            left.extend(self.struck(device, removed));
+        }
+        left
+    }
+
+    fn remove_device(&mut self, netns: &Netns, name: &str) -> io::Result<()> {
+        let file = self.namespace(netns)?;
+        netlink::run(&file, |handle| async move {
+            netlink::remove(&handle, name).await
+        })
     }
 }

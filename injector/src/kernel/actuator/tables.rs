@@ -8,14 +8,14 @@ use aya::{
     programs::{CgroupSock, RawTracePoint},
 };
 use injector_common::{
-    ScopeKey, SiteEntry,
+    ScopeKey, SiteEntry, Tgid,
     abi::{SCOPE_CGROUP, SCOPE_TGID, call_slot},
     names,
 };
 
 use super::{Failure, KernelActuator};
 use crate::{
-    kernel::{cgroup, links, object, sockets},
+    kernel::{cgroup, links, object, processes, sockets},
     model::Syscall,
     plan::{CallHook, Effect},
     resolve::{Interface, Netns, Scope},
@@ -33,19 +33,35 @@ impl KernelActuator {
                 let (id, level) = (own.id.0, own.level);
                 self.aim_at_cgroup(id, level, rules)
             }
-            Scope::Processes { tgids, .. } => {
-                self.settings.by_process = 1;
-                for tgid in tgids {
-                    self.aim(
-                        ScopeKey {
-                            id: tgid.0.into(),
-                            kind: SCOPE_TGID,
-                            _pad: 0,
-                        },
-                        rules,
-                    )?;
+            Scope::Processes { tgids, .. } => self.aim_at_processes(tgids, rules),
+        }
+    }
+
+    /// Aims rules at processes and all their descendants.
+    ///
+    /// A process in the table hands its rules on to the children that it forks.
+    /// Those forked before, also since the target was looked up, are looked for
+    /// until every one of them is in the table.
+    fn aim_at_processes(&mut self, tgids: &[Tgid], rules: u64) -> Result<(), Failure> {
+        self.settings.by_process = 1;
+        loop {
+            let mut complete = true;
+            for tgid in processes::trees(tgids)? {
+                let key = process_key(tgid);
+                let known = self.scopes.get(&key, 0).unwrap_or(0);
+                if known & rules == rules {
+                    continue;
                 }
-                Ok(())
+                complete = false;
+                self.aim(key, rules)?;
+                if !processes::is_running(tgid) {
+                    // Its end may have been told before it was in the table,
+                    // from where another process would inherit the number.
+                    let _ = self.scopes.remove(&key);
+                }
+            }
+            if complete {
+                return Ok(());
             }
         }
     }
@@ -71,9 +87,8 @@ impl KernelActuator {
     }
 
     pub(super) fn aim(&mut self, key: ScopeKey, rules: u64) -> Result<(), Failure> {
-        let bit = u32::try_from(key.id % u64::from(names::SEEN_BITS))?;
-        let word = self.seen.get(&(bit / 64), 0)?;
-        self.seen.set(bit / 64, word | 1 << (bit % 64), 0)?;
+        // First, since programs look here first.
+        self.seen.set(key.id);
         let known = self.scopes.get(&key, 0).unwrap_or(0);
         Ok(self.scopes.insert(key, known | rules, 0)?)
     }
@@ -142,9 +157,13 @@ impl KernelActuator {
     }
 
     pub(super) fn tag_sockets(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {
-        let tgids = match scope {
-            Scope::Processes { tgids, .. } => tgids.clone(),
-            Scope::Cgroup { path, .. } => cgroup::processes(path)?,
+        let owners: Vec<(Tgid, u64)> = match scope {
+            // Also those that were forked since the target was looked up.
+            Scope::Processes { .. } => self.targeted_processes(rules)?,
+            Scope::Cgroup { path, .. } => {
+                let inside = cgroup::processes(path)?.into_iter();
+                inside.map(|tgid| (tgid, rules)).collect()
+            }
             // It has not started yet.
             Scope::Command => return Ok(()),
         };
@@ -154,10 +173,30 @@ impl KernelActuator {
             .map_mut(names::MAP_SOCKETS)
             .ok_or("no map of sockets")?;
         let mut map: SkStorage<&mut MapData, u64> = map.try_into()?;
-        for tgid in tgids {
+        for (tgid, rules) in owners {
             let count = sockets::tag(&mut map, tgid, rules)?;
             tracing::debug!("{count} sockets of process {tgid}");
         }
         Ok(())
+    }
+
+    /// The processes that some of these rules are aimed at, and which of them.
+    fn targeted_processes(&self, rules: u64) -> Result<Vec<(Tgid, u64)>, Failure> {
+        let mut found = Vec::new();
+        for entry in self.scopes.iter() {
+            let (key, known) = entry?;
+            if key.kind == SCOPE_TGID && known & rules != 0 {
+                found.push((Tgid(u32::try_from(key.id)?), known & rules));
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn process_key(tgid: Tgid) -> ScopeKey {
+    ScopeKey {
+        id: tgid.0.into(),
+        kind: SCOPE_TGID,
+        _pad: 0,
     }
 }

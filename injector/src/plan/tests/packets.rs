@@ -331,8 +331,8 @@ fn sockets_of_targeted_processes_are_followed() {
         &able(),
         "rule r0 (net-loss) through tcx
          1. write rule r0 at 0, inactive
-         2. aim rules 0 at process 7 and 2 descendants
-         3. follow the children of targeted processes
+         2. follow the children of targeted processes
+         3. aim rules 0 at process 7 and 2 descendants
          4. follow the new sockets of targets
          5. aim rules 0 at the open sockets of process 7 and 2 descendants
          6. act on eth0 in /ns/host for rules 0

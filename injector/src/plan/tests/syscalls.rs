@@ -76,8 +76,8 @@ fn calls_of_processes_need_no_sockets() {
         &able(),
         "rule r0 (sys-errno) through kprobe
          1. write rule r0 at 0, inactive
-         2. aim rules 0 at process 7 and 2 descendants
-         3. follow the children of targeted processes
+         2. follow the children of targeted processes
+         3. aim rules 0 at process 7 and 2 descendants
          4. name read at its entry for rules 0
          5. attach to the entry of read
          6. put the rules in force",

@@ -26,6 +26,7 @@ pub(super) struct FakeHost {
     pub(super) btf: bool,
     pub(super) initial_pid_namespace: bool,
     pub(super) initial_cgroup_namespace: bool,
+    pub(super) own_cgroup: String,
     pub(super) mounts: Vec<CgroupMount>,
     pub(super) directories: BTreeMap<PathBuf, (u64, Filesystem)>,
     pub(super) cgroups: BTreeMap<PathBuf, Vec<u32>>,
@@ -65,6 +66,7 @@ impl FakeHost {
             btf: true,
             initial_pid_namespace: true,
             initial_cgroup_namespace: true,
+            own_cgroup: "1:name=x:/other\n0::/web/php\n".to_owned(),
             mounts: vec![CgroupMount {
                 point: "/cg".into(),
                 root: "/".into(),
@@ -170,6 +172,10 @@ impl Host for FakeHost {
 
     fn own_tgid(&self) -> Tgid {
         AGENT
+    }
+
+    fn own_cgroup(&self) -> Result<String, HostError> {
+        Ok(self.own_cgroup.clone())
     }
 
     fn own_netns(&self) -> Result<NetnsInode, HostError> {
