@@ -10,7 +10,7 @@ use injector_tests::{
 };
 
 /// Pairs of measurements, one after the other.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Seconds that a flow lasts, some forty round trips of the longer delay.
 const SECONDS: u32 = 2;
