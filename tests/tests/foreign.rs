@@ -120,7 +120,8 @@ fn a_filter_that_is_added_meanwhile_stays() {
             assert_eq!(injection.stop().code(), 0);
         }
         for side in ["ingress", "egress"] {
-            assert_eq!(seen(&scene.pair, side), seen(&scene.pair, side));
+            // Panics if the user's filter is gone.
+            let _ = seen(&scene.pair, side);
             let left = near.tc(&["filter", "show", "dev", Pair::NEAR_LINK, side]);
             assert!(!left.contains("inj_"), "{left}");
         }
