@@ -40,10 +40,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "STR")]
     filter: Option<String>,
     /// Seconds that one kernel's tests may take
-    #[arg(long, default_value_t = 1800)]
+    #[arg(long, default_value_t = 2400)]
     timeout: u64,
     /// Seconds that one test binary may take
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 900)]
     binary_timeout: u64,
 }
 
