@@ -126,7 +126,9 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
     let owned = if passing.direction == EGRESS {
         // The owner is cheaper to find than the headers are to read.
         let owned = scope::of_sender(control, skb.0, site.owner);
-        if owned & site.rules == 0 {
+        // Where a target counts as the owner of all else, others who came later
+        // and ask for an echo are noted too: its reply is not the target's.
+        if owned & site.rules == 0 && site.owner == 0 {
             return None;
         }
         if !read_facts(passing, site.l2_len) {
