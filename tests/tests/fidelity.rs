@@ -2,9 +2,6 @@
 //! the same delay. (`tests/tests/net_delay.rs` compares round trips, and
 //! `tests/tests/net_loss.rs` retransmissions; `cargo xtask bench fidelity` prints
 //! a longer measurement of all three.)
-//!
-//! In virtual machines these tests have one to themselves, whose clock counts
-//! instructions (`xtask/src/test.rs`).
 
 use injector_tests::{
     require,

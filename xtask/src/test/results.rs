@@ -19,6 +19,7 @@ pub(crate) struct Results {
     /// The part of the last line that was printed so far.
     line: Vec<u8>,
     problems: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// The results of one binary in one place.
@@ -83,6 +84,11 @@ impl Results {
                 None => self.problems.push(format!("{place}: {binary} did not end")),
             }
         }
+    }
+
+    /// Something to say at the end.
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Whether everything ran and nothing failed.
@@ -162,6 +168,9 @@ impl fmt::Display for Results {
             for reason in &row.skips {
                 writeln!(f, "skipped  {}: {}: {reason}", row.place, row.binary)?;
             }
+        }
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
         }
         for problem in &self.problems {
             writeln!(f, "PROBLEM  {problem}")?;
