@@ -19,6 +19,7 @@ use crate::{
     cgroup::Cgroup,
     command::{Place, Process},
     netns::{Ip, Pair},
+    wait,
 };
 
 /// How many packets can be noted.
@@ -118,7 +119,7 @@ impl Packets {
 
     /// How long it takes until the first packet is lost.
     pub(super) fn first_hit(&self) -> FirstHit {
-        self.next_number().expect("the victim's packets");
+        wait::until("the victim's packets", || self.next_number());
         let (agent, start) = start_agent(&self.rule());
         let mut last = None;
         loop {
