@@ -99,6 +99,15 @@ impl Fault {
         }
     }
 
+    /// The longest that it makes a packet wait.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        match self {
+            Self::NetDelay { delay, jitter, .. } => *delay + *jitter,
+            Self::NetLoss(_) | Self::NetCorrupt { .. } | Self::SysErrno { .. } => Duration::ZERO,
+        }
+    }
+
     /// The packet filter, for kinds that act on packets.
     #[must_use]
     pub const fn filter(&self) -> Option<&PacketFilter> {

@@ -6,7 +6,7 @@ use injector_common::names::{MAX_LEVELS, MAX_RULES};
 
 use crate::{
     error::{SpecError, Unsupported},
-    model::{Experiment, Fault, Rule},
+    model::{Experiment, Rule},
     resolve::{Interface, Netns, RuleScope, Scope},
 };
 
@@ -57,11 +57,7 @@ fn check_levels(scopes: &[RuleScope]) -> Result<(), SpecError> {
 /// Delays of several rules add up, and on loopback those of a packet that
 /// leaves and of the same one that arrives.
 fn check_wait(rules: &[Rule]) -> Result<(), SpecError> {
-    let longest = |rule: &Rule| match &rule.fault {
-        Fault::NetDelay { delay, jitter, .. } => *delay + *jitter,
-        Fault::NetLoss(_) | Fault::NetCorrupt { .. } | Fault::SysErrno { .. } => Duration::ZERO,
-    };
-    let total: Duration = rules.iter().map(longest).sum();
+    let total: Duration = rules.iter().map(|rule| rule.fault.longest_wait()).sum();
     if total <= MAX_WAIT / 2 {
         return Ok(());
     }

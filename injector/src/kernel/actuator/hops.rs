@@ -16,7 +16,6 @@ use crate::{
         netlink::{self, NewDevice},
         netns, queue,
     },
-    model::Fault,
     plan::{Effect, Hop, Plan},
     resolve::Netns,
 };
@@ -84,14 +83,8 @@ pub(super) fn drain(plan: &Plan) -> Duration {
 
 /// The longest delay of any packet: those of all rules add up.
 fn longest_wait(plan: &Plan) -> Duration {
-    plan.experiment
-        .rules
-        .iter()
-        .map(|rule| match &rule.fault {
-            Fault::NetDelay { delay, jitter, .. } => *delay + *jitter,
-            Fault::NetLoss(_) | Fault::NetCorrupt { .. } | Fault::SysErrno { .. } => Duration::ZERO,
-        })
-        .sum()
+    let rules = plan.experiment.rules.iter();
+    rules.map(|rule| rule.fault.longest_wait()).sum()
 }
 
 fn devices(hop: &Hop) -> Vec<String> {
