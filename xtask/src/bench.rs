@@ -105,6 +105,7 @@ fn in_vm(group: Group, kernel: &str) -> Result<bool> {
     setup::vm()?;
     let machine = Machine {
         icount: group == Group::Syscall,
+        cpus: if group == Group::Syscall { 1 } else { 2 },
         limit: Duration::from_secs(1800),
         ..Machine::new(kernel::ensure(kernel)?)
     };

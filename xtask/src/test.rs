@@ -1,9 +1,10 @@
 //! `cargo xtask test`: everything that can be tested, where it can be tested.
 //!
 //! Pure tests run by `cargo test`. The integration tests need root and a kernel to act on: the
-//! same binaries run on the host and then in one virtual machine per kernel.
+//! same binaries run on the host and then in virtual machines, three per kernel.
 
 mod binaries;
+mod machines;
 mod results;
 
 use std::process::{ExitCode, Stdio};
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use self::binaries::TestBinary;
+use self::binaries::{Clock, TestBinary};
+use self::machines::Job;
 use self::results::Results;
 use crate::exec::{cargo, command, is_root, run, say, step};
 use crate::kernel::{self, Kernel};
@@ -33,13 +35,13 @@ pub(crate) struct Options {
     #[arg(long)]
     vm_only: bool,
     /// A kernel to run the integration tests on (may be repeated) [default: override,
-    /// debian-6.12 without those about packets alone, and debian-6.1]
+    /// debian-6.12, debian-6.1]
     #[arg(long, value_name = "NAME")]
     kernel: Vec<String>,
     /// Run only integration tests whose name contains this
     #[arg(long, value_name = "STR")]
     filter: Option<String>,
-    /// Seconds that one kernel's tests may take
+    /// Seconds that one virtual machine may take
     #[arg(long, default_value_t = 2400)]
     timeout: u64,
     /// Seconds that one test binary may take
@@ -68,20 +70,14 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
         step("integration tests on the host", || {
             on_host(options, &binaries, &mut results)
         })?;
+        results.expect_tests("host");
     }
-    for kernel in kernels {
-        let title = format!("integration tests on {}", kernel.name);
-        let (left_out, binaries): (Vec<_>, Vec<_>) = binaries
-            .iter()
-            .cloned()
-            .partition(|binary| options.kernel.is_empty() && is_covered(&kernel, binary));
-        step(&title, || in_vm(options, &kernel, &binaries, &mut results))?;
-        for binary in left_out {
-            results.note(format!(
-                "left out {}: {}: the override kernel, of the same version, ran it; \
-                 --kernel {0} runs it here too",
-                kernel.name, binary.name
-            ));
+    if !kernels.is_empty() {
+        step("integration tests in virtual machines", || {
+            machines::run(&jobs(options, &kernels, &binaries), &mut results)
+        })?;
+        for kernel in &kernels {
+            results.expect_tests(&kernel.name);
         }
     }
     print!("{results}");
@@ -92,16 +88,27 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     })
 }
 
-/// Test binaries that are about packets alone.
-const PACKETS_ALONE: &[&str] = &["fidelity", "loopback", "open_sockets", "workers"];
-
-/// Whether another kernel of the default set covers a binary: what carries packets is the same code
-/// in the override kernel and in Debian's of the same version, and a guest without hardware support
-/// takes minutes for each.
-fn is_covered(kernel: &Kernel, binary: &TestBinary) -> bool {
-    let about_packets =
-        binary.name.starts_with("net_") || PACKETS_ALONE.contains(&binary.name.as_str());
-    kernel.name == "debian-6.12" && about_packets
+/// A machine for each kernel and clock. One that takes long comes first, so that the last one to end
+/// is a short one.
+fn jobs(options: &Options, kernels: &[Kernel], binaries: &[TestBinary]) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for clock in [Clock::Host, Clock::Instructions, Clock::OneProcessor] {
+        let binaries: Vec<_> = binaries
+            .iter()
+            .filter(|binary| binary.clock() == clock)
+            .cloned()
+            .collect();
+        jobs.extend(kernels.iter().map(|kernel| Job {
+            machine: Machine {
+                limit: Duration::from_secs(options.timeout),
+                icount: clock != Clock::Host,
+                cpus: if clock == Clock::OneProcessor { 1 } else { 2 },
+                ..Machine::new(kernel.clone())
+            },
+            script: script(options, &kernel.name, &binaries),
+        }));
+    }
+    jobs
 }
 
 fn kernels(options: &Options) -> Result<Vec<Kernel>> {
@@ -143,32 +150,6 @@ fn on_host(options: &Options, binaries: &[TestBinary], results: &mut Results) ->
     }
     let status = child.wait().context("cannot wait for the tests")?;
     results.end_place((!status.success()).then(|| format!("the shell ended with {status}")));
-    Ok(())
-}
-
-fn in_vm(
-    options: &Options,
-    kernel: &Kernel,
-    binaries: &[TestBinary],
-    results: &mut Results,
-) -> Result<()> {
-    results.start_place(&kernel.name);
-    let machine = Machine {
-        limit: Duration::from_secs(options.timeout),
-        ..Machine::new(kernel.clone())
-    };
-    let script = script(options, &kernel.name, binaries);
-    let outcome = machine.run(&script, &mut |bytes| {
-        results.feed(bytes);
-        vm::print(bytes);
-    })?;
-    let problem = match outcome.report() {
-        0 => None,
-        124 => Some(format!("the tests took more than {} s", options.timeout)),
-        125 => Some("the virtual machine died".to_owned()),
-        status => Some(format!("the shell ended with status {status}")),
-    };
-    results.end_place(problem);
     Ok(())
 }
 

@@ -28,9 +28,9 @@ pub(crate) struct Options {
     /// override, debian-6.1, debian-6.12, or the path of a bzImage
     #[arg(long, default_value = "override")]
     kernel: String,
-    /// Number of processors
-    #[arg(long, default_value_t = 2)]
-    cpus: u32,
+    /// Number of processors [default: 2, and 1 with --icount]
+    #[arg(long)]
+    cpus: Option<u32>,
     /// Memory in MiB
     #[arg(long, default_value_t = 2048)]
     memory: u32,
@@ -83,7 +83,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
             .with_context(|| format!("cannot share {}", folder.display()))
     });
     let machine = Machine {
-        cpus: options.cpus,
+        cpus: options.cpus.unwrap_or(if options.icount { 1 } else { 2 }),
         memory_mib: options.memory,
         limit: Duration::from_secs(options.timeout),
         icount: options.icount,

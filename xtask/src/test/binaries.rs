@@ -18,6 +18,30 @@ pub(crate) struct TestBinary {
     pub(crate) path: PathBuf,
 }
 
+/// The clock of the virtual machine that tests run in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// It goes as the host's does.
+    Host,
+    /// It counts instructions, and does not run on while the host does something else: for tests
+    /// that hold times of some milliseconds against a reference.
+    Instructions,
+    /// The same, with one processor. QEMU lets two take turns then, each long enough for packets
+    /// that pass on one to be overtaken by many on the other, which a TCP flow takes for loss.
+    OneProcessor,
+}
+
+impl TestBinary {
+    /// The clock that its tests need.
+    pub(crate) fn clock(&self) -> Clock {
+        match self.name.as_str() {
+            "net_delay" => Clock::Instructions,
+            "fidelity" => Clock::OneProcessor,
+            _ => Clock::Host,
+        }
+    }
+}
+
 /// Builds the package in `tests/`.
 pub(crate) fn build() -> Result<Vec<TestBinary>> {
     let mut build = cargo("test");

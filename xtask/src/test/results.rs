@@ -19,7 +19,6 @@ pub(crate) struct Results {
     /// The part of the last line that was printed so far.
     line: Vec<u8>,
     problems: Vec<String>,
-    notes: Vec<String>,
 }
 
 /// The results of one binary in one place.
@@ -61,10 +60,6 @@ impl Results {
         let place = &self.place;
         self.problems
             .extend(problem.map(|problem| format!("{place}: {problem}")));
-        let rows = || self.rows.iter().filter(|row| row.place == *place);
-        if rows().map(|row| row.passed + row.failed).sum::<u32>() == 0 {
-            self.problems.push(format!("{place}: no test ran at all"));
-        }
         for row in self.rows.iter().filter(|row| row.place == *place) {
             let binary = &row.binary;
             match row.status {
@@ -86,9 +81,19 @@ impl Results {
         }
     }
 
-    /// Something to say at the end.
-    pub(crate) fn note(&mut self, note: String) {
-        self.notes.push(note);
+    /// That no test ran on a kernel, in any of its places, is a problem.
+    pub(crate) fn expect_tests(&mut self, kernel: &str) {
+        let is_here = |row: &&Row| row.place.split(" (").next() == Some(kernel);
+        let rows = self.rows.iter().filter(is_here);
+        if rows.map(|row| row.passed + row.failed).sum::<u32>() == 0 {
+            self.problems.push(format!("{kernel}: no test ran at all"));
+        }
+    }
+
+    /// Adds the results of other places.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.problems.extend(other.problems);
     }
 
     /// Whether everything ran and nothing failed.
@@ -150,7 +155,7 @@ impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<14} {:<22} {:>6} {:>6} {:>7} {:>8}",
+            "\n{:<24} {:<14} {:>6} {:>6} {:>7} {:>8}",
             "where", "tests", "passed", "failed", "skipped", "seconds"
         )?;
         for row in self.rows.iter().filter(|row| !row.is_empty()) {
@@ -160,7 +165,7 @@ impl fmt::Display for Results {
             let (failed, seconds) = (row.failed, row.seconds);
             writeln!(
                 f,
-                "{:<14} {:<22} {passed:>6} {failed:>6} {skipped:>7} {seconds:>8.1}",
+                "{:<24} {:<14} {passed:>6} {failed:>6} {skipped:>7} {seconds:>8.1}",
                 row.place, row.binary
             )?;
         }
@@ -168,9 +173,6 @@ impl fmt::Display for Results {
             for reason in &row.skips {
                 writeln!(f, "skipped  {}: {}: {reason}", row.place, row.binary)?;
             }
-        }
-        for note in &self.notes {
-            writeln!(f, "{note}")?;
         }
         for problem in &self.problems {
             writeln!(f, "PROBLEM  {problem}")?;
@@ -204,6 +206,7 @@ mod tests {
         // One byte at a time, because output comes in pieces of any size.
         output.bytes().for_each(|byte| results.feed(&[byte]));
         results.end_place(None);
+        results.expect_tests("here");
         results
     }
 

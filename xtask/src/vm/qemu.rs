@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -116,12 +116,11 @@ impl Hardware<'_> {
                 "shift=0,sleep=off",
                 "-accel",
                 "tcg,thread=single",
-                "-smp",
-                "1",
             ]);
         } else {
-            qemu.args(["-accel", "tcg,thread=multi", "-smp", &self.cpus.to_string()]);
+            qemu.args(["-accel", "tcg,thread=multi"]);
         }
+        qemu.args(["-smp", &self.cpus.to_string()]);
         qemu.args(["-m", &format!("{}M", self.memory_mib)]);
         qemu.arg("-kernel")
             .arg(self.kernel)
@@ -200,37 +199,60 @@ impl Drop for Qemu {
     }
 }
 
-/// While this value lives, SIGINT and SIGTERM only set a flag, so that there is time to clean up.
-struct Interrupted {
+/// While a value of this type lives, SIGINT and SIGTERM only set a flag, so that there is time to
+/// clean up. Machines that run side by side share it.
+struct Interrupted(Arc<Signals>);
+
+/// What the signal handlers see.
+struct Signals {
     flag: Arc<AtomicBool>,
     /// True when signals shall act as they do by default.
     idle: Arc<AtomicBool>,
 }
 
+/// The handlers are set once and for all, because they cannot be taken away again.
+static SIGNALS: Mutex<Option<Arc<Signals>>> = Mutex::new(None);
+
 impl Interrupted {
     fn watch() -> Result<Self> {
-        let watch = Self {
+        let mut shared = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let signals = match &*shared {
+            Some(signals) => Arc::clone(signals),
+            None => Arc::clone(shared.insert(Arc::new(Signals::handle()?))),
+        };
+        signals.idle.store(false, Ordering::Relaxed);
+        Ok(Self(signals))
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.flag.load(Ordering::Relaxed)
+    }
+}
+
+impl Signals {
+    fn handle() -> Result<Self> {
+        let signals = Self {
             flag: Arc::default(),
             idle: Arc::default(),
         };
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&watch.flag))
+            signal_hook::flag::register(signal, Arc::clone(&signals.flag))
                 .and_then(|_| {
-                    let idle = Arc::clone(&watch.idle);
+                    let idle = Arc::clone(&signals.idle);
                     signal_hook::flag::register_conditional_default(signal, idle)
                 })
                 .context("cannot handle signals")?;
         }
-        Ok(watch)
-    }
-
-    fn is_set(&self) -> bool {
-        self.flag.load(Ordering::Relaxed)
+        Ok(signals)
     }
 }
 
 impl Drop for Interrupted {
     fn drop(&mut self) {
-        self.idle.store(true, Ordering::Relaxed);
+        let _shared = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+        // This value and the static hold it: no other machine runs.
+        if Arc::strong_count(&self.0) == 2 {
+            self.0.idle.store(true, Ordering::Relaxed);
+        }
     }
 }
