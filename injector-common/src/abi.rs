@@ -5,6 +5,7 @@
 //! fails otherwise.
 
 use crate::{
+    faults::Params,
     filter::PacketFilter,
     names::{MAX_CALLS, MAX_LEVELS},
     trigger::Trigger,
@@ -14,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub struct RuleEntry {
     /// Which matching operations suffer.
     pub trigger: Trigger,
     /// Parameters of the kind; their meaning stands in `faults::<kind>`.
-    pub params: [u64; 2],
+    pub params: Params,
     /// Which packets match. Ignored by kinds that act on system calls.
     pub filter: PacketFilter,
     /// Number of the [`crate::FaultKind`]; 0 for an empty slot.

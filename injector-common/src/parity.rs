@@ -6,7 +6,7 @@
 //! judge, and finds a [`ParityResult`] in the vector's place.
 
 use crate::{
-    faults::{net_corrupt, net_delay, sys_errno},
+    faults::{Params, net_corrupt, net_delay, sys_errno},
     filter::PacketFilter,
     packet::Facts,
     random,
@@ -20,7 +20,7 @@ pub struct ParityVector {
     /// The rule's trigger.
     pub trigger: Trigger,
     /// The parameters, taken by every kind for its own.
-    pub params: [u64; 2],
+    pub params: Params,
     /// Seed of the rule's decisions.
     pub seed: u64,
     /// Which matching operation this is, from 1; also the time in ns.
@@ -133,7 +133,7 @@ impl ParityResult {
     /// Notes what the kinds make of the packet. Facts and trigger are noted
     /// already.
     #[inline(always)]
-    pub const fn note_faults(&mut self, params: [u64; 2], now_ns: u64, in_flow: u64) {
+    pub const fn note_faults(&mut self, params: Params, now_ns: u64, in_flow: u64) {
         self.delay_ns = net_delay::delay_ns(params, self.amount);
         self.departure_ns = net_delay::departure_ns(now_ns, self.delay_ns, in_flow);
         let len = self.end_offset.saturating_sub(self.payload_offset);

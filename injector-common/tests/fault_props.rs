@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn any_parameters_give_an_error(params in any::<[u64; 2]>()) {
+    fn any_parameters_give_an_error(params in any::<[u64; 4]>()) {
         prop_assert!((-133..=-1).contains(&sys_errno::return_value(params)));
     }
 }
@@ -135,5 +135,5 @@ fn only_a_broken_checksum_needs_the_detour() {
     let of = |checksum| net_corrupt::needs_detour(net_corrupt::params(checksum));
     assert!(of(net_corrupt::CHECKSUM_BROKEN));
     assert!(!of(net_corrupt::CHECKSUM_VALID));
-    assert_eq!(net_loss::params(), [0, 0]);
+    assert_eq!(net_loss::params(), [0; 4]);
 }

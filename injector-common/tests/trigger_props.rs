@@ -158,7 +158,7 @@ proptest! {
             deadline_ns,
             seed: 0,
             trigger: Trigger::ALWAYS,
-            params: [0; 2],
+            params: [0; 4],
             filter: PacketFilter::ANY,
             kind: 1,
             enabled,

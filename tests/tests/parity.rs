@@ -242,7 +242,13 @@ impl Dice {
         let n = self.of(&[1, 2, 7, u64::MAX >> 1]).max(self.below(200));
         ParityVector {
             trigger: self.trigger(),
-            params: self.of(&[[delay, jitter], [delay, jitter], [5, 0], [133, 1], [134, 0]]),
+            params: self.of(&[
+                [delay, jitter, 0, 0],
+                [delay, jitter, 0, 0],
+                [5, 0, 0, 0],
+                [133, 1, 0, 0],
+                [134, 0, 0, 0],
+            ]),
             seed: self.bits(),
             n,
             spent: self.below(6),

@@ -1,5 +1,8 @@
 //! Parameters and pure arithmetic of each fault kind, one module each.
 
+/// Parameters of a rule; what they mean is the kind's business.
+pub type Params = [u64; 4];
+
 pub mod net_corrupt;
 pub mod net_delay;
 pub mod net_loss;

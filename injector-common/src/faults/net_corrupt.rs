@@ -1,5 +1,6 @@
 //! `net-corrupt`: one byte of the payload is flipped.
 
+use super::Params;
 use crate::random::scale;
 
 /// The checksum fits the damaged bytes: the receiver's application sees them,
@@ -11,8 +12,8 @@ pub const CHECKSUM_BROKEN: u64 = 1;
 
 /// `RuleEntry::params` of a corruption: [`CHECKSUM_VALID`] or [`CHECKSUM_BROKEN`].
 #[must_use]
-pub const fn params(checksum: u64) -> [u64; 2] {
-    [checksum, 0]
+pub const fn params(checksum: u64) -> Params {
+    [checksum, 0, 0, 0]
 }
 
 /// Whether the packet must pass a device that fills in checksums.
@@ -22,7 +23,7 @@ pub const fn params(checksum: u64) -> [u64; 2] {
 /// one that was damaged.
 #[inline(always)]
 #[must_use]
-pub const fn needs_detour(params: [u64; 2]) -> bool {
+pub const fn needs_detour(params: Params) -> bool {
     params[0] == CHECKSUM_BROKEN
 }
 

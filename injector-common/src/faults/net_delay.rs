@@ -1,5 +1,6 @@
 //! `net-delay`: a fixed delay with even jitter around it.
 
+use super::Params;
 use crate::random::scale;
 
 /// Longest delay, in ns: one minute. The queueing discipline that holds the
@@ -8,16 +9,16 @@ pub const MAX_DELAY_NS: u64 = 60_000_000_000;
 
 /// `RuleEntry::params` of a delay: the delay and the jitter, both in ns.
 #[must_use]
-pub const fn params(delay_ns: u64, jitter_ns: u64) -> [u64; 2] {
-    [delay_ns, jitter_ns]
+pub const fn params(delay_ns: u64, jitter_ns: u64) -> Params {
+    [delay_ns, jitter_ns, 0, 0]
 }
 
 /// The delay of one packet in ns, evenly spread over
 /// `delay - jitter ..= delay + jitter`, both from `params`.
 #[inline(always)]
 #[must_use]
-pub const fn delay_ns(params: [u64; 2], amount: u32) -> u64 {
-    let [delay, jitter] = params;
+pub const fn delay_ns(params: Params, amount: u32) -> u64 {
+    let [delay, jitter, ..] = params;
     if jitter == 0 {
         return delay;
     }

@@ -1,13 +1,15 @@
 //! `sys-errno`: a system call fails with a chosen error.
 
+use super::Params;
+
 /// Largest error number that a rule may use (`EHWPOISON`). Larger ones are the
 /// kernel's own, and reach user space as nonsense.
 pub const MAX_ERRNO: u32 = 133;
 
 /// `RuleEntry::params` of a failing call: the error number.
 #[must_use]
-pub const fn params(errno: u32) -> [u64; 2] {
-    [errno as u64, 0]
+pub const fn params(errno: u32) -> Params {
+    [errno as u64, 0, 0, 0]
 }
 
 /// The value that the call returns: minus the error number.
@@ -17,7 +19,7 @@ pub const fn params(errno: u32) -> [u64; 2] {
     clippy::cast_possible_truncation,
     reason = "the value was compared with MAX_ERRNO"
 )]
-pub const fn return_value(params: [u64; 2]) -> i32 {
+pub const fn return_value(params: Params) -> i32 {
     let errno = params[0];
     if errno == 0 || errno > MAX_ERRNO as u64 {
         FALLBACK

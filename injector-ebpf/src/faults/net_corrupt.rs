@@ -5,7 +5,10 @@ use aya_ebpf::{
     helpers::generated::{bpf_csum_level, bpf_l4_csum_replace},
 };
 use injector_common::{
-    faults::net_corrupt::{self, CHECKSUM_VALID},
+    faults::{
+        Params,
+        net_corrupt::{self, CHECKSUM_VALID},
+    },
     packet::{Facts, PROTO_ICMP, PROTO_TCP, PROTO_UDP, PacketBytes as _},
 };
 
@@ -45,7 +48,7 @@ pub(crate) fn payload_len(skb: &Skb, facts: &Facts) -> u32 {
 
 /// Damages the packet; whether it worked.
 #[inline(always)]
-pub(crate) fn apply(skb: &Skb, facts: &Facts, params: [u64; 2], amount: u32) -> bool {
+pub(crate) fn apply(skb: &Skb, facts: &Facts, params: Params, amount: u32) -> bool {
     let Some(offset) = checksum_offset(facts.proto) else {
         return false;
     };

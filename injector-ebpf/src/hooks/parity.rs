@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 use injector_common::{
     Trigger,
+    faults::Params,
     filter::PacketFilter,
     packet::{self, Facts, PacketBytes},
     parity::{ParityResult, ParityVector},
@@ -147,14 +148,15 @@ fn filter(round: &mut Round) -> bool {
 
 #[inline(never)]
 fn faults(round: &mut Round) -> bool {
-    let (Some(delay), Some(jitter), Some(now), Some(in_flow)) = (
-        round.long(offset_of!(ParityVector, params)),
-        round.long(offset_of!(ParityVector, params) + size_of::<u64>()),
+    // SAFETY: parameters are integers.
+    let params: Option<Params> = unsafe { round.field(offset_of!(ParityVector, params)) };
+    let (Some(params), Some(now), Some(in_flow)) = (
+        params,
         round.long(offset_of!(ParityVector, n)),
         round.long(offset_of!(ParityVector, in_flow)),
     ) else {
         return false;
     };
-    round.result.note_faults([delay, jitter], now, in_flow);
+    round.result.note_faults(params, now, in_flow);
     true
 }

@@ -12,7 +12,10 @@ use clap::{Args, Subcommand};
 use injector_common::FaultKind;
 use serde::{Deserialize, Deserializer};
 
-use crate::{error::SpecError, model::Fault};
+use crate::{
+    error::SpecError,
+    model::{Fault, PacketFault},
+};
 
 /// All that a fault kind must say of itself.
 pub trait FaultKindDef {
@@ -199,13 +202,11 @@ pub fn manual(kind: FaultKind) -> String {
 #[must_use]
 pub fn explain(fault: &Fault) -> String {
     match fault {
-        Fault::NetLoss(filter) => net_loss::explain(filter),
-        Fault::NetDelay {
-            filter,
-            delay,
-            jitter,
-        } => net_delay::explain(filter, *delay, *jitter),
-        Fault::NetCorrupt { filter, checksum } => net_corrupt::explain(filter, *checksum),
+        Fault::Packet(filter, fault) => match fault {
+            PacketFault::Loss => net_loss::explain(filter),
+            PacketFault::Delay { delay, jitter } => net_delay::explain(filter, *delay, *jitter),
+            PacketFault::Corrupt { checksum } => net_corrupt::explain(filter, *checksum),
+        },
         Fault::SysErrno { calls, errno } => sys_errno::explain(calls, *errno),
     }
 }

@@ -5,7 +5,7 @@ use injector_common::FaultKind;
 use super::{FaultKindDef, packet};
 use crate::{
     error::SpecError,
-    model::{Checksum, Fault, PacketFilter},
+    model::{Checksum, Fault, PacketFault, PacketFilter},
     spec::text::Text,
 };
 
@@ -45,7 +45,7 @@ Examples:
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let filter = raw.filter()?;
         let checksum = raw.checksum.map_or(Checksum::Valid, |text| text.0);
-        Ok(Fault::NetCorrupt { filter, checksum })
+        Ok(Fault::Packet(filter, PacketFault::Corrupt { checksum }))
     }
 }
 

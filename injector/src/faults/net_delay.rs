@@ -7,7 +7,7 @@ use injector_common::{FaultKind, faults::net_delay::MAX_DELAY_NS};
 use super::{FaultKindDef, packet};
 use crate::{
     error::SpecError,
-    model::{Fault, PacketFilter},
+    model::{Fault, PacketFault, PacketFilter},
     spec::{
         duration::{self, Span},
         text::Text,
@@ -67,11 +67,7 @@ Examples:
             );
             return Err(SpecError::new("jitter", problem, "at most the delay"));
         }
-        Ok(Fault::NetDelay {
-            filter,
-            delay,
-            jitter,
-        })
+        Ok(Fault::Packet(filter, PacketFault::Delay { delay, jitter }))
     }
 }
 

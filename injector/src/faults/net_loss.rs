@@ -5,7 +5,7 @@ use injector_common::FaultKind;
 use super::{FaultKindDef, packet};
 use crate::{
     error::SpecError,
-    model::{Fault, PacketFilter},
+    model::{Fault, PacketFault, PacketFilter},
 };
 
 /// The kind.
@@ -38,7 +38,7 @@ Examples:
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
-        Ok(Fault::NetLoss(raw.filter()?))
+        Ok(Fault::Packet(raw.filter()?, PacketFault::Loss))
     }
 }
 

@@ -4,13 +4,15 @@ use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use injector_common::{
     RuleEntry,
-    faults::{net_corrupt, net_delay, net_loss, sys_errno},
+    faults::{Params, net_corrupt, net_delay, net_loss, sys_errno},
     filter::{self, PacketFilter as WireFilter},
     packet::{PROTO_ICMP, PROTO_TCP, PROTO_UDP},
     random::rule_seed,
 };
 
-use crate::model::{Checksum, Cidr, Direction, Experiment, Fault, PacketFilter, Protocol, Rule};
+use crate::model::{
+    Checksum, Cidr, Direction, Experiment, Fault, PacketFault, PacketFilter, Protocol, Rule,
+};
 
 /// The entry of the rule at `index`, for an experiment that starts at boot
 /// time `start_ns`.
@@ -22,19 +24,23 @@ pub(super) fn entry(experiment: &Experiment, index: u32, rule: &Rule, start_ns: 
         seed: rule_seed(experiment.seed, index),
         trigger: rule.trigger,
         params: match &rule.fault {
-            Fault::NetLoss(_) => net_loss::params(),
-            Fault::NetDelay { delay, jitter, .. } => {
-                net_delay::params(nanos(*delay), nanos(*jitter))
-            }
-            Fault::NetCorrupt { checksum, .. } => net_corrupt::params(match checksum {
-                Checksum::Valid => net_corrupt::CHECKSUM_VALID,
-                Checksum::Broken => net_corrupt::CHECKSUM_BROKEN,
-            }),
+            Fault::Packet(_, fault) => packet_params(fault),
             Fault::SysErrno { errno, .. } => sys_errno::params(errno.value),
         },
         filter: rule.fault.filter().map_or(WireFilter::ANY, packet_filter),
         kind: rule.fault.kind() as u32,
         enabled: 0,
+    }
+}
+
+fn packet_params(fault: &PacketFault) -> Params {
+    match fault {
+        PacketFault::Loss => net_loss::params(),
+        PacketFault::Delay { delay, jitter } => net_delay::params(nanos(*delay), nanos(*jitter)),
+        PacketFault::Corrupt { checksum } => net_corrupt::params(match checksum {
+            Checksum::Valid => net_corrupt::CHECKSUM_VALID,
+            Checksum::Broken => net_corrupt::CHECKSUM_BROKEN,
+        }),
     }
 }
 

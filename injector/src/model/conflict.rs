@@ -8,7 +8,7 @@ use std::{net::IpAddr, path::Path};
 
 use injector_common::Trigger;
 
-use super::{Cidr, Direction, Fault, PacketFilter, Protocol, Rule, Target};
+use super::{Cidr, Direction, Fault, PacketFault, PacketFilter, Protocol, Rule, Target};
 use crate::error::ConflictError;
 
 const ALLOWED: &str =
@@ -111,11 +111,13 @@ fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
 /// Two certain corruptions of the same packets, one noticed and one not.
 fn both_checksums(first: &Rule, second: &Rule) -> Option<String> {
     let (
-        Fault::NetCorrupt { filter, checksum },
-        Fault::NetCorrupt {
-            filter: other,
-            checksum: other_checksum,
-        },
+        Fault::Packet(filter, PacketFault::Corrupt { checksum }),
+        Fault::Packet(
+            other,
+            PacketFault::Corrupt {
+                checksum: other_checksum,
+            },
+        ),
     ) = (&first.fault, &second.fault)
     else {
         return None;
@@ -129,7 +131,7 @@ fn both_checksums(first: &Rule, second: &Rule) -> Option<String> {
 
 /// A loss that leaves no packet to another rule.
 fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
-    let Fault::NetLoss(filter) = &loss.fault else {
+    let Fault::Packet(filter, PacketFault::Loss) = &loss.fault else {
         return None;
     };
     let other_filter = other.fault.filter()?;

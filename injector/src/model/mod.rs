@@ -60,24 +60,8 @@ pub enum Target {
 /// What a rule does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// Packets vanish.
-    NetLoss(PacketFilter),
-    /// Packets arrive later.
-    NetDelay {
-        /// Which packets.
-        filter: PacketFilter,
-        /// By how much.
-        delay: Duration,
-        /// Even spread around `delay`, at most `delay`.
-        jitter: Duration,
-    },
-    /// A byte of the packet arrives changed.
-    NetCorrupt {
-        /// Which packets.
-        filter: PacketFilter,
-        /// Who notices the damage.
-        checksum: Checksum,
-    },
+    /// Something happens to the packets that the filter matches.
+    Packet(PacketFilter, PacketFault),
     /// System calls fail.
     SysErrno {
         /// The calls, at least one, without repeats.
@@ -87,14 +71,31 @@ pub enum Fault {
     },
 }
 
+/// What happens to packets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PacketFault {
+    /// They vanish.
+    Loss,
+    /// They arrive later.
+    Delay {
+        /// By how much.
+        delay: Duration,
+        /// Even spread around `delay`, at most `delay`.
+        jitter: Duration,
+    },
+    /// A byte of them arrives changed.
+    Corrupt {
+        /// Who notices the damage.
+        checksum: Checksum,
+    },
+}
+
 impl Fault {
     /// The parameterless name of the fault.
     #[must_use]
     pub const fn kind(&self) -> FaultKind {
         match self {
-            Self::NetLoss(_) => FaultKind::NetLoss,
-            Self::NetDelay { .. } => FaultKind::NetDelay,
-            Self::NetCorrupt { .. } => FaultKind::NetCorrupt,
+            Self::Packet(_, fault) => fault.kind(),
             Self::SysErrno { .. } => FaultKind::SysErrno,
         }
     }
@@ -103,8 +104,8 @@ impl Fault {
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
         match self {
-            Self::NetDelay { delay, jitter, .. } => *delay + *jitter,
-            Self::NetLoss(_) | Self::NetCorrupt { .. } | Self::SysErrno { .. } => Duration::ZERO,
+            Self::Packet(_, PacketFault::Delay { delay, jitter }) => *delay + *jitter,
+            Self::Packet(..) | Self::SysErrno { .. } => Duration::ZERO,
         }
     }
 
@@ -112,11 +113,38 @@ impl Fault {
     #[must_use]
     pub const fn filter(&self) -> Option<&PacketFilter> {
         match self {
-            Self::NetLoss(filter)
-            | Self::NetDelay { filter, .. }
-            | Self::NetCorrupt { filter, .. } => Some(filter),
+            Self::Packet(filter, _) => Some(filter),
             Self::SysErrno { .. } => None,
         }
+    }
+}
+
+impl PacketFault {
+    /// The parameterless name of the fault.
+    #[must_use]
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Loss => FaultKind::NetLoss,
+            Self::Delay { .. } => FaultKind::NetDelay,
+            Self::Corrupt { .. } => FaultKind::NetCorrupt,
+        }
+    }
+
+    /// Whether packets have to wait in a device of ours for a time.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        matches!(self, Self::Delay { .. })
+    }
+
+    /// Whether packets have to pass a device of ours that fills in checksums.
+    #[must_use]
+    pub const fn fills_checksums(&self) -> bool {
+        matches!(
+            self,
+            Self::Corrupt {
+                checksum: Checksum::Broken
+            }
+        )
     }
 }
 

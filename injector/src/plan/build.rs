@@ -7,7 +7,7 @@ use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 use super::{CallHook, Effect, Features, Hop, Plan, hooks::security_hook, limits};
 use crate::{
     error::{Error, Unsupported},
-    model::{Checksum, Direction, Experiment, Fault, Protocol, Rule, Syscall},
+    model::{Direction, Experiment, Fault, PacketFault, PacketFilter, Protocol, Rule, Syscall},
     resolve::{Interface, Netns, RuleScope, Scope},
 };
 
@@ -37,8 +37,13 @@ pub fn build(
         }
         backends.push(match &rule.fault {
             Fault::SysErrno { calls, .. } => parts.calls(rule, calls, mask, features)?,
-            Fault::NetLoss(_) | Fault::NetDelay { .. } | Fault::NetCorrupt { .. } => {
-                parts.packets(rule, scope, mask, features)?
+            Fault::Packet(filter, fault) => {
+                let act = PacketAct {
+                    rule,
+                    filter,
+                    fault,
+                };
+                parts.packets(&act, scope, mask, features)?
             }
         });
     }
@@ -51,6 +56,13 @@ pub fn build(
         backends,
         experiment: experiment.clone(),
     })
+}
+
+/// A rule on packets.
+struct PacketAct<'a> {
+    rule: &'a Rule,
+    filter: &'a PacketFilter,
+    fault: &'a PacketFault,
 }
 
 /// What one namespace needs.
@@ -129,29 +141,24 @@ impl Parts {
 
     fn packets(
         &mut self,
-        rule: &Rule,
+        act: &PacketAct<'_>,
         scope: &RuleScope,
         mask: u64,
         features: &Features,
     ) -> Result<&'static str, Error> {
+        let &PacketAct {
+            rule,
+            filter,
+            fault,
+        } = act;
         let attach = features.packets.as_ref().map_err(|reason| Unsupported {
             what: format!("rule {} ({})", rule.name, rule.fault.kind().name()).into(),
             needs: "programs at the traffic-control hooks".into(),
             found: reason.clone().into(),
         })?;
-        let direction = rule
-            .fault
-            .filter()
-            .map_or(Direction::Both, |filter| filter.direction);
-        let delays = matches!(rule.fault, Fault::NetDelay { .. });
-        let detours = delays
-            || matches!(
-                rule.fault,
-                Fault::NetCorrupt {
-                    checksum: Checksum::Broken,
-                    ..
-                }
-            );
+        let direction = filter.direction;
+        let holds = fault.holds();
+        let detours = holds || fault.fills_checksums();
         if detours {
             need(
                 rule,
@@ -159,17 +166,14 @@ impl Parts {
                 &features.hop_devices,
             )?;
         }
-        if delays {
+        if holds {
             need(
                 rule,
                 "the fq queueing discipline (sch_fq)",
                 &features.fair_queue,
             )?;
         }
-        let pings = rule
-            .fault
-            .filter()
-            .is_some_and(|filter| matches!(filter.protocol, Protocol::Any | Protocol::Icmp));
+        let pings = matches!(filter.protocol, Protocol::Any | Protocol::Icmp);
         for netns in &scope.netns {
             if detours {
                 check_ethernet(rule, netns)?;
@@ -189,12 +193,9 @@ impl Parts {
                 pair: false,
                 ifb: false,
             });
-            site.holds |= delays;
-            site.fills_checksums |= detours && !delays;
-            let by_name = rule
-                .fault
-                .filter()
-                .is_some_and(|filter| filter.interface.is_some());
+            site.holds |= holds;
+            site.fills_checksums |= fault.fills_checksums();
+            let by_name = filter.interface.is_some();
             for interface in &netns.interfaces {
                 if detours && interface.name == "lo" && !features.loopback_hop.is_supported() {
                     let needs = "an ifb that gives back packets of programs (Linux 6.3)";

@@ -6,7 +6,10 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, Trigger, names::Secur
 
 use super::*;
 use crate::{
-    model::{Checksum, Direction, Errno, Experiment, Fault, PacketFilter, Protocol, Rule, Syscall},
+    model::{
+        Checksum, Direction, Errno, Experiment, Fault, PacketFault, PacketFilter, Protocol, Rule,
+        Syscall,
+    },
     resolve::{Interface, Netns, RuleScope, Scope},
 };
 
@@ -93,22 +96,20 @@ fn filter(direction: Direction) -> PacketFilter {
 }
 
 fn loss(direction: Direction) -> Fault {
-    Fault::NetLoss(filter(direction))
+    Fault::Packet(filter(direction), PacketFault::Loss)
 }
 
 fn delay(direction: Direction) -> Fault {
-    Fault::NetDelay {
-        filter: filter(direction),
-        delay: Duration::from_millis(100),
-        jitter: Duration::ZERO,
-    }
+    delay_by(filter(direction), Duration::from_millis(100))
+}
+
+fn delay_by(filter: PacketFilter, delay: Duration) -> Fault {
+    let jitter = Duration::ZERO;
+    Fault::Packet(filter, PacketFault::Delay { delay, jitter })
 }
 
 fn corrupt(direction: Direction, checksum: Checksum) -> Fault {
-    Fault::NetCorrupt {
-        filter: filter(direction),
-        checksum,
-    }
+    Fault::Packet(filter(direction), PacketFault::Corrupt { checksum })
 }
 
 fn errno(names: &[&'static str]) -> Fault {

@@ -78,11 +78,7 @@ fn device_names_fit_and_differ() {
 #[test]
 fn delays_add_up_to_half_an_hour() {
     let rules = |count: usize| {
-        let minute = Fault::NetDelay {
-            filter: filter(Direction::Egress),
-            delay: Duration::from_secs(60),
-            jitter: Duration::ZERO,
-        };
+        let minute = delay_by(filter(Direction::Egress), Duration::from_secs(60));
         vec![(minute, packets_of(web(), host(&[("eth0", 2)]))); count]
     };
     assert!(plan(&rules(30), &able()).is_ok());

@@ -1,6 +1,7 @@
 //! Plans for rules on packets.
 
 use super::*;
+use crate::model::PacketFault;
 
 #[test]
 fn loss_needs_programs_only() {
@@ -99,7 +100,11 @@ fn leaving_packets_are_watched_only_for_pings() {
             ..filter(Direction::Ingress)
         };
         let scope = packets_of(web(), host(&[("eth0", 2)]));
-        let plan = plan(&[(Fault::NetLoss(filter), scope)], &able()).expect("a plan");
+        let plan = plan(
+            &[(Fault::Packet(filter, PacketFault::Loss), scope)],
+            &able(),
+        )
+        .expect("a plan");
         let attached = plan.effects.iter().filter_map(|effect| {
             if let Effect::AttachPackets { direction, .. } = effect {
                 Some(*direction)
@@ -160,11 +165,7 @@ fn loopback_without_a_device_is_left_alone_and_said_so() {
         interface: Some("lo".to_owned()),
         ..filter(Direction::Egress)
     };
-    let fault = Fault::NetDelay {
-        filter: by_name,
-        delay: Duration::from_millis(10),
-        jitter: Duration::ZERO,
-    };
+    let fault = delay_by(by_name, Duration::from_millis(10));
     let error = plan(&[(fault, scope())], &old).expect_err("asked for by name");
     assert!(
         error.to_string().contains("it does not come back"),

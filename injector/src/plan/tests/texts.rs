@@ -1,5 +1,6 @@
 //! What a plan says of its rules, word by word.
 
+use crate::model::PacketFault;
 use injector_common::trigger::THRESHOLD_ALWAYS;
 
 use super::*;
@@ -17,11 +18,11 @@ fn a_rule_is_told_in_full() {
         peer_ports: Some(443..=443),
         ..filter(Direction::Both)
     };
-    let delay = Fault::NetDelay {
-        filter,
+    let delay = PacketFault::Delay {
         delay: Duration::from_micros(1500),
         jitter: Duration::from_micros(500),
     };
+    let delay = Fault::Packet(filter, delay);
     let rules = [
         (delay, packets_of(web(), host(&[("eth0", 2)]))),
         (errno(&["openat", "read"]), calls_of(Scope::Command)),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
-    model::{Direction, Errno, Fault, PacketFilter, Protocol, Syscall},
+    model::{Direction, Errno, Fault, PacketFault, PacketFilter, Protocol, Syscall},
     resolve::{CgroupMount, Interface},
 };
 
@@ -28,7 +28,7 @@ fn filter(interface: Option<&str>) -> PacketFilter {
 }
 
 fn loss() -> Fault {
-    Fault::NetLoss(filter(None))
+    Fault::Packet(filter(None), PacketFault::Loss)
 }
 
 fn errno() -> Fault {
@@ -354,7 +354,13 @@ fn the_default_interfaces_are_those_that_packets_pass_once() {
 #[test]
 fn an_interface_can_be_named() {
     let host = FakeHost::new();
-    let on = |target: &str, name| resolve_one(&host, &[target], Fault::NetLoss(filter(Some(name))));
+    let on = |target: &str, name| {
+        resolve_one(
+            &host,
+            &[target],
+            Fault::Packet(filter(Some(name)), PacketFault::Loss),
+        )
+    };
     for name in ["eth0", "port0", "eth1", "inj0"] {
         let scope = on("cgroup:db", name).expect(name);
         assert_eq!(
