@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,8 +86,22 @@ pub struct RuleStats {
     pub errors: u64,
     /// Injections taken from the budget, successful or not.
     pub spent: u64,
+    /// Of the injected ones, packets that a queue was too short for.
+    pub dropped: u64,
     /// Boot time in ns of the first injection; 0 before it.
     pub first_hit_ns: u64,
+}
+
+/// What a rule remembers from packet to packet. Each direction is a link of its
+/// own: the first entry is for packets that the target sends, the second for
+/// those that it receives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleState {
+    /// The state of a loss model's chain, or the last packet's draw.
+    pub chain: [u64; 2],
+    /// Time in ns (`CLOCK_MONOTONIC`) at which a link has sent all packets so far.
+    pub done_ns: [u64; 2],
 }
 
 /// Kind of [`ScopeKey`]: a cgroup with everything below it.

@@ -61,6 +61,12 @@ fault_kinds! {
     3 => NetCorrupt, "net-corrupt", Packet;
     /// System calls fail with a chosen error.
     4 => SysErrno, "sys-errno", Syscall;
+    /// Packets arrive more than once.
+    5 => NetDuplicate, "net-duplicate", Packet;
+    /// Packets overtake those before them.
+    6 => NetReorder, "net-reorder", Packet;
+    /// Packets share a link of a given bandwidth.
+    7 => NetRate, "net-rate", Packet;
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub mod trigger;
 #[cfg(feature = "user")]
 pub mod user;
 
-pub use abi::{ABI_VERSION, Control, RuleEntry, RuleStats, ScopeKey, SiteEntry};
+pub use abi::{ABI_VERSION, Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry};
 pub use ids::{CgroupId, IfIndex, NetnsInode, RuleIndex, Tgid};
 pub use kinds::FaultKind;
 pub use trigger::{Trigger, Verdict};

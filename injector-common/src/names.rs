@@ -32,6 +32,9 @@ pub const MAX_SITES: u32 = 1_024;
 /// How many flows have their packets' order kept under delay at once.
 pub const MAX_FLOWS: u32 = 65_536;
 
+/// From how many distributions delays can be drawn at once.
+pub const MAX_TABLES: u32 = 16;
+
 /// How many askers of an echo are remembered at once.
 pub const MAX_ECHOES: u32 = 4_096;
 
@@ -102,6 +105,12 @@ pub const MAP_SCOPES: &str = "inj_scopes";
 pub const MAP_SEEN: &str = "inj_seen";
 /// Cgroups that are known to be in no rule's scope.
 pub const MAP_CLEAR: &str = "inj_clear";
+/// What rules remember from packet to packet.
+pub const MAP_STATES: &str = "inj_states";
+/// Distributions that delays are drawn from.
+pub const MAP_TABLES: &str = "inj_tables";
+/// When the links of single flows have sent all packets so far.
+pub const MAP_LINKS: &str = "inj_links";
 /// Which calls are named.
 pub const MAP_CALLS: &str = "inj_calls";
 /// Which interfaces are acted on.

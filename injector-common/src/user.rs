@@ -2,7 +2,7 @@
 
 use aya::Pod;
 
-use crate::abi::{Control, RuleEntry, RuleStats, ScopeKey, SiteEntry};
+use crate::abi::{Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry};
 
 macro_rules! pod {
     ($($type:ty),+) => {
@@ -14,4 +14,6 @@ macro_rules! pod {
     };
 }
 
-pod!(Control, RuleEntry, RuleStats, ScopeKey, SiteEntry);
+pod!(
+    Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry
+);

@@ -7,7 +7,7 @@
 use std::{env, fmt::Write as _, fs, path::Path};
 
 use injector_common::{
-    ABI_VERSION, Control, RuleEntry, RuleStats, ScopeKey, SiteEntry, Trigger,
+    ABI_VERSION, Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry, Trigger,
     filter::PacketFilter,
     packet::EchoKey,
     parity::{ParityResult, ParityVector},
@@ -66,7 +66,8 @@ fn shared() -> Vec<Type> {
             peer_addr, peer_mask, peer_port_first, peer_port_last, local_port_first,
             local_port_last, directions, families, proto,
         }
-        RuleStats { matched, injected, passed, exhausted, errors, spent, first_hit_ns }
+        RuleStats { matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns }
+        RuleState { chain, done_ns }
         ScopeKey { id, kind, _pad }
         SiteEntry {
             rules, owner, hop, hop_return, l2_len, loopback,

@@ -73,21 +73,23 @@ pub(crate) fn live(rule: &RuleEntry, index: u32, now: u64) -> Option<Live<'_>> {
 
 impl Live<'_> {
     /// Counts a matching operation and decides on it. The second value is the
-    /// half of the draw that sizes the fault.
+    /// operation's draw.
+    ///
+    /// An operation that the trigger selects suffers only if `also` selects it
+    /// too, by its draw.
     ///
     /// `Pass` and `Exhausted` are final and counted here; whoever gets `Inject`
     /// reports what came of it with [`Live::done`].
     #[inline(always)]
-    pub(crate) fn decide(&self) -> (Verdict, u32) {
+    pub(crate) fn decide(&self, also: impl FnOnce(u64) -> bool) -> (Verdict, u64) {
         let stats = self.stats;
         // SAFETY: the fields are aligned u64s of a map value.
         let n = unsafe { fetch_add(&raw mut (*stats).matched, 1) } + 1;
         let draw = random::draw(self.rule.seed, n);
-        let amount = random::amount(draw);
-        if !self.rule.trigger.selects(n, random::roll(draw)) {
+        if !self.rule.trigger.selects(n, random::roll(draw)) || !also(draw) {
             // SAFETY: as above.
             unsafe { fetch_add(&raw mut (*stats).passed, 1) };
-            return (Verdict::Pass, amount);
+            return (Verdict::Pass, draw);
         }
         let spent = if self.rule.trigger.times == 0 {
             0
@@ -100,7 +102,7 @@ impl Live<'_> {
             // SAFETY: as above.
             unsafe { fetch_add(&raw mut (*stats).exhausted, 1) };
         }
-        (verdict, amount)
+        (verdict, draw)
     }
 
     /// Counts an operation that was selected and went without this fault after
@@ -110,6 +112,14 @@ impl Live<'_> {
         let stats = self.stats;
         // SAFETY: an aligned u64 of a map value.
         unsafe { fetch_add(&raw mut (*stats).passed, 1) };
+    }
+
+    /// Counts a packet that a queue was too short for.
+    #[inline(always)]
+    pub(crate) fn dropped(&self) {
+        let stats = self.stats;
+        // SAFETY: an aligned u64 of a map value.
+        unsafe { fetch_add(&raw mut (*stats).dropped, 1) };
     }
 
     /// Counts what came of an injection.

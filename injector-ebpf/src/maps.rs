@@ -9,10 +9,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use injector_common::{
-    Control, RuleEntry, RuleStats, ScopeKey, SiteEntry,
+    Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry,
+    faults::net_delay::Table,
     names::{
         CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES,
-        MAX_SITES, SEEN_BITS,
+        MAX_SITES, MAX_TABLES, SEEN_BITS,
     },
     packet::{EchoKey, Facts},
 };
@@ -25,6 +26,16 @@ pub(crate) static RULES: Array<RuleEntry, { MAX_RULES as usize }> = Array::new()
 
 #[btf_map(name = "inj_stats")]
 pub(crate) static STATS: Array<RuleStats, { MAX_RULES as usize }> = Array::new();
+
+#[btf_map(name = "inj_states")]
+pub(crate) static STATES: Array<RuleState, { MAX_RULES as usize }> = Array::new();
+
+#[btf_map(name = "inj_tables")]
+pub(crate) static TABLES: Array<Table, { MAX_TABLES as usize }> = Array::new();
+
+/// When the link of a flow has sent all packets so far, by flow and rule.
+#[btf_map(name = "inj_links")]
+pub(crate) static LINKS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();
 
 #[btf_map(name = "inj_calls")]
 pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();

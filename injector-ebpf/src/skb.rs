@@ -52,6 +52,14 @@ impl Skb {
         unsafe { (*self.0).vlan_present != 0 }
     }
 
+    /// How many packets this one is on the wire: more than one for a
+    /// super-packet of segmentation offload.
+    #[inline(always)]
+    pub(crate) fn segments(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_segs }.max(1)
+    }
+
     /// Five words that travel with the packet from one hook to the next.
     #[inline(always)]
     pub(crate) fn cb(&self) -> *mut [u32; 5] {

@@ -24,7 +24,7 @@ pub const QUIT: u32 = u32::MAX;
 pub const ACTORS: usize = 16;
 
 /// How many of the first calls or packets have their outcome kept one by one.
-pub const OUTCOMES: u64 = 1024;
+pub const OUTCOMES: u64 = 8192;
 
 /// Width of one bucket of [`Flow::delays`], in ns.
 pub const DELAY_BUCKET_NS: u64 = 50_000;

@@ -5,5 +5,8 @@ pub type Params = [u64; 4];
 
 pub mod net_corrupt;
 pub mod net_delay;
+pub mod net_duplicate;
 pub mod net_loss;
+pub mod net_rate;
+pub mod net_reorder;
 pub mod sys_errno;

@@ -2,5 +2,7 @@
 
 pub(crate) mod net_corrupt;
 pub(crate) mod net_delay;
+pub(crate) mod net_duplicate;
 pub(crate) mod net_loss;
+pub(crate) mod net_rate;
 pub(crate) mod sys_errno;

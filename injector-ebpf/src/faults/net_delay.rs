@@ -10,12 +10,16 @@ use aya_ebpf::{
     helpers::generated::{bpf_clone_redirect, bpf_get_hash_recalc, bpf_ktime_get_ns, bpf_redirect},
 };
 use injector_common::{
-    faults::net_delay,
+    faults::{
+        Params,
+        net_delay::{self, TABLE_SIZE},
+    },
     filter::{EGRESS, INGRESS},
+    random,
 };
 
 use crate::{
-    maps::FLOWS,
+    maps::{FLOWS, STATES, TABLES},
     skb::{Skb, vanish},
 };
 
@@ -34,22 +38,30 @@ const UPWARD: u32 = 1 << 31;
 /// Two words that mark a control buffer as filled in here.
 const MAGIC: u32 = 0x696e_6a64;
 const MAGIC_TOO: u32 = 0x7565_5f61;
-/// In place of the first: the packet has waited.
-const WAITED: u32 = 0x696e_6a77;
+/// In place of the first: the packet was judged, and has waited or is a copy.
+pub(crate) const JUDGED: u32 = 0x696e_6a77;
+/// In place of the first: the same of one whose time of departure is noted.
+pub(crate) const JUDGED_AND_NOTED: u32 = 0x696e_6a78;
+/// In place of the first: the packet was judged, and passes two hooks.
+pub(crate) const JUDGED_TWICE: u32 = 0x696e_6a79;
 
 /// Sends the packet through `hop`, to leave it at `due` (`CLOCK_MONOTONIC`).
 /// `None` when the kernel refuses; the packet then goes on at once.
 #[inline(always)]
 pub(crate) fn apply(skb: &Skb, direction: u32, hop: u32, due: u64) -> Option<i32> {
+    send(skb, direction, hop, due).then(vanish)
+}
+
+/// Sends a copy of the packet through `hop`, to leave it at `due`; whether the
+/// kernel took it.
+#[inline(always)]
+pub(crate) fn send(skb: &Skb, direction: u32, hop: u32, due: u64) -> bool {
     if hop == 0 {
-        return None;
+        return false;
     }
     note(skb, direction, due);
     // SAFETY: the context comes from the kernel.
-    if unsafe { bpf_clone_redirect(skb.0, hop, 0) } != 0 {
-        return None;
-    }
-    Some(vanish())
+    unsafe { bpf_clone_redirect(skb.0, hop, 0) == 0 }
 }
 
 /// Notes in the packet when it is due.
@@ -87,7 +99,7 @@ pub(crate) fn go_on(skb: &Skb) -> i32 {
     // SAFETY: context fields, and a helper that only notes the index.
     unsafe {
         let onward = (*cb)[CB_ONWARD];
-        (*cb)[CB_MAGIC] = WAITED;
+        (*cb)[CB_MAGIC] = JUDGED;
         (*cb)[CB_MAGIC_TOO] = MAGIC_TOO;
         let flags = if onward & UPWARD != 0 {
             u64::from(BPF_F_INGRESS)
@@ -98,31 +110,90 @@ pub(crate) fn go_on(skb: &Skb) -> i32 {
     }
 }
 
-/// Whether an arriving packet has waited already; the mark is spent.
+/// Marks the packet with one of the words for that, while copies are made of it.
 #[inline(always)]
-pub(crate) fn has_waited(skb: &Skb) -> bool {
+pub(crate) fn mark(skb: &Skb, mark: u32) {
+    let cb = skb.cb();
+    // SAFETY: context fields that a program may write.
+    unsafe {
+        (*cb)[CB_MAGIC] = mark;
+        (*cb)[CB_MAGIC_TOO] = MAGIC_TOO;
+    }
+}
+
+/// Whether the packet was judged already; the mark is spent.
+#[inline(always)]
+pub(crate) fn was_judged(skb: &Skb) -> bool {
     let cb = skb.cb();
     // SAFETY: context fields.
     unsafe {
-        let waited = (*cb)[CB_MAGIC] == WAITED && (*cb)[CB_MAGIC_TOO] == MAGIC_TOO;
-        if waited {
-            (*cb)[CB_MAGIC] = 0;
+        if (*cb)[CB_MAGIC_TOO] != MAGIC_TOO {
+            return false;
         }
-        waited
+        match (*cb)[CB_MAGIC] {
+            JUDGED => (*cb)[CB_MAGIC] = 0,
+            JUDGED_AND_NOTED => (*cb)[CB_MAGIC] = MAGIC,
+            JUDGED_TWICE => (*cb)[CB_MAGIC] = JUDGED,
+            _ => return false,
+        }
+        true
     }
+}
+
+/// How long the packet of this draw waits, in ns.
+#[inline(always)]
+pub(crate) fn delay_ns(params: Params, index: u32, way: usize, draw: u64) -> u64 {
+    let mut amount = random::amount(draw);
+    if net_delay::is_correlated(params)
+        && let Some(state) = STATES.get_ptr_mut(index)
+    {
+        // SAFETY: aligned u64s of a map value. Two CPUs may both repeat the
+        // same draw; each is one that was drawn.
+        unsafe {
+            let last = &raw mut (*state).chain[way & 1];
+            // The upper half tells a first packet, which has none before it.
+            let known = last.read_volatile();
+            if known >> 32 != 0 && net_delay::repeats(params, draw) {
+                amount = known as u32;
+            } else {
+                last.write_volatile(u64::from(amount) | 1 << 32);
+            }
+        }
+    }
+    match net_delay::table(params) {
+        None => net_delay::delay_ns(params, amount),
+        Some(table) => {
+            let Some(values) = TABLES.get(table) else {
+                return net_delay::delay_ns(params, amount);
+            };
+            let slot = net_delay::table_slot(amount) as usize;
+            net_delay::table_delay_ns(params, values[slot % TABLE_SIZE])
+        }
+    }
+}
+
+/// The time, in ns, that departures are compared with (`CLOCK_MONOTONIC`).
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: reads a clock.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Names the packet's flow on this interface in this direction.
+#[inline(always)]
+pub(crate) fn flow(skb: &Skb, direction: u32) -> u64 {
+    // SAFETY: the context comes from the kernel.
+    let hash = unsafe { bpf_get_hash_recalc(skb.0) };
+    let way = if direction == EGRESS { 0 } else { 1 << 63 };
+    u64::from(hash) | (u64::from(skb.ifindex()) << 32) | way
 }
 
 /// When a packet that waits `delay_ns` is due, without overtaking the last one
 /// of its flow.
 #[inline(always)]
 pub(crate) fn due(skb: &Skb, direction: u32, delay_ns: u64) -> u64 {
-    // fq compares with CLOCK_MONOTONIC.
-    // SAFETY: reads a clock.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: the context comes from the kernel.
-    let hash = unsafe { bpf_get_hash_recalc(skb.0) };
-    let way = if direction == EGRESS { 0 } else { 1 << 63 };
-    let flow = u64::from(hash) | (u64::from(skb.ifindex()) << 32) | way;
+    let now = now();
+    let flow = flow(skb, direction);
     if let Some(last) = FLOWS.get_ptr_mut(flow) {
         // SAFETY: an aligned u64 of a map value. Two CPUs that send packets of
         // one flow at the same time have no order between them to keep.

@@ -2,6 +2,7 @@
 
 mod packet;
 mod parity;
+mod passing;
 mod process;
 mod security;
 mod syscall;

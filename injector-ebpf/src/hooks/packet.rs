@@ -1,8 +1,7 @@
 //! Packets at the traffic-control hooks of an interface.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_ANY, bpf_sock, bpf_sock_tuple},
-    cty::c_void,
+    bindings::{BPF_ANY, bpf_sock, bpf_sock_tuple},
     helpers::generated::{
         bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_set_tstamp,
     },
@@ -10,16 +9,17 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use injector_common::{
-    Control, FaultKind, RuleEntry, RuleIndex, SiteEntry, Verdict,
-    faults::{net_corrupt as corrupt, net_delay as delay},
+    Control, SiteEntry,
+    faults::net_duplicate::MAX_COPIES,
     filter::{EGRESS, INGRESS},
     packet::{self, EchoKey, Facts, PROTO_TCP, PROTO_UDP},
 };
 
+use super::passing::{LOST_BEFORE, LOST_TOLD, Passing, REFUSED, TAKEN};
 use crate::{
-    decide::{ENOUGH, GO_ON, armed, ask_rules, live},
-    faults::{net_corrupt, net_delay, net_loss},
-    maps::{ECHOES, FACTS, SITES, TRIAL},
+    decide::armed,
+    faults::{net_delay, net_duplicate, net_loss},
+    maps::{ECHOES, SITES, TRIAL},
     scope,
     skb::{NEXT, Skb},
 };
@@ -71,15 +71,12 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let (control, now) = armed()?;
     // SAFETY: values are plain integers that only user space replaces.
     let site = unsafe { SITES.get(skb.ifindex()) }?;
-    // One that has waited was judged before. One that leaves is known by the
-    // device it comes back from; for one that arrives that is overwritten with
-    // the interface, so it carries a mark.
-    let has_waited = if direction == EGRESS {
-        site.hop_return != 0 && skb.arrived_at() == site.hop_return
-    } else {
-        site.hop_return != 0 && net_delay::has_waited(skb)
-    };
-    if has_waited || skb.has_vlan_tag() {
+    // One that has waited was judged before, and carries a mark, as does a copy.
+    // One that leaves may have lost it on the way, and is known by the device
+    // that it comes back from.
+    let comes_back =
+        direction == EGRESS && site.hop_return != 0 && skb.arrived_at() == site.hop_return;
+    if net_delay::was_judged(skb) || comes_back || skb.has_vlan_tag() {
         return None;
     }
     // On loopback, what a packet has to wait for as one that leaves is noted
@@ -92,30 +89,50 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let mut outcome = Passing::new(skb, direction, control, now)?;
     judge_rules(&mut outcome, site, control);
     if outcome.lost != 0 {
-        if outcome.detour != 0 {
-            outcome.took_detour = LOST_BEFORE;
-            ask_rules(count_detour, &mut outcome);
+        outcome.end(LOST_BEFORE);
+        return Some(net_loss::apply(outcome.lost == LOST_TOLD));
+    }
+    if outcome.detour == 0 && noted.is_none() {
+        if outcome.copied != 0 {
+            let on_loopback = site.loopback != 0;
+            outcome.copies_sent = u32::from(net_duplicate::apply(
+                skb,
+                direction,
+                outcome.copies,
+                on_loopback,
+            ));
+            outcome.end(TAKEN);
         }
-        return Some(net_loss::apply());
+        return None;
     }
-    if outcome.detour == 0 {
-        return match noted {
-            Some(due) => net_delay::apply(skb, direction, site.hop, due),
-            None => None,
-        };
-    }
-    let mut due = net_delay::due(skb, direction, outcome.delay_ns);
+    let wait = outcome.delay_ns;
+    let mut due = if outcome.detour == 0 {
+        0
+    } else if outcome.overtakes != 0 {
+        net_delay::now() + wait
+    } else {
+        net_delay::due(skb, direction, wait)
+    };
     let verdict = if direction == EGRESS && site.loopback != 0 {
         net_delay::note(skb, direction, due);
+        if outcome.copied != 0 {
+            outcome.copies_sent = u32::from(net_duplicate::apply_noted(skb, outcome.copies));
+        }
         Some(NEXT)
     } else {
         if let Some(earlier) = noted {
-            due = due.max(earlier + outcome.delay_ns);
+            due = due.max(earlier + wait);
+        }
+        // Copies wait like the packet, and go before it.
+        outcome.copies_sent = 1;
+        for copy in 0..MAX_COPIES {
+            if copy < outcome.copies && !net_delay::send(skb, direction, site.hop, due) {
+                outcome.copies_sent = 0;
+            }
         }
         net_delay::apply(skb, direction, site.hop, due)
     };
-    outcome.took_detour = u32::from(verdict.is_some());
-    ask_rules(count_detour, &mut outcome);
+    outcome.end(if verdict.is_some() { TAKEN } else { REFUSED });
     verdict
 }
 
@@ -146,7 +163,7 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
     };
     passing.mask = owned & site.rules;
     if passing.mask != 0 && passing.facts().protected == 0 {
-        ask_rules(ask, passing);
+        passing.ask();
     }
     Some(())
 }
@@ -239,138 +256,4 @@ fn received_by(passing: &Passing, owner: u64) -> u64 {
         bpf_sk_release(sk.cast());
         mask | owner
     }
-}
-
-/// The packet was lost before it could take a detour.
-const LOST_BEFORE: u32 = 2;
-
-/// A packet on its way through the rules, and what they say of it.
-struct Passing {
-    skb: *mut __sk_buff,
-    /// This CPU's scratch space. Facts on the stack would lead the verifier to
-    /// walk the rules once for each way in which a packet can be parsed; of
-    /// what lies in a map it knows nothing, and walks them once.
-    ///
-    /// No other packet comes between on the same CPU: these hooks run with
-    /// bottom halves disabled, and send nothing before they are done with it.
-    facts: *mut Facts,
-    now: u64,
-    /// Rules aimed at the packet's owner that act on this interface.
-    mask: u64,
-    /// How long it waits.
-    delay_ns: u64,
-    /// Rules that need it to pass a device of ours, and are not counted yet.
-    detour: u64,
-    rule_count: u32,
-    direction: u32,
-    /// 1 when it is gone; the rules behind the one that lost it are not asked.
-    lost: u32,
-    /// 1 when the device took it, [`LOST_BEFORE`] when another rule lost it.
-    took_detour: u32,
-}
-
-impl Passing {
-    #[inline(always)]
-    fn new(skb: &Skb, direction: u32, control: &Control, now: u64) -> Option<Self> {
-        Some(Self {
-            skb: skb.0,
-            facts: FACTS.get_ptr_mut(0)?,
-            now,
-            mask: 0,
-            delay_ns: 0,
-            detour: 0,
-            rule_count: control.rule_count,
-            direction,
-            lost: 0,
-            took_detour: 0,
-        })
-    }
-
-    #[inline(always)]
-    fn facts(&self) -> &Facts {
-        // SAFETY: see the field; the pointer comes from a lookup that succeeded.
-        unsafe { &*self.facts }
-    }
-}
-
-/// Asks one rule. A loss ends the search; damage happens at once; delays add
-/// up.
-///
-/// # Safety
-///
-/// Called by the kernel, with a rule of the table and the state of [`judge`].
-unsafe extern "C" fn ask(
-    _map: *mut c_void,
-    index: *const u32,
-    rule: *const RuleEntry,
-    passing: *mut Passing,
-) -> u64 {
-    // SAFETY: see above.
-    let (index, rule, passing) = unsafe { (*index, &*rule, &mut *passing) };
-    if index >= passing.rule_count {
-        return ENOUGH;
-    }
-    let bit = RuleIndex(index).mask();
-    if passing.mask & bit == 0 || !rule.filter.matches(passing.facts(), passing.direction) {
-        return GO_ON;
-    }
-    let Some(rule) = live(rule, index, passing.now) else {
-        return GO_ON;
-    };
-    let skb = Skb(passing.skb);
-    let (kind, params) = (rule.rule.kind, rule.rule.params);
-    if kind == FaultKind::NetCorrupt as u32 && net_corrupt::payload_len(&skb, passing.facts()) == 0
-    {
-        return GO_ON;
-    }
-    let (verdict, amount) = rule.decide();
-    if verdict != Verdict::Inject {
-        return GO_ON;
-    }
-    if kind == FaultKind::NetLoss as u32 {
-        rule.done(true);
-        passing.lost = 1;
-        return ENOUGH;
-    } else if kind == FaultKind::NetDelay as u32 {
-        passing.delay_ns += delay::delay_ns(params, amount);
-        passing.detour |= bit;
-    } else if kind == FaultKind::NetCorrupt as u32 {
-        let damaged = net_corrupt::apply(&skb, passing.facts(), params, amount);
-        if damaged && corrupt::needs_detour(params) {
-            passing.detour |= bit;
-        } else {
-            rule.done(damaged);
-        }
-    } else {
-        rule.done(false);
-    }
-    GO_ON
-}
-
-/// Counts the rules whose packet took the detour, or could not.
-///
-/// # Safety
-///
-/// Called by the kernel, with a rule of the table and the state of [`judge`].
-unsafe extern "C" fn count_detour(
-    _map: *mut c_void,
-    index: *const u32,
-    rule: *const RuleEntry,
-    passing: *mut Passing,
-) -> u64 {
-    // SAFETY: see above.
-    let (index, rule, passing) = unsafe { (*index, &*rule, &*passing) };
-    if index >= passing.rule_count {
-        return ENOUGH;
-    }
-    if passing.detour & RuleIndex(index).mask() != 0
-        && let Some(rule) = live(rule, index, passing.now)
-    {
-        if passing.took_detour == LOST_BEFORE {
-            rule.let_pass();
-        } else {
-            rule.done(passing.took_detour == 1);
-        }
-    }
-    GO_ON
 }

@@ -168,11 +168,15 @@ fn report_rules(
         .iter()
         .zip(backends)
         .enumerate()
-        .map(|(index, (rule, backend))| RuleReport {
-            name: rule.name.clone(),
-            kind: rule.fault.kind(),
-            backend,
-            counts: counters.get(index).copied().unwrap_or_default().into(),
+        .map(|(index, (rule, backend))| {
+            let stats = counters.get(index).copied().unwrap_or_default();
+            RuleReport {
+                name: rule.name.clone(),
+                kind: rule.fault.kind(),
+                backend,
+                counts: stats.into(),
+                dropped: rule.fault.has_queue().then_some(stats.dropped),
+            }
         })
         .collect()
 }

@@ -130,6 +130,9 @@ kinds! {
     net_loss::NetLoss,
     net_delay::NetDelay,
     net_corrupt::NetCorrupt,
+    net_duplicate::NetDuplicate,
+    net_reorder::NetReorder,
+    net_rate::NetRate,
     sys_errno::SysErrno,
 }
 
@@ -203,8 +206,13 @@ pub fn manual(kind: FaultKind) -> String {
 pub fn explain(fault: &Fault) -> String {
     match fault {
         Fault::Packet(filter, fault) => match fault {
-            PacketFault::Loss => net_loss::explain(filter),
-            PacketFault::Delay { delay, jitter } => net_delay::explain(filter, *delay, *jitter),
+            PacketFault::Loss { model, visibility } => {
+                net_loss::explain(filter, *model, *visibility)
+            }
+            PacketFault::Delay(delay) => net_delay::explain(filter, delay),
+            PacketFault::Duplicate { copies } => net_duplicate::explain(filter, *copies),
+            PacketFault::Reorder { delay, gap } => net_reorder::explain(filter, *delay, *gap),
+            PacketFault::Rate(link) => net_rate::explain(filter, link),
             PacketFault::Corrupt { checksum } => net_corrupt::explain(filter, *checksum),
         },
         Fault::SysErrno { calls, errno } => sys_errno::explain(calls, *errno),

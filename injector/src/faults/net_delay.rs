@@ -7,9 +7,12 @@ use injector_common::{FaultKind, faults::net_delay::MAX_DELAY_NS};
 use super::{FaultKindDef, packet};
 use crate::{
     error::SpecError,
-    model::{Fault, PacketFault, PacketFilter},
+    model::{Delay, Distribution, Fault, PacketFault, PacketFilter},
     spec::{
+        distribution::Written,
         duration::{self, Span},
+        loss::Share,
+        percent,
         text::Text,
     },
 };
@@ -25,10 +28,25 @@ packet::packet_kind! {
         #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
         pub delay: Text<Span>,
 
-        /// Even spread around the delay, at most the delay [default: none]
+        /// Spread around the delay, at most the delay [default: none]
         #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
         #[serde(default)]
         pub jitter: Option<Text<Span>>,
+
+        /// How the jitter is spread: uniform, normal, pareto, paretonormal, or file:PATH with a table of iproute2 [default: uniform]
+        #[arg(long, value_name = "DISTRIBUTION")]
+        #[serde(default)]
+        pub distribution: Option<Text<Written>>,
+
+        /// In what share of packets, in percent, the jitter of the packet before is taken again [default: 0]
+        #[arg(long, value_name = "P", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub correlation: Option<Text<Share>>,
+
+        /// Let packets overtake each other where the jitter has it so
+        #[arg(long)]
+        #[serde(default)]
+        pub reorder: bool,
     }
 }
 
@@ -36,9 +54,10 @@ impl FaultKindDef for NetDelay {
     const KIND: FaultKind = FaultKind::NetDelay;
     const SUMMARY: &'static str = "Packets arrive later, in their order";
     const MANUAL: &'static str = "\
-A delayed packet is held for DELAY, or for a time evenly drawn from DELAY-JITTER to
-DELAY+JITTER. Packets of one flow stay in order. The sender is not slowed down: as on a long
-wire, it may send on while packets are held.";
+A delayed packet is held for DELAY, or for a time drawn around it: evenly from DELAY-JITTER to
+DELAY+JITTER, or by the tables of netem, of which the jitter is the scale (the standard deviation
+of normal). Packets of one flow stay in order, unless --reorder lets them overtake. The sender is
+not slowed down: as on a long wire, it may send on while packets are held.";
     const EXAMPLES: &'static str = "\
 Examples:
   Half a second more to everything that a cgroup sends:
@@ -51,14 +70,8 @@ Examples:
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let filter = raw.filter()?;
-        let delay = raw.delay.0.0;
+        let delay = in_range("delay", raw.delay.0.0)?;
         let jitter = raw.jitter.map_or(Duration::ZERO, |text| text.0.0);
-        let longest = Duration::from_nanos(MAX_DELAY_NS);
-        if delay.is_zero() || delay > longest {
-            let problem = format!("{} is out of range", duration::format(delay));
-            let allowed = format!("above 0 and at most {}", duration::format(longest));
-            return Err(SpecError::new("delay", problem, allowed));
-        }
         if jitter > delay {
             let problem = format!(
                 "{} is more than the delay of {}",
@@ -67,18 +80,58 @@ Examples:
             );
             return Err(SpecError::new("jitter", problem, "at most the delay"));
         }
-        Ok(Fault::Packet(filter, PacketFault::Delay { delay, jitter }))
+        let distribution = raw.distribution.map_or(Written::Uniform, |text| text.0);
+        let correlation = raw.correlation.map_or(0, |text| text.0.0);
+        if jitter.is_zero() {
+            let spread = [
+                ("distribution", distribution != Written::Uniform),
+                ("correlation", correlation != 0),
+                ("reorder", raw.reorder),
+            ];
+            if let Some((field, _)) = spread.iter().find(|(_, given)| *given) {
+                let problem = "there is no jitter, and all packets wait alike";
+                return Err(SpecError::new(*field, problem, "a jitter beside it"));
+            }
+        }
+        let delay = Delay {
+            delay,
+            jitter,
+            distribution: distribution.load()?,
+            correlation,
+            reorder: raw.reorder,
+        };
+        Ok(Fault::Packet(filter, PacketFault::Delay(delay)))
     }
 }
 
-pub(super) fn explain(filter: &PacketFilter, delay: Duration, jitter: Duration) -> String {
-    let packets = packet::describe(filter);
-    let delay = duration::format(delay);
-    if jitter.is_zero() {
-        format!("delays {packets} by {delay}")
-    } else {
-        format!("delays {packets} by {delay} ± {}", duration::format(jitter))
+/// A time that a packet may be held.
+pub(super) fn in_range(field: &'static str, delay: Duration) -> Result<Duration, SpecError> {
+    let longest = Duration::from_nanos(MAX_DELAY_NS);
+    if delay.is_zero() || delay > longest {
+        let problem = format!("{} is out of range", duration::format(delay));
+        let allowed = format!("above 0 and at most {}", duration::format(longest));
+        return Err(SpecError::new(field, problem, allowed));
     }
+    Ok(delay)
+}
+
+pub(super) fn explain(filter: &PacketFilter, delay: &Delay) -> String {
+    let packets = packet::describe(filter);
+    let mut text = format!("delays {packets} by {}", duration::format(delay.delay));
+    if !delay.jitter.is_zero() {
+        text += &format!(" ± {}", duration::format(delay.jitter));
+    }
+    if let Distribution::Table(table) = &delay.distribution {
+        text += &format!(" ({})", table.name.escape_debug());
+    }
+    if delay.correlation != 0 {
+        let share = percent::format(u64::from(delay.correlation) * 2);
+        text += &format!(", {share} as the packet before");
+    }
+    if delay.reorder {
+        text += ", which may overtake each other";
+    }
+    text
 }
 
 #[cfg(test)]
@@ -89,6 +142,9 @@ mod tests {
         Raw {
             delay: delay.parse().expect("a duration"),
             jitter: jitter.map(|text| text.parse().expect("a duration")),
+            distribution: None,
+            correlation: None,
+            reorder: false,
             direction: None,
             proto: None,
             peer: None,

@@ -1,11 +1,15 @@
 //! `net-loss`: packets vanish.
 
-use injector_common::FaultKind;
+use injector_common::{FaultKind, faults::net_loss::CERTAIN};
 
 use super::{FaultKindDef, packet};
 use crate::{
     error::SpecError,
-    model::{Fault, PacketFault, PacketFilter},
+    model::{Direction, Fault, LossModel, PacketFault, PacketFilter, Visibility},
+    spec::{
+        loss::{Burst, Share, States},
+        text::Text,
+    },
 };
 
 /// The kind.
@@ -13,8 +17,28 @@ use crate::{
 pub struct NetLoss;
 
 packet::packet_kind! {
-    /// Its options, as written: the packet filter alone.
-    pub struct Raw {}
+    /// Its options, as written.
+    pub struct Raw {
+        /// Lose packets in bursts, by the Gilbert-Elliott model as tc-netem(8) has it: `p,r[,1-h[,1-k]]` in percent; p begins a burst and r ends it
+        #[arg(long, value_name = "P,R", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub burst: Option<Text<Burst>>,
+
+        /// Lose packets by the chain of four states of tc-netem(8): `p13[,p31[,p32[,p23[,p14]]]]` in percent
+        #[arg(long, value_name = "P13", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub markov: Option<Text<States>>,
+
+        /// Correlation of neighbouring packets' losses in percent, with --percent; the rate stays what was asked
+        #[arg(long, value_name = "P", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub correlation: Option<Text<Share>>,
+
+        /// Who is told: silent (nobody, as on a wire) or local (the sender's stack, as by a full queue; egress only) [default: silent]
+        #[arg(long, value_name = "WHO")]
+        #[serde(default)]
+        pub visibility: Option<Text<Visibility>>,
+    }
 }
 
 impl FaultKindDef for NetLoss {
@@ -22,8 +46,14 @@ impl FaultKindDef for NetLoss {
     const SUMMARY: &'static str = "Packets vanish, as on a lossy wire: neither end is told";
     const MANUAL: &'static str = "\
 A lost packet was sent, as far as its sender knows: `sendto` succeeds, TCP learns of the loss
-by duplicate acknowledgements and time-outs and retransmits. Neighbour discovery and DHCP are
-never lost, so that the host keeps its address.";
+by duplicate acknowledgements and time-outs and retransmits. With --visibility local the sender's
+stack is told, as by a full queue of its own: TCP sends the packet again without taking it for
+congestion on the way, a UDP socket with IP_RECVERR gets ENOBUFS. Neighbour discovery and DHCP are
+never lost, so that the host keeps its address.
+
+Losses are independent with --percent, correlated with --correlation beside it, or come in bursts:
+--burst is a link that is good or bad, --markov a chain of four states. Each direction is a link of
+its own.";
     const EXAMPLES: &'static str = "\
 Examples:
   Lose 5 % of what a cgroup sends, for a minute:
@@ -33,15 +63,86 @@ Examples:
     injector inject net-loss --target pid:4242 --direction both --peer 10.1.2.3 \\
       --peer-port 5432 --for 30s
 
+  Bursts of four packets on average, 3.8 % in all, as a fading radio link has them:
+    injector inject net-loss --target cgroup:/web --burst 1,25 --for 1m
+
   Run a command whose every third DNS query is lost:
     injector inject net-loss --proto udp --peer-port 53 --when 3+3 --for 1m -- ./app";
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
-        Ok(Fault::Packet(raw.filter()?, PacketFault::Loss))
+        let filter = raw.filter()?;
+        let models = [
+            raw.burst.as_ref().map(|text| LossModel::Gilbert(text.0.0)),
+            raw.markov.as_ref().map(|text| LossModel::Markov(text.0.0)),
+            raw.correlation
+                .as_ref()
+                .filter(|text| text.0.0 != 0)
+                .map(|text| LossModel::Correlated {
+                    correlation: text.0.0,
+                }),
+        ];
+        let mut given = models.into_iter().flatten();
+        let model = given.next().unwrap_or(LossModel::Trigger);
+        if given.next().is_some() {
+            return Err(SpecError::new(
+                "burst",
+                "two models of loss are given",
+                "one of the three: burst, markov or correlation",
+            ));
+        }
+        let visibility = raw.visibility.map_or(Visibility::Silent, |text| text.0);
+        if visibility == Visibility::Local && filter.direction != Direction::Egress {
+            return Err(SpecError::new(
+                "visibility",
+                "`local` tells the sender, who is not here for packets that arrive",
+                "silent, or egress as direction",
+            ));
+        }
+        Ok(Fault::Packet(filter, PacketFault::Loss { model, visibility }))
     }
 }
 
-pub(super) fn explain(filter: &PacketFilter) -> String {
-    format!("loses {}", packet::describe(filter))
+pub(super) fn explain(filter: &PacketFilter, model: LossModel, visibility: Visibility) -> String {
+    let mut text = format!("loses {}", packet::describe(filter));
+    match model {
+        LossModel::Trigger => {}
+        LossModel::Correlated { correlation } => {
+            text += &format!(", correlated by {}", percent(correlation));
+        }
+        LossModel::Gilbert(model) => {
+            let bad = f64::from(model.p) / (f64::from(model.p) + f64::from(model.r));
+            let lost = bad * f64::from(model.bad) + (1.0 - bad) * f64::from(model.good);
+            text += &format!(
+                " in bursts: {} begin one and {} end it, {} on average",
+                percent(model.p),
+                percent(model.r),
+                rounded(lost)
+            );
+        }
+        LossModel::Markov(model) => {
+            text += &format!(
+                " by a chain of four states: p13 {}, p31 {}, p32 {}, p23 {}, p14 {}",
+                percent(model.p13),
+                percent(model.p31),
+                percent(model.p32),
+                percent(model.p23),
+                percent(model.p14)
+            );
+        }
+    }
+    if visibility == Visibility::Local {
+        text += "; the sender's stack is told";
+    }
+    text
+}
+
+/// A share out of 2^31.
+fn percent(share: u32) -> String {
+    crate::spec::percent::format(u64::from(share) * 2)
+}
+
+/// A share out of 2^31, to two digits behind the point.
+fn rounded(share: f64) -> String {
+    format!("{:.2} %", share * 100.0 / f64::from(CERTAIN))
 }

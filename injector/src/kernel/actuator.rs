@@ -30,6 +30,7 @@ use super::{
     cgroup, clock,
     clsact::Side,
     counters::Counters,
+    delay_tables::DelayTables,
     journal::{Journal, Leftover},
     leftovers,
     links::{self, Attached},
@@ -63,6 +64,7 @@ pub struct KernelActuator {
     seen: Seen,
     sites: HashMap<MapData, u32, SiteEntry>,
     calls: Array<MapData, u64>,
+    tables: DelayTables,
     counters: Counters,
     journal: Journal,
     /// The plan's first effect, which is the last one to be reverted.
@@ -120,6 +122,7 @@ impl KernelActuator {
         let seen = Seen::new(take(names::MAP_SEEN)?)?;
         let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
+        let tables = DelayTables::new(take(names::MAP_TABLES)?)?;
         let counters = Counters::new(take(names::MAP_STATS)?)?;
         let settings = Control {
             rule_count: u32::try_from(plan.experiment.rules.len())?,
@@ -139,6 +142,7 @@ impl KernelActuator {
             seen,
             sites,
             calls,
+            tables,
             counters,
             journal,
             first: plan.effects.first().cloned(),
@@ -207,7 +211,8 @@ impl KernelActuator {
             Effect::AddHop(hop) => self.add_hop(effect, hop),
             Effect::WriteRule { index, .. } => {
                 let rule = &plan.experiment.rules[*index as usize];
-                let entry = wire::entry(&plan.experiment, *index, rule, u64::MAX);
+                let table = self.tables.index(rule)?;
+                let entry = wire::entry(&plan.experiment, *index, rule, u64::MAX, table);
                 Ok(self.rules.set(*index, entry, 0)?)
             }
             Effect::WriteScope { scope, rules } => self.write_scope(scope, *rules),
@@ -279,7 +284,13 @@ impl KernelActuator {
         for (index, rule) in (0u32..).zip(&plan.experiment.rules) {
             let entry = RuleEntry {
                 enabled: 1,
-                ..wire::entry(&plan.experiment, index, rule, start)
+                ..wire::entry(
+                    &plan.experiment,
+                    index,
+                    rule,
+                    start,
+                    self.tables.index(rule)?,
+                )
             };
             self.rules.set(index, entry, 0)?;
         }

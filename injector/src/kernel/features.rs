@@ -66,8 +66,8 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
         probes
     };
     match kind {
-        FaultKind::NetLoss | FaultKind::NetCorrupt => packets(&[]),
-        FaultKind::NetDelay => {
+        FaultKind::NetLoss | FaultKind::NetCorrupt | FaultKind::NetDuplicate => packets(&[]),
+        FaultKind::NetDelay | FaultKind::NetReorder | FaultKind::NetRate => {
             let needed = [&features.hop_devices, &features.fair_queue];
             let mut rungs = packets(&needed);
             // Not a way of its own: it says whether loopback is covered too.

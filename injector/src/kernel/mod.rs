@@ -7,6 +7,7 @@ mod cgroup;
 pub mod clock;
 mod clsact;
 mod counters;
+mod delay_tables;
 pub mod features;
 mod journal;
 mod leftovers;

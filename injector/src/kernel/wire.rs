@@ -4,19 +4,28 @@ use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use injector_common::{
     RuleEntry,
-    faults::{Params, net_corrupt, net_delay, net_loss, sys_errno},
+    faults::{
+        Params, net_corrupt, net_delay, net_duplicate, net_loss, net_rate, net_reorder, sys_errno,
+    },
     filter::{self, PacketFilter as WireFilter},
     packet::{PROTO_ICMP, PROTO_TCP, PROTO_UDP},
     random::rule_seed,
 };
 
 use crate::model::{
-    Checksum, Cidr, Direction, Experiment, Fault, PacketFault, PacketFilter, Protocol, Rule,
+    Checksum, Cidr, Delay, Direction, Experiment, Fault, LossModel, PacketFault, PacketFilter,
+    Protocol, Rule, Sharing, Visibility,
 };
 
 /// The entry of the rule at `index`, for an experiment that starts at boot
-/// time `start_ns`.
-pub(super) fn entry(experiment: &Experiment, index: u32, rule: &Rule, start_ns: u64) -> RuleEntry {
+/// time `start_ns`. A delay is drawn from the table at `table`, if it needs one.
+pub(super) fn entry(
+    experiment: &Experiment,
+    index: u32,
+    rule: &Rule,
+    start_ns: u64,
+    table: Option<u32>,
+) -> RuleEntry {
     let start_ns = start_ns.saturating_add(nanos(rule.start));
     RuleEntry {
         start_ns,
@@ -24,7 +33,7 @@ pub(super) fn entry(experiment: &Experiment, index: u32, rule: &Rule, start_ns: 
         seed: rule_seed(experiment.seed, index),
         trigger: rule.trigger,
         params: match &rule.fault {
-            Fault::Packet(_, fault) => packet_params(fault),
+            Fault::Packet(_, fault) => packet_params(fault, table),
             Fault::SysErrno { errno, .. } => sys_errno::params(errno.value),
         },
         filter: rule.fault.filter().map_or(WireFilter::ANY, packet_filter),
@@ -33,15 +42,46 @@ pub(super) fn entry(experiment: &Experiment, index: u32, rule: &Rule, start_ns: 
     }
 }
 
-fn packet_params(fault: &PacketFault) -> Params {
+fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
     match fault {
-        PacketFault::Loss => net_loss::params(),
-        PacketFault::Delay { delay, jitter } => net_delay::params(nanos(*delay), nanos(*jitter)),
+        PacketFault::Loss { model, visibility } => {
+            let params = match *model {
+                LossModel::Trigger | LossModel::Correlated { .. } => net_loss::independent(),
+                LossModel::Gilbert(model) => net_loss::gilbert(model),
+                LossModel::Markov(model) => net_loss::markov(model),
+            };
+            match visibility {
+                Visibility::Silent => params,
+                Visibility::Local => net_loss::told(params),
+            }
+        }
+        PacketFault::Delay(delay) => delay_params(delay, table),
+        PacketFault::Duplicate { copies } => net_duplicate::params(*copies),
+        PacketFault::Reorder { delay, .. } => net_reorder::params(nanos(*delay)),
+        PacketFault::Rate(link) => net_rate::params(net_rate::Link {
+            rate: link.rate,
+            burst: link.burst,
+            overhead: link.overhead,
+            queue_ns: nanos(link.queue),
+            per_flow: link.sharing == Sharing::Flow,
+        }),
         PacketFault::Corrupt { checksum } => net_corrupt::params(match checksum {
             Checksum::Valid => net_corrupt::CHECKSUM_VALID,
             Checksum::Broken => net_corrupt::CHECKSUM_BROKEN,
         }),
     }
+}
+
+fn delay_params(delay: &Delay, table: Option<u32>) -> Params {
+    let mut params = net_delay::params(nanos(delay.delay), nanos(delay.jitter));
+    params = net_delay::correlated(params, delay.correlation);
+    if let Some(index) = table {
+        params = net_delay::from_table(params, index);
+    }
+    if delay.reorder {
+        params = net_delay::overtaking(params);
+    }
+    params
 }
 
 /// Nanoseconds of a duration; 584 years at most.

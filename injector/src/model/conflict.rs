@@ -8,7 +8,7 @@ use std::{net::IpAddr, path::Path};
 
 use injector_common::Trigger;
 
-use super::{Cidr, Direction, Fault, PacketFault, PacketFilter, Protocol, Rule, Target};
+use super::{Cidr, Direction, Fault, LossModel, PacketFault, PacketFilter, Protocol, Rule, Target};
 use crate::error::ConflictError;
 
 const ALLOWED: &str =
@@ -131,7 +131,14 @@ fn both_checksums(first: &Rule, second: &Rule) -> Option<String> {
 
 /// A loss that leaves no packet to another rule.
 fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
-    let Fault::Packet(filter, PacketFault::Loss) = &loss.fault else {
+    let Fault::Packet(
+        filter,
+        PacketFault::Loss {
+            model: LossModel::Trigger,
+            ..
+        },
+    ) = &loss.fault
+    else {
         return None;
     };
     let other_filter = other.fault.filter()?;

@@ -4,10 +4,13 @@
 //! put in force: that is `plan`'s business.
 
 pub mod conflict;
+mod link;
 
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
+
+pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Sharing, Visibility};
 
 /// Rules on one timeline, with a seed and an end.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,19 +78,33 @@ pub enum Fault {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PacketFault {
     /// They vanish.
-    Loss,
-    /// They arrive later.
-    Delay {
-        /// By how much.
-        delay: Duration,
-        /// Even spread around `delay`, at most `delay`.
-        jitter: Duration,
+    Loss {
+        /// Which of them.
+        model: LossModel,
+        /// Who is told.
+        visibility: Visibility,
     },
+    /// They arrive later.
+    Delay(Delay),
     /// A byte of them arrives changed.
     Corrupt {
         /// Who notices the damage.
         checksum: Checksum,
     },
+    /// They arrive more than once.
+    Duplicate {
+        /// How many times more.
+        copies: u32,
+    },
+    /// They go ahead of those before them, which wait.
+    Reorder {
+        /// How long those wait that do not go ahead.
+        delay: Duration,
+        /// Only every so manieth packet can go ahead; 1 for any.
+        gap: u64,
+    },
+    /// They share a link of a given bandwidth.
+    Rate(Link),
 }
 
 impl Fault {
@@ -104,9 +121,15 @@ impl Fault {
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
         match self {
-            Self::Packet(_, PacketFault::Delay { delay, jitter }) => *delay + *jitter,
-            Self::Packet(..) | Self::SysErrno { .. } => Duration::ZERO,
+            Self::Packet(_, fault) => fault.longest_wait(),
+            Self::SysErrno { .. } => Duration::ZERO,
         }
+    }
+
+    /// Whether it has a queue that packets may find full.
+    #[must_use]
+    pub const fn has_queue(&self) -> bool {
+        matches!(self, Self::Packet(_, PacketFault::Rate(_)))
     }
 
     /// The packet filter, for kinds that act on packets.
@@ -120,20 +143,40 @@ impl Fault {
 }
 
 impl PacketFault {
+    /// The packets that the trigger selects vanish, and nobody is told.
+    pub const LOSS: Self = Self::Loss {
+        model: LossModel::Trigger,
+        visibility: Visibility::Silent,
+    };
+
     /// The parameterless name of the fault.
     #[must_use]
     pub const fn kind(&self) -> FaultKind {
         match self {
-            Self::Loss => FaultKind::NetLoss,
-            Self::Delay { .. } => FaultKind::NetDelay,
+            Self::Loss { .. } => FaultKind::NetLoss,
+            Self::Delay(_) => FaultKind::NetDelay,
             Self::Corrupt { .. } => FaultKind::NetCorrupt,
+            Self::Duplicate { .. } => FaultKind::NetDuplicate,
+            Self::Reorder { .. } => FaultKind::NetReorder,
+            Self::Rate(_) => FaultKind::NetRate,
         }
     }
 
     /// Whether packets have to wait in a device of ours for a time.
     #[must_use]
     pub const fn holds(&self) -> bool {
-        matches!(self, Self::Delay { .. })
+        matches!(self, Self::Delay(_) | Self::Reorder { .. } | Self::Rate(_))
+    }
+
+    /// The longest that it makes a packet wait.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        match self {
+            Self::Delay(delay) => delay.longest(),
+            Self::Reorder { delay, .. } => *delay,
+            Self::Rate(link) => link.queue,
+            Self::Loss { .. } | Self::Corrupt { .. } | Self::Duplicate { .. } => Duration::ZERO,
+        }
     }
 
     /// Whether packets have to pass a device of ours that fills in checksums.

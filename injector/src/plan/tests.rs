@@ -7,8 +7,8 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, Trigger, names::Secur
 use super::*;
 use crate::{
     model::{
-        Checksum, Direction, Errno, Experiment, Fault, PacketFault, PacketFilter, Protocol, Rule,
-        Syscall,
+        Checksum, Delay, Direction, Errno, Experiment, Fault, PacketFault, PacketFilter, Protocol,
+        Rule, Syscall,
     },
     resolve::{Interface, Netns, RuleScope, Scope},
 };
@@ -96,7 +96,7 @@ fn filter(direction: Direction) -> PacketFilter {
 }
 
 fn loss(direction: Direction) -> Fault {
-    Fault::Packet(filter(direction), PacketFault::Loss)
+    Fault::Packet(filter(direction), PacketFault::LOSS)
 }
 
 fn delay(direction: Direction) -> Fault {
@@ -104,8 +104,7 @@ fn delay(direction: Direction) -> Fault {
 }
 
 fn delay_by(filter: PacketFilter, delay: Duration) -> Fault {
-    let jitter = Duration::ZERO;
-    Fault::Packet(filter, PacketFault::Delay { delay, jitter })
+    Fault::Packet(filter, PacketFault::Delay(Delay::steady(delay)))
 }
 
 fn corrupt(direction: Direction, checksum: Checksum) -> Fault {

@@ -75,6 +75,10 @@ pub struct RuleReport {
     /// What it counted.
     #[serde(flatten)]
     pub counts: RuleCounts,
+    /// Of the injected ones, packets that its queue was too short for; `None`
+    /// for a kind without a queue of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
 }
 
 #[expect(
@@ -111,9 +115,10 @@ impl Report {
     /// A table for people.
     #[must_use]
     pub fn to_table(&self) -> String {
+        let has_queue = self.rules.iter().any(|rule| rule.dropped.is_some());
         let rows = self.rules.iter().map(|rule| {
             let counts = rule.counts;
-            vec![
+            let mut row = vec![
                 rule.name.clone(),
                 rule.kind.name().to_owned(),
                 rule.backend.to_owned(),
@@ -122,9 +127,17 @@ impl Report {
                 counts.passed.to_string(),
                 counts.exhausted.to_string(),
                 counts.errors.to_string(),
-            ]
+            ];
+            if has_queue {
+                row.push(
+                    rule.dropped
+                        .map(|count| count.to_string())
+                        .unwrap_or_default(),
+                );
+            }
+            row
         });
-        let header = [
+        let mut header = vec![
             "RULE",
             "KIND",
             "BACKEND",
@@ -134,6 +147,9 @@ impl Report {
             "EXHAUSTED",
             "ERRORS",
         ];
+        if has_queue {
+            header.push("DROPPED");
+        }
         format!(
             "experiment {}, seed {}, stopped by {}\n{}",
             self.experiment,
@@ -164,6 +180,7 @@ mod tests {
                     exhausted: 2,
                     errors: 1,
                 },
+                dropped: None,
             }],
         }
     }

@@ -8,12 +8,13 @@ use injector_common::{Trigger, names::MAX_RULES};
 use crate::{
     error::{Error, SpecError},
     faults::RawFault,
-    model::{Experiment, Rule, Target, conflict},
+    model::{Experiment, Fault, Rule, Target, conflict},
     spec::{
         duration::{self, Span},
         name::Name,
         number::{Seed, Times},
         percent::Percent,
+        selection,
         when::When,
     },
 };
@@ -208,8 +209,13 @@ fn build_rule(
         Some(Span(duration)) => duration,
     };
     let targets = targets(rule.targets, has_command)?;
-    let trigger = trigger(rule.percent, rule.when, rule.times)?;
-    let fault = rule.fault.validate()?;
+    let has_trigger = rule.percent.is_some();
+    let has_window = rule.when.is_some();
+    let mut trigger = trigger(rule.percent, rule.when, rule.times)?;
+    let mut fault = rule.fault.validate()?;
+    if let Fault::Packet(_, fault) = &mut fault {
+        selection::settle(fault, &mut trigger, has_trigger, has_window)?;
+    }
     Ok(Rule {
         name,
         targets,

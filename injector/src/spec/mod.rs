@@ -1,15 +1,20 @@
 //! What the user wrote, read strictly and turned into the [`crate::model`].
 //!
-//! Nothing here looks at the host, apart from reading the spec file itself.
+//! Nothing here looks at the host, apart from reading the spec file itself and the tables of
+//! delays that it names.
 
 pub mod build;
+pub mod distribution;
 pub mod document;
 pub mod duration;
+pub mod loss;
 pub mod name;
 pub mod net;
 pub mod number;
 pub mod percent;
+pub mod rate;
 mod rule;
+mod selection;
 pub mod syscall;
 pub mod target;
 pub mod text;

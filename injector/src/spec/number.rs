@@ -24,6 +24,21 @@ impl FromStr for Seed {
     }
 }
 
+/// A whole number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u64);
+
+impl FromStr for Count {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let parsed = text.parse().ok().filter(|_| !text.starts_with('+'));
+        parsed
+            .map(Self)
+            .ok_or_else(|| ValueError::new(text, "is not a number", "a whole number"))
+    }
+}
+
 /// How many injections a rule may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times(pub NonZeroU64);

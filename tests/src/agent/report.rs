@@ -36,6 +36,9 @@ pub struct RuleReport {
     pub exhausted: u64,
     /// Of those, operations that the kernel refused to harm.
     pub errors: u64,
+    /// Of the injected ones, packets that a queue was too short for.
+    #[serde(default)]
+    pub dropped: Option<u64>,
 }
 
 impl Report {

@@ -35,7 +35,7 @@ impl TestBinary {
     /// The clock that its tests need.
     pub(crate) fn clock(&self) -> Clock {
         match self.name.as_str() {
-            "net_delay" => Clock::Instructions,
+            "net_delay" | "net_delay_spread" | "net_rate" | "net_reorder" => Clock::Instructions,
             "fidelity" => Clock::OneProcessor,
             _ => Clock::Host,
         }

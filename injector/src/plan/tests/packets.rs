@@ -1,7 +1,6 @@
 //! Plans for rules on packets.
 
 use super::*;
-use crate::model::PacketFault;
 
 #[test]
 fn loss_needs_programs_only() {
@@ -101,7 +100,7 @@ fn leaving_packets_are_watched_only_for_pings() {
         };
         let scope = packets_of(web(), host(&[("eth0", 2)]));
         let plan = plan(
-            &[(Fault::Packet(filter, PacketFault::Loss), scope)],
+            &[(Fault::Packet(filter, PacketFault::LOSS), scope)],
             &able(),
         )
         .expect("a plan");

@@ -1,6 +1,5 @@
 //! What a plan says of its rules, word by word.
 
-use crate::model::PacketFault;
 use injector_common::trigger::THRESHOLD_ALWAYS;
 
 use super::*;
@@ -18,10 +17,10 @@ fn a_rule_is_told_in_full() {
         peer_ports: Some(443..=443),
         ..filter(Direction::Both)
     };
-    let delay = PacketFault::Delay {
-        delay: Duration::from_micros(1500),
+    let delay = PacketFault::Delay(Delay {
         jitter: Duration::from_micros(500),
-    };
+        ..Delay::steady(Duration::from_micros(1500))
+    });
     let delay = Fault::Packet(filter, delay);
     let rules = [
         (delay, packets_of(web(), host(&[("eth0", 2)]))),

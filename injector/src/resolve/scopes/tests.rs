@@ -28,7 +28,7 @@ fn filter(interface: Option<&str>) -> PacketFilter {
 }
 
 fn loss() -> Fault {
-    Fault::Packet(filter(None), PacketFault::Loss)
+    Fault::Packet(filter(None), PacketFault::LOSS)
 }
 
 fn errno() -> Fault {
@@ -358,7 +358,7 @@ fn an_interface_can_be_named() {
         resolve_one(
             &host,
             &[target],
-            Fault::Packet(filter(Some(name)), PacketFault::Loss),
+            Fault::Packet(filter(Some(name)), PacketFault::LOSS),
         )
     };
     for name in ["eth0", "port0", "eth1", "inj0"] {

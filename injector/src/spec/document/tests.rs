@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     faults,
-    model::{Experiment, Fault, PacketFault, Target},
+    model::{Delay, Experiment, Fault, PacketFault, Target},
     spec::build::{Entropy, build},
 };
 
@@ -73,7 +73,8 @@ fn every_key_is_read() {
     let delay = &experiment.rules[0];
     assert_eq!(delay.trigger.threshold, THRESHOLD_ALWAYS / 8);
     assert_eq!(delay.duration, Duration::from_secs(120));
-    let Fault::Packet(filter, PacketFault::Delay { delay, jitter }) = &delay.fault else {
+    let Fault::Packet(filter, PacketFault::Delay(Delay { delay, jitter, .. })) = &delay.fault
+    else {
         panic!("{delay:?}")
     };
     assert_eq!(

@@ -1,0 +1,73 @@
+//! `net-reorder`: packets overtake those before them.
+
+use std::time::Duration;
+
+use injector_common::FaultKind;
+
+use super::{FaultKindDef, net_delay::in_range, packet};
+use crate::{
+    error::SpecError,
+    model::{Fault, PacketFault, PacketFilter},
+    spec::{
+        duration::{self, Span},
+        number::Count,
+        text::Text,
+    },
+};
+
+/// The kind.
+#[derive(Debug)]
+pub struct NetReorder;
+
+packet::packet_kind! {
+    /// Its options, as written.
+    pub struct Raw {
+        /// How long packets wait that do not go ahead; at most 60s
+        #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+        pub delay: Text<Span>,
+
+        /// Let only every N-th packet go ahead, and of these the share of --percent [default: 1, any]
+        #[arg(long, value_name = "N", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub gap: Option<Text<Count>>,
+    }
+}
+
+impl FaultKindDef for NetReorder {
+    const KIND: FaultKind = FaultKind::NetReorder;
+    const SUMMARY: &'static str = "Packets overtake those before them";
+    const MANUAL: &'static str = "\
+Selected packets go ahead at once, while all others that match wait for DELAY, as with tc-netem(8)'s
+`delay DELAY reorder PERCENT gap N`. How far a packet gets ahead depends on how many packets are under
+way in DELAY. `injected` counts those that went ahead, `passed` those that waited. To hold single
+packets back instead, use net-delay with --percent, or with --jitter and --reorder.";
+    const EXAMPLES: &'static str = "\
+Examples:
+  A quarter of what a cgroup sends overtakes what was sent in the last 10 ms:
+    injector inject net-reorder --target cgroup:/web --delay 10ms --percent 25 --for 1m
+
+  Every fifth packet goes ahead:
+    injector inject net-reorder --target cgroup:/web --delay 10ms --gap 5 --for 1m";
+    type Raw = Raw;
+
+    fn validate(raw: Raw) -> Result<Fault, SpecError> {
+        let filter = raw.filter()?;
+        let delay = in_range("delay", raw.delay.0.0)?;
+        let gap = raw.gap.map_or(1, |text| text.0.0);
+        if gap == 0 {
+            return Err(SpecError::new("gap", "is 0", "a whole number, at least 1"));
+        }
+        Ok(Fault::Packet(filter, PacketFault::Reorder { delay, gap }))
+    }
+}
+
+pub(super) fn explain(filter: &PacketFilter, delay: Duration, gap: u64) -> String {
+    let packets = packet::describe(filter);
+    let delay = duration::format(delay);
+    let every = if gap == 1 {
+        String::new()
+    } else {
+        format!(", one in {gap} at most")
+    };
+    format!("lets {packets} overtake what was sent in the last {delay}{every}")
+}

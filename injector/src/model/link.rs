@@ -1,0 +1,129 @@
+//! What a link does to packets.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use injector_common::faults::{
+    net_delay::{TABLE_SCALE, Table},
+    net_loss::{Gilbert, Markov},
+};
+
+/// Which packets a loss takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossModel {
+    /// Those that the rule's trigger selects.
+    Trigger,
+    /// Those of the trigger's share, each more likely where the one before it
+    /// was lost: `correlation` (out of 2^31) is that of neighbouring packets.
+    Correlated {
+        /// The correlation, out of 2^31.
+        correlation: u32,
+    },
+    /// Those that a link loses which is good or bad.
+    Gilbert(Gilbert),
+    /// Those that a chain of four states loses.
+    Markov(Markov),
+}
+
+/// Who is told of a lost packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// Nobody, as on a wire.
+    #[default]
+    Silent,
+    /// The sender's stack, as by a full queue of its own.
+    Local,
+}
+
+/// How long packets wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delay {
+    /// How long, on average.
+    pub delay: Duration,
+    /// Spread around `delay`, at most `delay`.
+    pub jitter: Duration,
+    /// How it is spread.
+    pub distribution: Distribution,
+    /// In what share of packets (out of 2^31) the wait of the packet before is
+    /// taken again.
+    pub correlation: u32,
+    /// Whether packets may overtake each other.
+    pub reorder: bool,
+}
+
+impl Delay {
+    /// The same delay for every packet.
+    #[must_use]
+    pub const fn steady(delay: Duration) -> Self {
+        Self {
+            delay,
+            jitter: Duration::ZERO,
+            distribution: Distribution::Uniform,
+            correlation: 0,
+            reorder: false,
+        }
+    }
+
+    /// The longest of the delays.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        match &self.distribution {
+            Distribution::Uniform => self.delay + self.jitter,
+            Distribution::Table(table) => {
+                let widest = table.values.iter().copied().max().unwrap_or_default();
+                #[expect(clippy::cast_precision_loss, reason = "it is 2^13")]
+                let spread = f64::from(widest.max(0)) / TABLE_SCALE as f64;
+                self.delay + self.jitter.mul_f64(spread)
+            }
+        }
+    }
+}
+
+/// How delays are spread.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Distribution {
+    /// Evenly.
+    Uniform,
+    /// As a table has it.
+    Table(Arc<DelayTable>),
+}
+
+/// A distribution as netem keeps it: the inverse of its function at even steps,
+/// in jitters × 8192.
+#[derive(PartialEq)]
+pub struct DelayTable {
+    /// What the user called it.
+    pub name: String,
+    /// Its values.
+    pub values: Box<Table>,
+}
+
+impl fmt::Debug for DelayTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DelayTable").field(&self.name).finish()
+    }
+}
+
+/// A link of a given bandwidth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Bits per second.
+    pub rate: u64,
+    /// Bytes that pass at once after the link was idle.
+    pub burst: u32,
+    /// Bytes added to each packet; may be negative.
+    pub overhead: i32,
+    /// How long a packet may wait before it is dropped.
+    pub queue: Duration,
+    /// Who shares it.
+    pub sharing: Sharing,
+}
+
+/// Who shares a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// All packets of the rule, in each direction.
+    #[default]
+    Target,
+    /// Each flow has one of its own.
+    Flow,
+}

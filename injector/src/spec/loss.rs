@@ -1,0 +1,213 @@
+//! The values of loss models.
+
+use std::str::FromStr;
+
+use injector_common::faults::net_loss::{CERTAIN, Gilbert, Markov};
+
+use crate::{
+    model::Visibility,
+    spec::{percent::Percent, text::ValueError},
+};
+
+/// A share from 0 to 100 %, out of 2^31.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share(pub u32);
+
+const SHARE_ALLOWED: &str = "a percentage from 0 to 100, such as 25 or 0.1";
+
+impl FromStr for Share {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+        let is_zero = number.bytes().any(|byte| byte == b'0')
+            && number.bytes().all(|byte| matches!(byte, b'0' | b'.'))
+            && number.parse::<f32>().is_ok();
+        if is_zero {
+            return Ok(Self(0));
+        }
+        let percent: Percent = text.parse().map_err(|error: ValueError| ValueError {
+            allowed: SHARE_ALLOWED.into(),
+            ..error
+        })?;
+        // From 32 bits to 31, rounded up: only 0 is never.
+        Ok(Self(
+            u32::try_from(percent.threshold.div_ceil(2)).unwrap_or(CERTAIN),
+        ))
+    }
+}
+
+/// Reads `least` to `N` shares, separated by commas.
+fn shares<const N: usize>(
+    text: &str,
+    least: usize,
+    allowed: &'static str,
+) -> Result<[Option<u32>; N], ValueError> {
+    let mut shares = [None; N];
+    let mut parts = text.split(',');
+    for share in &mut shares {
+        let Some(part) = parts.next() else { break };
+        let read: Share = part
+            .trim()
+            .parse()
+            .map_err(|error: ValueError| ValueError {
+                allowed: allowed.into(),
+                ..error
+            })?;
+        *share = Some(read.0);
+    }
+    let given = shares.iter().flatten().count();
+    if parts.next().is_some() || given < least {
+        return Err(ValueError::new(
+            text,
+            "has too few or too many parts",
+            allowed,
+        ));
+    }
+    Ok(shares)
+}
+
+/// The Gilbert-Elliott model, as tc-netem(8) writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst(pub Gilbert);
+
+const BURST_ALLOWED: &str =
+    "p,r[,1-h[,1-k]] in percent, as `tc qdisc … netem loss gemodel` has them, such as 1,25";
+
+impl FromStr for Burst {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let [p, r, bad, good] = shares(text, 1, BURST_ALLOWED)?;
+        let p = p.unwrap_or(0);
+        if p == 0 {
+            return Err(ValueError::new(text, "never begins a burst", BURST_ALLOWED));
+        }
+        let r = r.unwrap_or(CERTAIN - p);
+        let (bad, good) = (bad.unwrap_or(CERTAIN), good.unwrap_or(0));
+        if bad == 0 && good == 0 {
+            return Err(ValueError::new(text, "never loses a packet", BURST_ALLOWED));
+        }
+        Ok(Self(Gilbert { p, r, bad, good }))
+    }
+}
+
+/// The chain of four states, as tc-netem(8) writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct States(pub Markov);
+
+const STATES_ALLOWED: &str = "p13[,p31[,p32[,p23[,p14]]]] in percent, as `tc qdisc … netem loss state` has them, with \
+     p13 + p14 and p31 + p32 at most 100, such as 1,20,5,60";
+
+impl FromStr for States {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let [p13, p31, p32, p23, p14] = shares(text, 1, STATES_ALLOWED)?;
+        let p13 = p13.unwrap_or(0);
+        let model = Markov {
+            p13,
+            p31: p31.unwrap_or(CERTAIN - p13),
+            p32: p32.unwrap_or(0),
+            p23: p23.unwrap_or(CERTAIN),
+            p14: p14.unwrap_or(0),
+        };
+        let too_much = |a: u32, b: u32| u64::from(a) + u64::from(b) > u64::from(CERTAIN) + 1;
+        if too_much(model.p13, model.p14) || too_much(model.p31, model.p32) {
+            return Err(ValueError::new(
+                text,
+                "leaves a state in more than 100 %",
+                STATES_ALLOWED,
+            ));
+        }
+        if model.p13 == 0 && model.p14 == 0 {
+            return Err(ValueError::new(
+                text,
+                "never loses a packet",
+                STATES_ALLOWED,
+            ));
+        }
+        Ok(Self(model))
+    }
+}
+
+impl FromStr for Visibility {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "silent" => Ok(Self::Silent),
+            "local" => Ok(Self::Local),
+            _ => Err(ValueError::new(
+                text,
+                "is not one of the words",
+                "silent or local",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused<T: FromStr<Err = ValueError> + std::fmt::Debug>(text: &str, why: &str) {
+        let error = text.parse::<T>().expect_err(text);
+        assert!(error.problem.contains(why), "{text}: {error}");
+    }
+
+    #[test]
+    fn shares_are_read_from_zero_to_all() {
+        for (text, share) in [
+            ("0", 0),
+            ("0.00%", 0),
+            ("100", CERTAIN),
+            ("50%", CERTAIN / 2),
+            ("0.0000001", 3),
+        ] {
+            assert_eq!(text.parse(), Ok(Share(share)), "{text}");
+        }
+        refused::<Share>("-1", "is negative");
+        refused::<Share>("101", "is more than 100");
+        refused::<Share>("", "is not a percentage");
+        refused::<Share>(".", "is not a percentage");
+    }
+
+    #[test]
+    fn bursts_have_tcs_defaults() {
+        let burst = |p, r, bad, good| Ok(Burst(Gilbert { p, r, bad, good }));
+        let quarter = CERTAIN / 4;
+        assert_eq!("25".parse(), burst(quarter, CERTAIN - quarter, CERTAIN, 0));
+        assert_eq!("25,50".parse(), burst(quarter, CERTAIN / 2, CERTAIN, 0));
+        assert_eq!(
+            "25%, 50%, 50%, 0%".parse(),
+            burst(quarter, CERTAIN / 2, CERTAIN / 2, 0)
+        );
+        refused::<Burst>("0,50", "never begins");
+        refused::<Burst>("1,2,3,4,5", "too many");
+        refused::<Burst>("", "is not a percentage");
+        refused::<Burst>("1,2,0,0", "never loses");
+        refused::<Burst>("1,,3", "is not a percentage");
+    }
+
+    #[test]
+    fn chains_have_tcs_defaults() {
+        let quarter = CERTAIN / 4;
+        let chain = |text: &str| text.parse::<States>().map(|states| states.0);
+        assert_eq!(
+            chain("25"),
+            Ok(Markov {
+                p13: quarter,
+                p31: CERTAIN - quarter,
+                p32: 0,
+                p23: CERTAIN,
+                p14: 0
+            })
+        );
+        assert!(chain("1,20,5,60,0.5").is_ok());
+        refused::<States>("60,20,5,60,50", "more than 100 %");
+        refused::<States>("1,60,50", "more than 100 %");
+        refused::<States>("0", "never loses");
+    }
+}

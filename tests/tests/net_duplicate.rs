@@ -1,0 +1,60 @@
+//! `net-duplicate`: packets arrive more than once, and are counted once.
+
+use injector_tests::{
+    netns::Ip,
+    packet_matrix, require,
+    stats::binomial_999,
+    traffic::{Bed, Case, Direction, Form, Load},
+};
+
+const LOAD: Load = Load::of(3000);
+
+packet_matrix!(check);
+
+/// Doubles 30 % of a victim's packets beside a bystander's in the same namespace.
+#[track_caller]
+fn check(case: Case) {
+    require!(NetLoss);
+    let mut bed = Bed::new(case);
+    bed.assert_untouched_before(LOAD);
+    let injection = bed.inject(&["net-duplicate", "--percent", "30", "--seed", "7"]);
+    let arrived = bed.round(LOAD, LOAD);
+    let rule = bed.stop(injection).rule();
+    assert_eq!((arrived.intact, arrived.missing()), (LOAD.count, 0));
+    assert_eq!(rule.matched, LOAD.count, "{rule:?}");
+    assert_eq!(rule.injected, arrived.duplicates, "{rule:?} {arrived:?}");
+    let expected = binomial_999(LOAD.count, 0.3);
+    assert!(expected.contains(&rule.injected), "{rule:?}");
+    bed.assert_untouched_after(LOAD);
+}
+
+fn bed(direction: Direction) -> Bed {
+    Bed::new(Case {
+        form: Form::Cgroup,
+        ip: Ip::V4,
+        direction,
+    })
+}
+
+#[test]
+fn several_copies_of_each() {
+    require!(NetLoss);
+    for direction in [Direction::Egress, Direction::Ingress] {
+        let mut bed = bed(direction);
+        let injection = bed.inject(&["net-duplicate", "--copies", "3"]);
+        let arrived = bed.round(LOAD, LOAD);
+        let rule = bed.stop(injection).rule();
+        assert_eq!(rule.injected, LOAD.count, "{rule:?}");
+        assert_eq!(arrived.duplicates, 3 * LOAD.count, "{arrived:?}");
+    }
+}
+
+#[test]
+fn when_names_the_very_packets() {
+    require!(NetLoss);
+    let mut bed = bed(Direction::Egress);
+    let injection = bed.inject(&["net-duplicate", "--when", "3..9+2"]);
+    let arrived = bed.round(LOAD, LOAD);
+    assert_eq!(bed.stop(injection).rule().injected, 4);
+    assert_eq!(arrived.duplicates, 4);
+}

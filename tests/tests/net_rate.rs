@@ -1,0 +1,120 @@
+//! `net-rate`: packets share a link of a given bandwidth.
+
+use std::time::{Duration, Instant};
+
+use injector_tests::{
+    netns::Ip,
+    packet_matrix, require,
+    traffic::{Bed, Case, Direction, Form, Load},
+};
+
+/// 300 packets of 1,000 bytes of payload; more under way than the link holds.
+const LOAD: Load = Load::of(300).sized(1000).windowed(300);
+
+/// What a packet of the load has beside its payload: Ethernet, IP and UDP.
+const fn headers(ip: Ip) -> u64 {
+    match ip {
+        Ip::V4 => 14 + 20 + 8,
+        Ip::V6 => 14 + 40 + 8,
+    }
+}
+
+fn time(bytes: u64, bits_per_second: u64) -> Duration {
+    Duration::from_nanos(bytes * 8 * 1_000_000_000 / bits_per_second)
+}
+
+packet_matrix!(check);
+
+/// Sends a burst over a link of 4 Mbit/s, on which it takes over half a second.
+#[track_caller]
+fn check(case: Case) {
+    require!(NetDelay);
+    let mut bed = Bed::new(case);
+    bed.assert_untouched_before(LOAD);
+    let injection = bed.inject(&["net-rate", "--rate", "4mbit", "--queue", "5s"]);
+    let start = Instant::now();
+    let arrived = bed.round(LOAD, LOAD);
+    let taken = start.elapsed();
+    let rule = bed.stop(injection).rule();
+    arrived.assert_untouched(LOAD);
+    assert_eq!((rule.matched, rule.injected), (LOAD.count, LOAD.count));
+    assert_eq!(rule.dropped, Some(0), "{rule:?}");
+    // The first packet has a link to itself, the last one waits for all.
+    let packet = u64::from(LOAD.size) + headers(case.ip);
+    let first = time(packet, 4_000_000);
+    let all = time(packet * LOAD.count, 4_000_000);
+    let delays = arrived.delays;
+    assert!(delays.shortest >= first, "{delays:?}");
+    assert!(taken >= all, "{taken:?}: {delays:?}");
+    assert!(
+        delays.longest <= all + Duration::from_millis(40),
+        "{delays:?}"
+    );
+    bed.assert_untouched_after(LOAD);
+}
+
+fn bed(direction: Direction) -> Bed {
+    Bed::new(Case {
+        form: Form::Cgroup,
+        ip: Ip::V4,
+        direction,
+    })
+}
+
+#[test]
+fn a_full_queue_drops_and_says_so() {
+    require!(NetDelay);
+    let mut bed = bed(Direction::Egress);
+    let injection = bed.inject(&["net-rate", "--rate", "1mbit", "--queue", "100ms"]);
+    let arrived = bed.round(LOAD, LOAD);
+    let rule = bed.stop(injection).rule();
+    assert_eq!(rule.injected, LOAD.count, "{rule:?}");
+    assert_eq!(
+        rule.dropped,
+        Some(arrived.missing()),
+        "{rule:?} {arrived:?}"
+    );
+    // 100 ms of 1 Mbit/s are 12 packets of 1,042 bytes; the sender is faster.
+    assert!(
+        arrived.intact >= 12 && arrived.missing() > 200,
+        "{arrived:?}"
+    );
+    let longest = Duration::from_millis(100 + 5);
+    assert!(arrived.delays.longest <= longest, "{arrived:?}");
+}
+
+#[test]
+fn a_burst_passes_at_once_after_a_pause() {
+    require!(NetDelay);
+    let mut bed = bed(Direction::Egress);
+    let injection = bed.inject(&["net-rate", "--rate", "1mbit", "--burst", "64kb"]);
+    let load = Load::of(50).sized(1000);
+    let arrived = bed.round(load, load);
+    arrived.assert_untouched(load);
+    let rule = bed.stop(injection).rule();
+    assert_eq!(rule.dropped, Some(0), "{rule:?}");
+    // Without the burst the last one would have waited 417 ms, and been dropped.
+    let longest = Duration::from_millis(50);
+    assert!(arrived.delays.longest <= longest, "{arrived:?}");
+}
+
+#[test]
+fn overhead_counts_for_each_packet() {
+    require!(NetDelay);
+    let mut bed = bed(Direction::Egress);
+    let load = Load::of(100).sized(8).windowed(100);
+    let args = ["net-rate", "--rate", "1mbit", "--queue", "5s"];
+    let longest = |bed: &mut Bed, more: &[&str]| {
+        let injection = bed.inject(&[&args[..], more].concat());
+        let arrived = bed.round(load, load);
+        bed.stop(injection);
+        arrived.assert_untouched(load);
+        arrived.delays.longest
+    };
+    let bare = longest(&mut bed, &[]);
+    let loaded = longest(&mut bed, &["--overhead", "200"]);
+    // 200 bytes more for each of 100 packets are 160 ms more.
+    let more = loaded.saturating_sub(bare);
+    assert!(more >= Duration::from_millis(130), "{bare:?} {loaded:?}");
+    assert!(more <= Duration::from_millis(190), "{bare:?} {loaded:?}");
+}
