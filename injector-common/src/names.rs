@@ -121,6 +121,8 @@ pub const MAP_ECHOES: &str = "inj_echoes";
 pub const MAP_FLOWS: &str = "inj_flows";
 /// How often the trial program ran for the agent, or the device to try.
 pub const MAP_TRIAL: &str = "inj_trial";
+/// Where numbers pass through.
+pub const MAP_SCRATCH: &str = "inj_scratch";
 /// Scratch space for a packet's facts.
 pub const MAP_FACTS: &str = "inj_facts";
 /// Rules that own a socket, by its creator.

@@ -43,6 +43,27 @@ pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Arr
 #[btf_map(name = "inj_facts")]
 pub(crate) static FACTS: PerCpuArray<Facts, 1> = PerCpuArray::new();
 
+/// Where numbers pass through of which the verifier shall know nothing.
+#[btf_map(name = "inj_scratch")]
+pub(crate) static SCRATCH: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// The same number, of which the verifier knows nothing any more.
+///
+/// It walks what follows once for each number that it knows to be different,
+/// and for each set of fields that are still what they began as: what it does not
+/// know, it need not tell apart.
+#[inline(always)]
+pub(crate) fn forget(number: u64) -> u64 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return number;
+    };
+    // SAFETY: an aligned u64 of a map value that belongs to this CPU.
+    unsafe {
+        scratch.write_volatile(number);
+        scratch.read_volatile()
+    }
+}
+
 #[btf_map(name = "inj_trial")]
 pub(crate) static TRIAL: Array<u64, 1> = Array::new();
 

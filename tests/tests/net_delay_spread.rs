@@ -9,7 +9,7 @@ use injector_tests::{
 };
 
 /// Far enough apart that no packet is held up by the order of the flow.
-const LOAD: Load = Load::of(400).spaced(Duration::from_millis(2));
+const LOAD: Load = Load::of(400).spaced(Duration::from_millis(1));
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

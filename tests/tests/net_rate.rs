@@ -8,8 +8,8 @@ use injector_tests::{
     traffic::{Bed, Case, Direction, Form, Load},
 };
 
-/// 300 packets of 1,000 bytes of payload; more under way than the link holds.
-const LOAD: Load = Load::of(300).sized(1000).windowed(300);
+/// 100 packets of 1,000 bytes of payload, all under way at once.
+const LOAD: Load = Load::of(100).sized(1000).windowed(100);
 
 /// What a packet of the load has beside its payload: Ethernet, IP and UDP.
 const fn headers(ip: Ip) -> u64 {
@@ -25,7 +25,7 @@ fn time(bytes: u64, bits_per_second: u64) -> Duration {
 
 packet_matrix!(check);
 
-/// Sends a burst over a link of 4 Mbit/s, on which it takes over half a second.
+/// Sends a burst over a link of 4 Mbit/s, on which it takes over 200 ms.
 #[track_caller]
 fn check(case: Case) {
     require!(NetDelay);
@@ -76,7 +76,7 @@ fn a_full_queue_drops_and_says_so() {
     );
     // 100 ms of 1 Mbit/s are 12 packets of 1,042 bytes; the sender is faster.
     assert!(
-        arrived.intact >= 12 && arrived.missing() > 200,
+        arrived.intact >= 12 && arrived.missing() > 50,
         "{arrived:?}"
     );
     let longest = Duration::from_millis(100 + 5);

@@ -9,7 +9,7 @@ use injector_tests::{
     traffic::{Bed, Case, Direction, Form, Load},
 };
 
-const LOAD: Load = Load::of(400).spaced(Duration::from_millis(1));
+const LOAD: Load = Load::of(120).spaced(Duration::from_millis(1));
 
 packet_matrix!(check);
 

@@ -35,8 +35,9 @@ const CB_ONWARD: usize = 4;
 /// interface has an index this large.
 const UPWARD: u32 = 1 << 31;
 
-/// Two words that mark a control buffer as filled in here.
-const MAGIC: u32 = 0x696e_6a64;
+/// Two words that mark a control buffer as filled in here. The first says what
+/// it holds: here the time when the packet is due.
+pub(crate) const NOTED: u32 = 0x696e_6a64;
 const MAGIC_TOO: u32 = 0x7565_5f61;
 /// In place of the first: the packet was judged, and has waited or is a copy.
 pub(crate) const JUDGED: u32 = 0x696e_6a77;
@@ -70,7 +71,7 @@ pub(crate) fn note(skb: &Skb, direction: u32, due: u64) {
     let cb = skb.cb();
     // SAFETY: context fields that a program may write.
     unsafe {
-        (*cb)[CB_MAGIC] = MAGIC;
+        (*cb)[CB_MAGIC] = NOTED;
         (*cb)[CB_DUE_LOW] = due as u32;
         (*cb)[CB_DUE_HIGH] = (due >> 32) as u32;
         (*cb)[CB_MAGIC_TOO] = MAGIC_TOO;
@@ -84,7 +85,7 @@ pub(crate) fn take_note(skb: &Skb) -> Option<u64> {
     let cb = skb.cb();
     // SAFETY: context fields.
     unsafe {
-        if (*cb)[CB_MAGIC] != MAGIC || (*cb)[CB_MAGIC_TOO] != MAGIC_TOO {
+        if (*cb)[CB_MAGIC] != NOTED || (*cb)[CB_MAGIC_TOO] != MAGIC_TOO {
             return None;
         }
         (*cb)[CB_MAGIC] = 0;
@@ -132,7 +133,7 @@ pub(crate) fn was_judged(skb: &Skb) -> bool {
         }
         match (*cb)[CB_MAGIC] {
             JUDGED => (*cb)[CB_MAGIC] = 0,
-            JUDGED_AND_NOTED => (*cb)[CB_MAGIC] = MAGIC,
+            JUDGED_AND_NOTED => (*cb)[CB_MAGIC] = NOTED,
             JUDGED_TWICE => (*cb)[CB_MAGIC] = JUDGED,
             _ => return false,
         }

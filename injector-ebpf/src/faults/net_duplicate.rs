@@ -4,46 +4,99 @@ use aya_ebpf::{bindings::BPF_F_INGRESS, helpers::generated::bpf_clone_redirect};
 use injector_common::{faults::net_duplicate::MAX_COPIES, filter::EGRESS};
 
 use crate::{
-    faults::net_delay::{JUDGED, JUDGED_AND_NOTED, JUDGED_TWICE, mark, was_judged},
+    faults::net_delay::{JUDGED, JUDGED_AND_NOTED, JUDGED_TWICE, NOTED, mark},
+    maps::forget,
     skb::Skb,
 };
 
-/// Sends copies of the packet on its way, ahead of it. Whether all were sent.
-///
-/// Each comes back to this hook, which knows it by its mark.
-#[inline(always)]
-pub(crate) fn apply(skb: &Skb, direction: u32, copies: u32, loopback: bool) -> bool {
-    if direction == EGRESS {
-        return send(skb, 0, JUDGED, copies);
-    }
-    if loopback {
-        // One that is sent up the stack there has lost its route, and is taken
-        // for a forgery of a local address. One that is sent around keeps it.
-        return send(skb, 0, JUDGED_TWICE, copies);
-    }
-    send(skb, u64::from(BPF_F_INGRESS), JUDGED, copies)
+/// How copies of a packet are sent.
+#[derive(Default)]
+pub(crate) struct Copying {
+    /// What they are marked with, so that the hooks that they pass know them.
+    mark: u32,
+    /// What the packet is marked with afterwards.
+    after: u32,
+    /// The device; 0 for the packet's own interface.
+    device: u32,
+    /// 1 when they go up the stack.
+    upward: u32,
 }
 
-/// The same for a packet in which the time is noted when it is due.
-#[inline(always)]
-pub(crate) fn apply_noted(skb: &Skb, copies: u32) -> bool {
-    send(skb, 0, JUDGED_AND_NOTED, copies)
-}
-
-#[inline(always)]
-fn send(skb: &Skb, flags: u64, word: u32, copies: u32) -> bool {
-    let mut sent = true;
-    mark(skb, word);
-    for copy in 0..MAX_COPIES {
-        if copy >= copies {
-            break;
+impl Copying {
+    /// On the packet's own way, in this direction.
+    #[inline(always)]
+    pub(crate) const fn around(direction: u32, loopback: bool) -> Self {
+        let arrives = direction != EGRESS;
+        Self {
+            // On loopback, one that is sent up the stack has lost its route, and is
+            // taken for a forgery of a local address. One that is sent around
+            // keeps it, and passes this hook and the one before.
+            mark: if arrives && loopback {
+                JUDGED_TWICE
+            } else {
+                JUDGED
+            },
+            after: 0,
+            device: 0,
+            upward: (arrives && !loopback) as u32,
         }
-        // SAFETY: the context comes from the kernel.
-        sent &= unsafe { bpf_clone_redirect(skb.0, skb.ifindex(), flags) } == 0;
     }
-    was_judged(skb);
-    if word == JUDGED_TWICE {
-        was_judged(skb);
+
+    /// On the loopback, where the time is noted in the packet when it is due.
+    #[inline(always)]
+    pub(crate) const fn noted() -> Self {
+        Self {
+            mark: JUDGED_AND_NOTED,
+            after: NOTED,
+            device: 0,
+            upward: 0,
+        }
     }
-    sent
+
+    /// Through a device of ours.
+    #[inline(always)]
+    pub(crate) const fn through(hop: u32) -> Self {
+        Self {
+            mark: NOTED,
+            after: NOTED,
+            device: hop,
+            upward: 0,
+        }
+    }
+
+    /// Hides from the verifier which of the ways it is, so that it walks what
+    /// follows once.
+    #[inline(always)]
+    pub(crate) fn hide(&mut self) {
+        for field in [
+            &mut self.mark,
+            &mut self.after,
+            &mut self.device,
+            &mut self.upward,
+        ] {
+            *field = forget((*field).into()) as u32;
+        }
+    }
+
+    /// Sends so many copies of the packet; whether all went out.
+    #[inline(always)]
+    pub(crate) fn send(&self, skb: &Skb, copies: u32) -> bool {
+        let device = if self.device == 0 {
+            skb.ifindex()
+        } else {
+            self.device
+        };
+        let flags = u64::from(self.upward & BPF_F_INGRESS);
+        mark(skb, self.mark);
+        let mut refused = 0;
+        for copy in 0..MAX_COPIES {
+            if copy >= copies {
+                break;
+            }
+            // SAFETY: the context comes from the kernel.
+            refused |= unsafe { bpf_clone_redirect(skb.0, device, flags) };
+        }
+        mark(skb, self.after);
+        refused == 0
+    }
 }

@@ -10,16 +10,15 @@ use aya_ebpf::{
 };
 use injector_common::{
     Control, SiteEntry,
-    faults::net_duplicate::MAX_COPIES,
     filter::{EGRESS, INGRESS},
     packet::{self, EchoKey, Facts, PROTO_TCP, PROTO_UDP},
 };
 
-use super::passing::{LOST_BEFORE, LOST_TOLD, Passing, REFUSED, TAKEN};
+use super::passing::Passing;
 use crate::{
     decide::armed,
-    faults::{net_delay, net_duplicate, net_loss},
-    maps::{ECHOES, SITES, TRIAL},
+    faults::net_delay,
+    maps::{ECHOES, SITES, TRIAL, forget},
     scope,
     skb::{NEXT, Skb},
 };
@@ -82,57 +81,15 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     // On loopback, what a packet has to wait for as one that leaves is noted
     // in it, and it waits here, where it arrives.
     let noted = if direction == INGRESS && site.loopback != 0 {
-        net_delay::take_note(skb)
+        net_delay::take_note(skb).unwrap_or(0)
     } else {
-        None
-    };
-    let mut outcome = Passing::new(skb, direction, control, now)?;
-    judge_rules(&mut outcome, site, control);
-    if outcome.lost != 0 {
-        outcome.end(LOST_BEFORE);
-        return Some(net_loss::apply(outcome.lost == LOST_TOLD));
-    }
-    if outcome.detour == 0 && noted.is_none() {
-        if outcome.copied != 0 {
-            let on_loopback = site.loopback != 0;
-            outcome.copies_sent = u32::from(net_duplicate::apply(
-                skb,
-                direction,
-                outcome.copies,
-                on_loopback,
-            ));
-            outcome.end(TAKEN);
-        }
-        return None;
-    }
-    let wait = outcome.delay_ns;
-    let mut due = if outcome.detour == 0 {
         0
-    } else if outcome.overtakes != 0 {
-        net_delay::now() + wait
-    } else {
-        net_delay::due(skb, direction, wait)
     };
-    let verdict = if direction == EGRESS && site.loopback != 0 {
-        net_delay::note(skb, direction, due);
-        if outcome.copied != 0 {
-            outcome.copies_sent = u32::from(net_duplicate::apply_noted(skb, outcome.copies));
-        }
-        Some(NEXT)
-    } else {
-        if let Some(earlier) = noted {
-            due = due.max(earlier + wait);
-        }
-        // Copies wait like the packet, and go before it.
-        outcome.copies_sent = 1;
-        for copy in 0..MAX_COPIES {
-            if copy < outcome.copies && !net_delay::send(skb, direction, site.hop, due) {
-                outcome.copies_sent = 0;
-            }
-        }
-        net_delay::apply(skb, direction, site.hop, due)
-    };
-    outcome.end(if verdict.is_some() { TAKEN } else { REFUSED });
+    let noted = forget(noted);
+    let mut passing = Passing::new(skb, direction, control, now)?;
+    judge_rules(&mut passing, site, control);
+    let verdict = passing.settle(site, noted);
+    passing.end();
     verdict
 }
 

@@ -2,32 +2,31 @@
 
 use aya_ebpf::{bindings::__sk_buff, cty::c_void};
 use injector_common::{
-    Control, FaultKind, RuleEntry, RuleIndex, Verdict,
+    Control, FaultKind, RuleEntry, RuleIndex, SiteEntry, Verdict,
     faults::{
         net_corrupt as corrupt, net_delay as delay, net_duplicate, net_loss as loss, net_reorder,
     },
+    filter::EGRESS,
     packet::Facts,
     random,
 };
 
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
-    faults::{net_corrupt, net_delay, net_loss, net_rate},
-    maps::FACTS,
-    skb::Skb,
+    faults::{net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate},
+    maps::{FACTS, forget},
+    skb::{NEXT, Skb, vanish},
 };
 
 /// The packet is lost, and nobody is told.
 const LOST: u32 = 1;
 /// The packet is lost, and the sender's stack is told.
-pub(super) const LOST_TOLD: u32 = 2;
+const LOST_TOLD: u32 = 2;
 
 /// The device took the packet, or it needed none.
-pub(super) const TAKEN: u32 = 1;
+const TAKEN: u32 = 1;
 /// The packet was lost before it could take a detour, or be copied.
-pub(super) const LOST_BEFORE: u32 = 2;
-/// The device refused the packet.
-pub(super) const REFUSED: u32 = 0;
+const LOST_BEFORE: u32 = 2;
 
 /// A packet on its way through the rules, and what they say of it.
 pub(super) struct Passing {
@@ -43,24 +42,22 @@ pub(super) struct Passing {
     /// Rules aimed at the packet's owner that act on this interface.
     pub(super) mask: u64,
     /// How long it waits.
-    pub(super) delay_ns: u64,
+    delay_ns: u64,
     /// Rules that need it to pass a device of ours, and are not counted yet.
-    pub(super) detour: u64,
+    detour: u64,
     /// Rules that copy it, and are not counted yet.
-    pub(super) copied: u64,
+    copied: u64,
     rule_count: u32,
     pub(super) direction: u32,
     /// [`LOST`] or [`LOST_TOLD`] when it is gone; the rules behind the one that
     /// lost it are not asked.
-    pub(super) lost: u32,
+    lost: u32,
     /// 1 when it need not stay behind the packet before it in its flow.
-    pub(super) overtakes: u32,
-    /// How many copies are made of it.
-    pub(super) copies: u32,
-    /// 1 when all copies went out.
-    pub(super) copies_sent: u32,
-    /// [`TAKEN`], [`LOST_BEFORE`] or [`REFUSED`].
+    overtakes: u32,
+    /// What became of it: [`TAKEN`], [`LOST_BEFORE`], or 0 when the device refused
+    /// it.
     end: u32,
+    copying: Copying,
 }
 
 impl Passing {
@@ -71,16 +68,15 @@ impl Passing {
             facts: FACTS.get_ptr_mut(0)?,
             now,
             mask: 0,
-            delay_ns: 0,
-            detour: 0,
-            copied: 0,
+            delay_ns: forget(0),
+            detour: forget(0),
+            copied: forget(0),
             rule_count: control.rule_count,
             direction,
-            lost: 0,
-            overtakes: 0,
-            copies: 0,
-            copies_sent: 0,
+            lost: forget(0) as u32,
+            overtakes: forget(0) as u32,
             end: TAKEN,
+            copying: Copying::default(),
         })
     }
 
@@ -96,14 +92,53 @@ impl Passing {
         ask_rules(ask, self);
     }
 
-    /// Counts the rules that could not be counted before it was known what
-    /// became of the packet.
+    /// Does with the packet what the rules said: the verdict on it, or `None`
+    /// to leave it alone. `noted` is when it is due for rules that saw it leave.
     #[inline(always)]
-    pub(super) fn end(&mut self, end: u32) {
-        if self.detour | self.copied != 0 {
-            self.end = end;
-            ask_rules(count, self);
+    pub(super) fn settle(&mut self, site: &SiteEntry, noted: u64) -> Option<i32> {
+        if self.lost != 0 {
+            self.end = LOST_BEFORE;
+            return Some(net_loss::apply(self.lost == LOST_TOLD));
         }
+        if self.detour == 0 && noted == 0 {
+            if self.copied != 0 {
+                self.copying = Copying::around(self.direction, site.loopback != 0);
+            }
+            return None;
+        }
+        let skb = Skb(self.skb);
+        let mut due = 0;
+        if self.detour != 0 {
+            due = if self.overtakes != 0 {
+                net_delay::now() + self.delay_ns
+            } else {
+                net_delay::due(&skb, self.direction, self.delay_ns)
+            };
+        }
+        if self.direction == EGRESS && site.loopback != 0 {
+            net_delay::note(&skb, self.direction, due);
+            self.copying = Copying::noted();
+            return Some(NEXT);
+        }
+        if noted != 0 {
+            due = due.max(noted + self.delay_ns);
+        }
+        let taken = net_delay::send(&skb, self.direction, site.hop, due);
+        self.copying = Copying::through(site.hop);
+        self.end = u32::from(taken);
+        taken.then(vanish)
+    }
+
+    /// Makes the copies, and counts the rules that could not be counted before
+    /// it was known what became of the packet.
+    #[inline(always)]
+    pub(super) fn end(&mut self) {
+        if self.detour | self.copied == 0 {
+            return;
+        }
+        self.copying.hide();
+        self.end = forget(self.end.into()) as u32;
+        ask_rules(count, self);
     }
 }
 
@@ -169,7 +204,6 @@ unsafe extern "C" fn ask(
             rule.done(damaged);
         }
     } else if kind == FaultKind::NetDuplicate as u32 {
-        passing.copies += net_duplicate::copies(params);
         passing.copied |= bit;
     } else if kind == FaultKind::NetReorder as u32 {
         passing.overtakes = 1;
@@ -219,7 +253,8 @@ unsafe extern "C" fn count(
         if passing.end == LOST_BEFORE {
             rule.let_pass();
         } else if passing.copied & bit != 0 {
-            rule.done(passing.copies_sent == 1);
+            let copies = net_duplicate::copies(rule.rule.params);
+            rule.done(passing.copying.send(&Skb(passing.skb), copies));
         } else {
             rule.done(passing.end == TAKEN);
         }
