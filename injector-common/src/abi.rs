@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Control {
     pub lease_until_ns: u64,
     /// Boot time in ns at which the last rule ends.
     pub deadline_ns: u64,
+    /// Rules for which conversations have to be remembered.
+    pub by_state: u64,
     /// The distinct levels at which targeted cgroups lie; the root is 0.
     pub levels: [u32; MAX_LEVELS],
     /// How many of `levels` are in use.

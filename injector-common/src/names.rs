@@ -35,6 +35,13 @@ pub const MAX_FLOWS: u32 = 65_536;
 /// From how many distributions delays can be drawn at once.
 pub const MAX_TABLES: u32 = 16;
 
+/// How many networks the rules of one agent can name as peers, where one rule
+/// names more than one.
+pub const MAX_PEERS: u32 = 131_072;
+
+/// How many UDP conversations are remembered at once, if some rule asks for it.
+pub const MAX_CONVERSATIONS: u32 = 65_536;
+
 /// How many askers of an echo are remembered at once.
 pub const MAX_ECHOES: u32 = 4_096;
 
@@ -119,6 +126,10 @@ pub const MAP_SITES: &str = "inj_sites";
 pub const MAP_ECHOES: &str = "inj_echoes";
 /// When the last delayed packet of a flow leaves.
 pub const MAP_FLOWS: &str = "inj_flows";
+/// Networks that rules name as peers.
+pub const MAP_PEERS: &str = "inj_peers";
+/// What was seen of which UDP conversation.
+pub const MAP_CONVERSATIONS: &str = "inj_talks";
 /// How often the trial program ran for the agent, or the device to try.
 pub const MAP_TRIAL: &str = "inj_trial";
 /// Where numbers pass through.

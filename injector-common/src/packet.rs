@@ -8,6 +8,8 @@ use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
 };
 
+use crate::conversation::{STATE_NONE, tcp_state};
+
 /// Something that bytes of a packet can be copied from.
 pub trait PacketBytes {
     /// The `N` bytes at `offset` from the start of the link-layer header, or
@@ -28,8 +30,11 @@ pub const PROTO_ICMP: u32 = 1;
 pub const PROTO_TCP: u32 = 6;
 /// UDP.
 pub const PROTO_UDP: u32 = 17;
-/// ICMP of IPv6; facts and filters name it [`PROTO_ICMP`].
-const PROTO_ICMPV6: u8 = 58;
+/// ICMP of IPv6; [`Facts::proto`] names it [`PROTO_ICMP`].
+pub const PROTO_ICMPV6: u8 = 58;
+
+/// Bit of [`Facts::tcp_flags`] that says that they were read.
+pub const TCP_FLAGS_KNOWN: u16 = 1 << 8;
 
 /// Length of the IPv6 header.
 #[expect(clippy::cast_possible_truncation, reason = "it is 40")]
@@ -53,6 +58,11 @@ pub struct Facts {
     pub payload_offset: u32,
     /// Offset just past the last byte that the network header speaks of.
     pub end_offset: u32,
+    /// Length of the packet in bytes, from the network header on; of a
+    /// super-packet that of one segment. See [`Facts::note_frame`].
+    pub size: u32,
+    /// The mark that the host gave the packet.
+    pub mark: u32,
     /// Source port; 0 where there is none, as in a later fragment.
     pub src_port: u16,
     /// Destination port, likewise.
@@ -60,10 +70,19 @@ pub struct Facts {
     /// Identifier of an ICMP echo, request or reply (RFC 792, RFC 4443 §4); 0
     /// for anything else.
     pub echo_id: u16,
+    /// The flags of a TCP header, and [`TCP_FLAGS_KNOWN`]; 0 where there is none.
+    pub tcp_flags: u16,
     /// First byte of the ICMP header; 0 for other protocols.
     pub icmp_type: u8,
     /// 4 or 6.
     pub family: u8,
+    /// Protocol number of the transport; of ICMP of IPv6 its own, 58.
+    pub number: u8,
+    /// Code point of differentiated services (RFC 2474), 0 to 63.
+    pub dscp: u8,
+    /// [`crate::conversation::STATE_NONE`], or what is known of the
+    /// conversation. For UDP the hooks have to find it out.
+    pub state: u8,
     /// 1 for a packet that no rule may ever touch: neighbour discovery or DHCP,
     /// without which the host loses its address.
     pub protected: u8,
@@ -88,11 +107,17 @@ impl Facts {
         transport_offset: 0,
         payload_offset: 0,
         end_offset: 0,
+        size: 0,
+        mark: 0,
         src_port: 0,
         dst_port: 0,
         echo_id: 0,
+        tcp_flags: 0,
         icmp_type: 0,
         family: 0,
+        number: 0,
+        dscp: 0,
+        state: STATE_NONE,
         protected: 0,
     };
 
@@ -102,6 +127,26 @@ impl Facts {
     #[must_use]
     pub const fn is_fragment(&self) -> bool {
         self.transport_offset == NO_TRANSPORT
+    }
+
+    /// Notes what the headers do not say: the length of the whole frame, the
+    /// payload of one segment if it is a super-packet, otherwise 0, and its mark.
+    ///
+    /// All segments but the last have one size, which is the headers' and the
+    /// payload's. A super-packet may be too long to state its length at all.
+    #[inline(always)]
+    pub const fn note_frame(&mut self, l2_len: u32, frame_len: u32, gso_size: u32, mark: u32) {
+        let whole = frame_len.saturating_sub(l2_len);
+        let headers = self.payload_offset.saturating_sub(l2_len);
+        let segment = headers.saturating_add(gso_size);
+        self.size = if gso_size == 0 {
+            self.end_offset.saturating_sub(l2_len)
+        } else if segment < whole {
+            segment
+        } else {
+            whole
+        };
+        self.mark = mark;
     }
 }
 
@@ -150,6 +195,8 @@ fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
     facts.src = mapped([header[12], header[13], header[14], header[15]]);
     facts.dst = mapped([header[16], header[17], header[18], header[19]]);
     facts.proto = u32::from(header[9]);
+    facts.number = header[9];
+    facts.dscp = header[1] >> 2;
     facts.payload_offset = l3 + header_len;
     facts.transport_offset = if fragment == 0 {
         l3 + header_len
@@ -202,6 +249,9 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
     } else {
         u32::from(next)
     };
+    facts.number = next;
+    // The traffic class lies across two bytes.
+    facts.dscp = (head[0] & 0x0f) << 2 | head[1] >> 6;
     facts.payload_offset = offset;
     facts.transport_offset = if fragment == 0 { offset } else { NO_TRANSPORT };
     facts.end_offset = l3 + IPV6_LEN + payload_len;
@@ -221,12 +271,15 @@ fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
         };
         facts.src_port = u16::from_be_bytes([s0, s1]);
         facts.dst_port = u16::from_be_bytes([d0, d1]);
-        facts.payload_offset = if facts.proto == PROTO_UDP {
-            offset + 8
+        if facts.proto == PROTO_UDP {
+            facts.payload_offset = offset + 8;
+        } else if let Some([data_offset, flags]) = packet.load(offset + 12) {
+            facts.payload_offset = offset + u32::from(data_offset >> 4) * 4;
+            facts.tcp_flags = u16::from(flags) | TCP_FLAGS_KNOWN;
+            facts.state = tcp_state(facts.tcp_flags);
         } else {
-            let [data_offset] = packet.load(offset + 12).unwrap_or([0x50]);
-            offset + u32::from(data_offset >> 4) * 4
-        };
+            facts.payload_offset = offset + 20;
+        }
         facts.protected =
             (facts.proto == PROTO_UDP && is_dhcp(facts.src_port, facts.dst_port)) as u8;
     } else if facts.proto == PROTO_ICMP {

@@ -6,6 +6,7 @@
 //! judge, and finds a [`ParityResult`] in the vector's place.
 
 use crate::{
+    conversation::{self, Conversation},
     faults::{Params, net_corrupt, net_delay, sys_errno},
     filter::PacketFilter,
     packet::Facts,
@@ -29,6 +30,8 @@ pub struct ParityVector {
     pub spent: u64,
     /// When the flow's last packet leaves, in ns.
     pub in_flow: u64,
+    /// What was seen of the packet's conversation.
+    pub seen: u64,
     /// Which packets match.
     pub filter: PacketFilter,
     /// Which way the packet goes.
@@ -37,8 +40,12 @@ pub struct ParityVector {
     pub l2_len: u32,
     /// Its EtherType, in the order of the wire.
     pub ether_type: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// Length of the whole frame.
+    pub frame_len: u32,
+    /// Payload of one segment of it, as [`Facts::note_frame`] takes it.
+    pub gso_size: u32,
+    /// Its mark.
+    pub mark: u32,
 }
 
 /// The answers of one round. Facts stand here one by one: their own type has
@@ -50,6 +57,8 @@ pub struct ParityResult {
     pub delay_ns: u64,
     /// [`net_delay::departure_ns`].
     pub departure_ns: u64,
+    /// The bit of the packet's way in its conversation; 0 without one.
+    pub way: u64,
     /// [`Facts::src`].
     pub src: [u32; 4],
     /// [`Facts::dst`].
@@ -62,6 +71,12 @@ pub struct ParityResult {
     pub payload_offset: u32,
     /// [`Facts::end_offset`].
     pub end_offset: u32,
+    /// [`Facts::size`].
+    pub size: u32,
+    /// [`Facts::mark`].
+    pub mark: u32,
+    /// The packet's conversation.
+    pub conversation: Conversation,
     /// [`Facts::src_port`].
     pub src_port: u16,
     /// [`Facts::dst_port`].
@@ -75,7 +90,17 @@ pub struct ParityResult {
     /// [`Facts::is_fragment`].
     pub is_fragment: u8,
     /// [`Facts::echo_id`].
-    pub echo_id: u32,
+    pub echo_id: u16,
+    /// [`Facts::tcp_flags`].
+    pub tcp_flags: u16,
+    /// [`Facts::number`].
+    pub number: u8,
+    /// [`Facts::dscp`].
+    pub dscp: u8,
+    /// [`Facts::state`], as the conversation has it.
+    pub state: u8,
+    /// 1 where the packet belongs to a conversation.
+    pub has_conversation: u8,
     /// [`random::roll`].
     pub roll: u32,
     /// [`random::amount`].
@@ -86,7 +111,7 @@ pub struct ParityResult {
     pub verdict: u32,
     /// What `packet::parse` returned.
     pub parsed: u32,
-    /// [`PacketFilter::matches`].
+    /// [`PacketFilter::matches`], and what the peer table says.
     pub matches: u32,
     /// The place of [`net_corrupt::place`] in a payload from
     /// `payload_offset` to `end_offset`.
@@ -113,11 +138,29 @@ impl ParityResult {
         self.end_offset = facts.end_offset;
         self.src_port = facts.src_port;
         self.dst_port = facts.dst_port;
-        self.echo_id = facts.echo_id as u32;
+        self.size = facts.size;
+        self.mark = facts.mark;
+        self.tcp_flags = facts.tcp_flags;
+        self.number = facts.number;
+        self.dscp = facts.dscp;
+        self.echo_id = facts.echo_id;
         self.icmp_type = facts.icmp_type;
         self.family = facts.family;
         self.protected = facts.protected;
         self.is_fragment = facts.is_fragment() as u8;
+    }
+
+    /// Notes the packet's conversation, of which `seen` was seen, and in `facts`
+    /// what follows from it.
+    #[inline(always)]
+    pub const fn note_conversation(&mut self, facts: &mut Facts, direction: u32, seen: u64) {
+        if let Some((conversation, bit)) = Conversation::of(facts, direction) {
+            self.conversation = conversation;
+            self.has_conversation = 1;
+            self.way = bit;
+            facts.state = conversation::udp_state(seen, bit);
+        }
+        self.state = facts.state;
     }
 
     /// Notes what the trigger says of occurrence `n`.

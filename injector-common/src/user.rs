@@ -2,7 +2,10 @@
 
 use aya::Pod;
 
-use crate::abi::{Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry};
+use crate::{
+    abi::{Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry},
+    filter::PeerName,
+};
 
 macro_rules! pod {
     ($($type:ty),+) => {
@@ -15,5 +18,5 @@ macro_rules! pod {
 }
 
 pod!(
-    Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry
+    Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName
 );

@@ -8,7 +8,8 @@ use std::{env, fmt::Write as _, fs, path::Path};
 
 use injector_common::{
     ABI_VERSION, Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry, Trigger,
-    filter::PacketFilter,
+    conversation::Conversation,
+    filter::{PacketFilter, PeerName, PortSet},
     packet::EchoKey,
     parity::{ParityResult, ParityVector},
 };
@@ -56,16 +57,19 @@ macro_rules! layout {
 fn shared() -> Vec<Type> {
     layout! {
         Control {
-            lease_until_ns, deadline_ns, levels, level_count, by_process, rule_count, agent_tgid,
+            lease_until_ns, deadline_ns, by_state, levels, level_count, by_process, rule_count, agent_tgid,
         }
         RuleEntry {
             start_ns, deadline_ns, seed, trigger, params, filter, kind, enabled,
         }
         Trigger { threshold, first, last, step, times }
         PacketFilter {
-            peer_addr, peer_mask, peer_port_first, peer_port_last, local_port_first,
-            local_port_last, directions, families, proto,
+            protocols, dscps, peer_addr, peer_mask, peer_ports, local_ports, peers, mark,
+            mark_mask, mark_differs, size_first, size_span, tcp_flags, tcp_flags_mask, directions,
+            families, states, _pad,
         }
+        PortSet { ranges }
+        PeerName { owner, addr }
         RuleStats { matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns }
         RuleState { chain, done_ns }
         ScopeKey { id, kind, _pad }
@@ -80,12 +84,15 @@ fn shared() -> Vec<Type> {
 fn unrecorded() -> Vec<Type> {
     layout! {
         EchoKey { peer, id }
+        Conversation { low, high, low_port, high_port }
         ParityVector {
-            trigger, params, seed, n, spent, in_flow, filter, direction, l2_len, ether_type, _pad,
+            trigger, params, seed, n, spent, in_flow, seen, filter, direction, l2_len, ether_type,
+            frame_len, gso_size, mark,
         }
         ParityResult {
-            delay_ns, departure_ns, src, dst, proto, transport_offset, payload_offset, end_offset,
-            src_port, dst_port, icmp_type, family, protected, is_fragment, echo_id, roll, amount, selected,
+            delay_ns, departure_ns, way, src, dst, proto, transport_offset, payload_offset, end_offset,
+            size, mark, conversation, src_port, dst_port, icmp_type, family, protected, is_fragment, echo_id, tcp_flags,
+            number, dscp, state, has_conversation, roll, amount, selected,
             verdict, parsed, matches, place, pattern, return_value, reached, _pad,
         }
     }

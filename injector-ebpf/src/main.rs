@@ -14,6 +14,7 @@
 mod atomic;
 mod decide;
 mod faults;
+mod filter;
 mod hooks;
 mod maps;
 mod scope;

@@ -5,15 +5,17 @@ use aya_ebpf::{
     bindings::{
         BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
     },
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use injector_common::{
     Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry,
+    conversation::Conversation,
     faults::net_delay::Table,
+    filter::PeerName,
     names::{
-        CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_ECHOES, MAX_FLOWS, MAX_RULES, MAX_SCOPES,
-        MAX_SITES, MAX_TABLES, SEEN_BITS,
+        CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_CONVERSATIONS, MAX_ECHOES, MAX_FLOWS, MAX_PEERS,
+        MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_TABLES, SEEN_BITS,
     },
     packet::{EchoKey, Facts},
 };
@@ -95,6 +97,14 @@ pub(crate) static FLOWS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashM
 
 #[btf_map(name = "inj_echoes")]
 pub(crate) static ECHOES: LruHashMap<EchoKey, u64, { MAX_ECHOES as usize }> = LruHashMap::new();
+
+#[btf_map(name = "inj_peers")]
+pub(crate) static PEERS: LpmTrie<PeerName, u32, { MAX_PEERS as usize }> = LpmTrie::new();
+
+/// What was seen of a conversation, a bit for each of its ways and each hook.
+#[btf_map(name = "inj_talks")]
+pub(crate) static CONVERSATIONS: LruHashMap<Conversation, u64, { MAX_CONVERSATIONS as usize }> =
+    LruHashMap::new();
 
 /// Storage in a socket, which a socket accepted from it inherits.
 ///

@@ -37,6 +37,21 @@ impl Skb {
         unsafe { (*self.0).ingress_ifindex }
     }
 
+    /// Bytes of payload in each segment of a super-packet; 0 for one that is
+    /// none.
+    #[inline(always)]
+    pub(crate) fn gso_size(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_size }
+    }
+
+    /// The mark that the host gave the packet.
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).mark }
+    }
+
     /// The packet's EtherType, in the order of the wire.
     #[inline(always)]
     pub(crate) fn protocol(&self) -> u16 {

@@ -1,89 +1,16 @@
 //! Filters of packet rules: what they name is hit, what lies beside is not.
 
-use std::{net::SocketAddr, process::Command};
-
 use injector_tests::{
     agent::{Agent, Injection},
     cgroup::Cgroup,
     command::Place,
-    netns::{Ip, Pair, address},
+    netns::{Ip, Pair},
     require,
-    traffic::{Direction, Load, UdpFlow},
+    traffic::{
+        Alone, Direction,
+        ends::{FAR_PORT, Flow, LOAD, NEAR_PORT, OTHER_PORTS, PLAIN, check},
+    },
 };
-
-/// No answer comes within a window, so few packets make a short test.
-const LOAD: Load = Load::of(200);
-
-/// The ports of a flow that no filter of these tests names.
-const NEAR_PORT: u16 = 8100;
-const FAR_PORT: u16 = 7100;
-
-/// One end of a flow, as far as a filter can tell.
-#[derive(Clone, Copy)]
-struct Flow {
-    ip: Ip,
-    cable: u8,
-    near_port: u16,
-    far_port: u16,
-}
-
-const PLAIN: Flow = Flow {
-    ip: Ip::V4,
-    cable: 0,
-    near_port: NEAR_PORT,
-    far_port: FAR_PORT,
-};
-
-/// Two flows between the same addresses need ports of their own on both sides.
-const OTHER_PORTS: Flow = Flow {
-    near_port: NEAR_PORT + 1,
-    far_port: FAR_PORT + 1,
-    ..PLAIN
-};
-
-impl Flow {
-    fn start(self, pair: &Pair, cgroup: &Cgroup, direction: Direction) -> UdpFlow {
-        let near = SocketAddr::new(address(self.ip, self.cable, 1), self.near_port);
-        let far = SocketAddr::new(address(self.ip, self.cable, 2), self.far_port);
-        let near_place = Place::netns(&pair.near).and_cgroup(cgroup);
-        let far_place = Place::netns(&pair.far);
-        match direction {
-            Direction::Egress => UdpFlow::start(near_place, far_place, near, far),
-            Direction::Ingress => UdpFlow::start(far_place, near_place, far, near),
-        }
-    }
-}
-
-/// Loses all of one flow and nothing of another flow of the same victim, which
-/// differs from it in one respect only.
-#[track_caller]
-fn check(filter: &[&str], hit: Flow, spared: Flow) {
-    require!(NetLoss);
-    for direction in [Direction::Egress, Direction::Ingress] {
-        let pair = Pair::new();
-        pair.join("near1", "far1", 1);
-        let cgroup = Cgroup::new("victim");
-        let hit = hit.start(&pair, &cgroup, direction);
-        let spared = spared.start(&pair, &cgroup, direction);
-        let target = cgroup.target();
-        let mut args = vec!["net-loss", "--target", &target, "--for", "60s"];
-        args.extend(["--direction", direction.word()]);
-        // The namespace is the victim's alone, and so are the kernel's own
-        // packets in it.
-        args.extend(["--proto", "udp"]);
-        args.extend(filter);
-        let injection = Injection::start(&args);
-        assert_eq!(hit.round(LOAD).missing(), LOAD.count, "{direction:?}");
-        spared.round(LOAD).assert_untouched(LOAD);
-        let rule = injection.stop().rule();
-        assert_eq!(
-            (rule.matched, rule.injected),
-            (LOAD.count, LOAD.count),
-            "{direction:?}"
-        );
-        hit.round(LOAD).assert_untouched(LOAD);
-    }
-}
 
 #[test]
 fn peer_by_address() {
@@ -177,66 +104,11 @@ fn conditions_hold_together() {
     );
 }
 
-/// A pair whose near namespace belongs to the victim alone: only there are
-/// echo replies, which have no socket, the victim's.
-struct Alone {
-    pair: Pair,
-    cgroup: Cgroup,
-    flow: UdpFlow,
-}
-
-impl Alone {
-    fn new() -> Self {
-        let pair = Pair::new();
-        let cgroup = Cgroup::new("victim");
-        let flow = PLAIN.start(&pair, &cgroup, Direction::Egress);
-        Self { pair, cgroup, flow }
-    }
-
-    fn lose(&self, proto: &str) -> Injection {
-        let target = self.cgroup.target();
-        Injection::start(&[
-            "net-loss",
-            "--target",
-            &target,
-            "--direction",
-            "both",
-            "--proto",
-            proto,
-            "--for",
-            "60s",
-        ])
-    }
-
-    /// Whether one echo is answered.
-    fn ping(&self, ip: Ip) -> bool {
-        let far = Pair::far_address(ip).to_string();
-        let near = Place::netns(&self.pair.near).and_cgroup(&self.cgroup);
-        near.output("ping", &["-n", "-c", "1", "-W", "1", &far])
-            .status
-            .success()
-    }
-
-    /// Whether a connection is answered, be it by a refusal.
-    fn connect(&self) -> bool {
-        let far = Pair::far_address(Ip::V4);
-        let near = Place::netns(&self.pair.near).and_cgroup(&self.cgroup);
-        let mut curl: Command = near.command("curl");
-        let output = curl
-            .args(["-s", "-m", "1", &format!("http://{far}:9/")])
-            .output();
-        // 7: refused; 28: nobody answers.
-        let code = output.expect("run curl").status.code();
-        assert!(matches!(code, Some(7 | 28)), "curl ended with {code:?}");
-        code == Some(7)
-    }
-}
-
 #[test]
 fn udp_alone() {
     require!(NetLoss);
     let bed = Alone::new();
-    let injection = bed.lose("udp");
+    let injection = bed.lose(&["--proto", "udp"]);
     assert_eq!(bed.flow.round(LOAD).missing(), LOAD.count);
     assert!(bed.ping(Ip::V4) && bed.ping(Ip::V6) && bed.connect());
     assert_eq!(injection.stop().rule().injected, LOAD.count);
@@ -248,7 +120,7 @@ fn tcp_alone() {
     require!(NetLoss);
     let bed = Alone::new();
     assert!(bed.connect());
-    let injection = bed.lose("tcp");
+    let injection = bed.lose(&["--proto", "tcp"]);
     assert!(!bed.connect());
     assert!(bed.ping(Ip::V4) && bed.ping(Ip::V6));
     bed.flow.round(LOAD).assert_untouched(LOAD);
@@ -261,7 +133,7 @@ fn icmp_alone_in_both_families() {
     require!(NetLoss);
     let bed = Alone::new();
     assert!(bed.ping(Ip::V4) && bed.ping(Ip::V6));
-    let injection = bed.lose("icmp");
+    let injection = bed.lose(&["--proto", "icmp"]);
     assert!(!bed.ping(Ip::V4) && !bed.ping(Ip::V6));
     assert!(bed.connect());
     bed.flow.round(LOAD).assert_untouched(LOAD);
@@ -273,7 +145,7 @@ fn icmp_alone_in_both_families() {
 fn neighbour_discovery_is_never_lost() {
     require!(NetLoss);
     let bed = Alone::new();
-    let injection = bed.lose("icmp");
+    let injection = bed.lose(&["--proto", "icmp"]);
     for (netns, link) in [(&bed.pair.near, "near0"), (&bed.pair.far, "far0")] {
         netns.ip(&["neighbour", "flush", "dev", link]);
     }

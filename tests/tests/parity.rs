@@ -10,12 +10,19 @@ use std::{
     path::Path,
 };
 
-use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::lpm_trie::{Key, LpmTrie},
+    programs::SchedClassifier,
+};
 use injector_common::{
     Trigger,
     faults::net_delay::MAX_DELAY_NS,
-    filter::{EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, PacketFilter, directions},
-    names::PROG_PARITY,
+    filter::{
+        EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, PEERS_BY_MASK, PEERS_EXCEPTED, PEERS_LISTED,
+        PacketFilter, PeerName, PortSet, directions,
+    },
+    names::{MAP_PEERS, PROG_PARITY},
     packet::{self, Facts},
     parity::{ParityResult, ParityVector},
     random,
@@ -35,6 +42,8 @@ const ARP: u32 = 0x0806_u16.to_be() as u32;
 fn the_kernel_decides_as_the_host_does() {
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/injector-ebpf.o");
     let mut ebpf = load(&object);
+    let networks = networks();
+    fill(&mut ebpf, &networks);
     let program: &mut SchedClassifier = ebpf
         .program_mut(PROG_PARITY)
         .expect("the object has the program; is it up to date? run `cargo xtask build`")
@@ -52,7 +61,7 @@ fn the_kernel_decides_as_the_host_does() {
         let l2_len = dice.of(&[0, 14, 14, 18]);
         let packet = dice.packet(l2_len);
         let vector = dice.vector(&packet, l2_len);
-        let expected = on_host(&vector, &packet);
+        let expected = on_host(&vector, &packet, &networks);
         let found = in_kernel(fd, &vector, &packet);
         assert_eq!(
             found, expected,
@@ -76,16 +85,102 @@ fn load(object: &Path) -> Ebpf {
         .expect("the object loads; this test needs root")
 }
 
+/// A network in the peer table: how many leading bits of a name, which, and
+/// what it says.
+type Network = (u32, PeerName, u32);
+
+/// Networks of the rule at 0, so short that random addresses lie in them, and of
+/// the next rule, which must not matter.
+fn networks() -> Vec<Network> {
+    let mut dice = Dice {
+        seed: VECTORS,
+        rolled: 0,
+    };
+    let mut networks: Vec<Network> = Vec::new();
+    while networks.len() < 300 {
+        let (rule, family) = (dice.of(&[0, 0, 0, 1]), dice.of(&[4, 6]));
+        let bits = dice.of(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        let head = u32::from_ne_bytes([dice.byte(), dice.byte(), 0, 0]);
+        let mut addr = [head, 0, 0, 0];
+        if family == 4 {
+            addr = [0, 0, 0xffff_u32.to_be(), head];
+        }
+        let prefix = PeerName::prefix(family, bits);
+        let name = truncated(PeerName::new(rule, family, addr), prefix);
+        if !networks
+            .iter()
+            .any(|known| (known.0, known.1) == (prefix, name))
+        {
+            networks.push((prefix, name, dice.of(&[0, 1])));
+        }
+        // There are only so many short ones.
+        if dice.rolled > 100_000 {
+            break;
+        }
+    }
+    networks
+}
+
+/// A name with only its leading bits.
+fn truncated(name: PeerName, bits: u32) -> PeerName {
+    let mut words = [
+        name.owner,
+        name.addr[0],
+        name.addr[1],
+        name.addr[2],
+        name.addr[3],
+    ];
+    for (word, before) in words.iter_mut().zip((0..).step_by(32)) {
+        let kept = bits.saturating_sub(before).min(32);
+        *word &= u32::MAX.checked_shl(32 - kept).unwrap_or(0).to_be();
+    }
+    let [owner, addr @ ..] = words;
+    PeerName { owner, addr }
+}
+
+fn fill(ebpf: &mut Ebpf, networks: &[Network]) {
+    let map = ebpf
+        .map_mut(MAP_PEERS)
+        .expect("the object has a peer table");
+    let mut table: LpmTrie<_, [u32; 5], u32> = LpmTrie::try_from(map).expect("a trie");
+    for (prefix, PeerName { owner, addr }, value) in networks {
+        let name = [*owner, addr[0], addr[1], addr[2], addr[3]];
+        table
+            .insert(&Key::new(*prefix, name), value, 0)
+            .expect("the table takes a network");
+    }
+}
+
+/// What the longest of the networks says that takes a name in.
+fn longest(networks: &[Network], name: PeerName) -> Option<u32> {
+    let around = networks
+        .iter()
+        .filter(|(prefix, network, _)| truncated(name, *prefix) == *network);
+    around
+        .max_by_key(|(prefix, ..)| *prefix)
+        .map(|found| found.2)
+}
+
 /// What the host decides.
-fn on_host(vector: &ParityVector, packet: &[u8]) -> ParityResult {
+fn on_host(vector: &ParityVector, packet: &[u8], networks: &[Network]) -> ParityResult {
     let mut result = ParityResult::default();
     let mut facts = Facts::NONE;
     result.note_trigger(&vector.trigger, vector.seed, vector.n, vector.spent);
     let ether_type = u16::try_from(vector.ether_type).expect("16 bits");
     if packet::parse(packet, ether_type, vector.l2_len, &mut facts) {
         result.parsed = 1;
+        facts.note_frame(
+            vector.l2_len,
+            vector.frame_len,
+            vector.gso_size,
+            vector.mark,
+        );
         result.note_facts(&facts);
-        result.matches = u32::from(vector.filter.matches(&facts, vector.direction));
+        result.note_conversation(&mut facts, vector.direction, vector.seen);
+        let filter = &vector.filter;
+        let found = longest(networks, PeerName::of(0, &facts, vector.direction));
+        let takes_peer = !filter.asks_table() || filter.takes_peer(found);
+        result.matches = u32::from(filter.matches(&facts, vector.direction) && takes_peer);
     }
     result.note_faults(vector.params, vector.n, vector.in_flow);
     result.reached = 1;
@@ -253,11 +348,14 @@ impl Dice {
             n,
             spent: self.below(6),
             in_flow: n.saturating_add(self.below(2 * MAX_DELAY_NS)),
+            seen: self.below(16) & self.below(16),
             filter: self.filter(packet, ether_type, l2_len, direction),
             direction,
             l2_len,
             ether_type,
-            _pad: 0,
+            frame_len: self.of(&[0, 60, 134, 65_000]),
+            gso_size: self.of(&[0, 0, 1, 1448]),
+            mark: self.of(&[0, 1, 3, u32::MAX]),
         }
     }
 
@@ -292,15 +390,40 @@ impl Dice {
             }
         }
         if self.below(3) == 0 {
-            filter.peer_port_first = peer_port.saturating_sub(self.of(&[0, 1]));
-            filter.peer_port_last = peer_port.saturating_add(self.of(&[0, 5]));
+            filter.peer_ports = PortSet::NONE;
+            let first = peer_port.saturating_sub(self.of(&[0, 1]));
+            filter.peer_ports.ranges[0] = self.of(&[[1, 1], [first, peer_port], [0, first]]);
+            filter.peer_ports.ranges[1] = [peer_port, peer_port.saturating_add(self.of(&[0, 5]))];
         }
         if self.below(8) == 0 {
-            filter.local_port_first = self.short();
+            filter.local_ports.ranges[0][0] = self.short();
         }
-        filter.directions = directions(self.of(&[EGRESS, INGRESS, EGRESS | INGRESS]));
+        filter.directions =
+            directions(self.of(&[EGRESS, INGRESS, EGRESS | INGRESS, EGRESS | INGRESS]));
         filter.families = self.of(&[FAMILY_V4, FAMILY_V6, FAMILY_V4 | FAMILY_V6]);
-        filter.proto = self.of(&[0, facts.proto, facts.proto, 6]);
+        if self.below(3) == 0 {
+            filter.protocols = [self.bits(), self.bits(), self.bits(), self.bits()];
+            filter.protocols[usize::from(facts.number >> 6)] |= 1 << (facts.number & 63);
+        }
+        if self.below(6) == 0 {
+            filter.dscps = self.bits();
+        }
+        if self.below(6) == 0 {
+            filter.states = self.of(&[1, 2, 4, 6]);
+        }
+        if self.below(6) == 0 {
+            filter.tcp_flags_mask = self.short() & self.short() & 0x1ff;
+            filter.tcp_flags = facts.tcp_flags ^ self.of(&[0, 0, 1]);
+        }
+        if self.below(6) == 0 {
+            (filter.mark, filter.mark_mask) = (self.of(&[0, 1]), self.of(&[1, 3, u32::MAX]));
+            filter.mark_differs = self.of(&[0, 1]);
+        }
+        if self.below(6) == 0 {
+            filter.size_first = self.of(&[20, 40, 100, 1500]);
+            filter.size_span = self.of(&[0, 50, 1500, u32::MAX - 10]);
+        }
+        filter.peers = self.of(&[PEERS_BY_MASK, PEERS_BY_MASK, PEERS_LISTED, PEERS_EXCEPTED]);
         filter
     }
 }
@@ -320,7 +443,15 @@ impl Seen {
             ("ICMP type", result.icmp_type != 0),
             ("echo", result.echo_id != 0),
             ("protected", result.protected == 1),
+            ("TCP flags", result.tcp_flags != 0),
+            ("code point", result.dscp != 0),
+            ("new", result.state == 1),
+            ("established", result.state == 2),
             ("matches", result.matches == 1),
+            (
+                "matches by the table",
+                result.matches == 1 && vector.filter.asks_table(),
+            ),
             ("selected", result.selected == 1),
             ("exhausted", result.verdict == 2),
             ("place", result.pattern != 0),

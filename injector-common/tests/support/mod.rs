@@ -3,7 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use injector_common::packet::{Facts, PROTO_ICMP, PROTO_TCP, PROTO_UDP};
+use injector_common::{
+    conversation::{STATE_ESTABLISHED, STATE_NEW, STATE_NONE},
+    packet::{Facts, PROTO_ICMP, PROTO_TCP, PROTO_UDP, TCP_FLAGS_KNOWN},
+};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 pub(crate) const IPV4: u16 = 0x0800_u16.to_be();
@@ -19,6 +22,8 @@ pub(crate) struct Shape {
     /// Of the same family as `src`.
     pub(crate) dst: IpAddr,
     pub(crate) l2: Vec<u8>,
+    /// Type of service, or traffic class.
+    pub(crate) tos: u8,
     /// IPv4 options, in words of 4 bytes.
     pub(crate) options: u8,
     /// IPv6 extension headers: number, and length beyond the first 8 bytes in
@@ -34,10 +39,21 @@ pub(crate) struct Shape {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Transport {
-    Tcp { ports: [u16; 2], options: u8 },
-    Udp { ports: [u16; 2] },
-    Icmp { kind: u8, id: u16 },
-    Other { number: u8 },
+    Tcp {
+        ports: [u16; 2],
+        options: u8,
+        flags: u8,
+    },
+    Udp {
+        ports: [u16; 2],
+    },
+    Icmp {
+        kind: u8,
+        id: u16,
+    },
+    Other {
+        number: u8,
+    },
 }
 
 /// A packet with what is known of it.
@@ -87,11 +103,24 @@ impl Shape {
             },
             payload_offset: offset(payload),
             end_offset: offset(end),
+            size: 0,
+            mark: 0,
             src_port,
             dst_port,
             echo_id: self.echo_id().filter(|_| has_transport).unwrap_or(0),
+            tcp_flags: match self.tcp_flags() {
+                Some(flags) if has_transport => u16::from(flags) | TCP_FLAGS_KNOWN,
+                Some(_) | None => 0,
+            },
             icmp_type: self.icmp_type().filter(|_| has_transport).unwrap_or(0),
             family: if self.src.is_ipv4() { 4 } else { 6 },
+            number: self.next_header(),
+            dscp: self.tos >> 2,
+            state: match self.tcp_flags() {
+                Some(flags) if has_transport && flags & 0x12 == 0x02 => STATE_NEW,
+                Some(_) if has_transport => STATE_ESTABLISHED,
+                Some(_) | None => STATE_NONE,
+            },
             protected: u8::from(has_transport && self.is_protected()),
         };
         Packet {
@@ -106,6 +135,13 @@ impl Shape {
         match self.transport {
             Transport::Icmp { kind, .. } => Some(kind),
             Transport::Tcp { .. } | Transport::Udp { .. } | Transport::Other { .. } => None,
+        }
+    }
+
+    fn tcp_flags(&self) -> Option<u8> {
+        match self.transport {
+            Transport::Tcp { flags, .. } => Some(flags),
+            Transport::Udp { .. } | Transport::Icmp { .. } | Transport::Other { .. } => None,
         }
     }
 
@@ -166,7 +202,7 @@ impl Shape {
             Some((offset, more)) => offset | u16::from(more) << 13,
             None => 1 << 14,
         };
-        bytes.extend([0x45 + self.options, 0, 0, 0, 0x12, 0x34]);
+        bytes.extend([0x45 + self.options, self.tos, 0, 0, 0x12, 0x34]);
         bytes.extend(flags.to_be_bytes());
         bytes.extend([64, self.next_header(), 0xab, 0xcd]);
         bytes.extend(src.octets());
@@ -184,7 +220,10 @@ impl Shape {
         let first = headers
             .first()
             .map_or(self.next_header(), |header| header.0);
-        bytes.extend([0x60, 0, 0, 0, 0, 0, first, 64]);
+        // The flow label behind the traffic class is no part of it.
+        let class = [0x60 | self.tos >> 4, self.tos << 4 | 0x0a, 0xbc, 0xde];
+        bytes.extend(class);
+        bytes.extend([0, 0, first, 64]);
         bytes.extend(src.octets());
         bytes.extend(dst.octets());
         for (number, length) in &headers {
@@ -205,12 +244,16 @@ impl Shape {
 
     fn transport(&self, bytes: &mut Vec<u8>) {
         match self.transport {
-            Transport::Tcp { ports, options } => {
+            Transport::Tcp {
+                ports,
+                options,
+                flags,
+            } => {
                 ports
                     .iter()
                     .for_each(|port| bytes.extend(port.to_be_bytes()));
                 bytes.extend([0; 8]);
-                bytes.extend([(5 + options) << 4, 0x10, 0, 0, 0, 0, 0, 0]);
+                bytes.extend([(5 + options) << 4, flags, 0, 0, 0, 0, 0, 0]);
                 bytes.extend(std::iter::repeat_n(1, usize::from(options) * 4));
             }
             Transport::Udp { ports } => {
@@ -266,7 +309,11 @@ pub(crate) fn any_port() -> impl Strategy<Value = u16> {
 pub(crate) fn any_transport() -> impl Strategy<Value = Transport> {
     let ports = || [any_port(), any_port()];
     prop_oneof![
-        (ports(), 0..=10u8).prop_map(|(ports, options)| Transport::Tcp { ports, options }),
+        (ports(), 0..=10u8, any::<u8>()).prop_map(|(ports, options, flags)| Transport::Tcp {
+            ports,
+            options,
+            flags
+        }),
         ports().prop_map(|ports| Transport::Udp { ports }),
         (
             prop_oneof![any::<u8>(), 128..140u8, select(vec![0, 8])],
@@ -299,7 +346,7 @@ pub(crate) fn any_shape() -> impl Strategy<Value = Shape> {
     let fragment = (prop_oneof![Just(0), 1..0x2000u16], any::<bool>());
     (
         any_ends(),
-        vec(any::<u8>(), 0..20),
+        (vec(any::<u8>(), 0..20), any::<u8>()),
         0..=10u8,
         vec(extension, 0..=5),
         proptest::option::weighted(0.3, fragment),
@@ -308,10 +355,20 @@ pub(crate) fn any_shape() -> impl Strategy<Value = Shape> {
         vec(any::<u8>(), 0..20),
     )
         .prop_map(
-            |((src, dst), l2, options, extensions, fragment, transport, payload, trailer)| Shape {
+            |(
+                (src, dst),
+                (l2, tos),
+                options,
+                extensions,
+                fragment,
+                transport,
+                payload,
+                trailer,
+            )| Shape {
                 src,
                 dst,
                 l2,
+                tos,
                 options,
                 extensions,
                 fragment,

@@ -18,6 +18,7 @@ use super::passing::Passing;
 use crate::{
     decide::armed,
     faults::net_delay,
+    filter,
     maps::{ECHOES, SITES, TRIAL, forget},
     scope,
     skb::{NEXT, Skb},
@@ -120,6 +121,9 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
     };
     passing.mask = owned & site.rules;
     if passing.mask != 0 && passing.facts().protected == 0 {
+        // SAFETY: see the field; nothing else refers to the facts meanwhile.
+        let facts = unsafe { &mut *passing.facts };
+        filter::follow_conversation(control, passing.mask, facts, passing.direction);
         passing.ask();
     }
     Some(())
@@ -135,7 +139,9 @@ fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
     // SAFETY: this CPU's scratch space, which no other program uses meanwhile.
     let facts = unsafe { &mut *passing.facts };
     *facts = Facts::NONE;
-    packet::parse(&skb, skb.protocol(), l2_len, facts)
+    let parsed = packet::parse(&skb, skb.protocol(), l2_len, facts);
+    facts.note_frame(l2_len, skb.len(), skb.gso_size(), skb.mark());
+    parsed
 }
 
 /// Remembers who asked for an echo: no socket lookup finds the receiver of the

@@ -17,21 +17,30 @@ use injector_common::{
     parity::{ParityResult, ParityVector},
 };
 
-use crate::skb::{NEXT, Skb};
+use crate::{
+    filter,
+    maps::{FACTS, RULES},
+    skb::{NEXT, Skb},
+};
 
 /// Where the packet to judge begins, behind the vector.
 const PACKET_OFFSET: u32 = size_of::<ParityVector>() as u32;
 
 #[classifier]
 fn inj_parity(ctx: TcContext) -> i32 {
+    let Some(facts) = FACTS.get_ptr_mut(0) else {
+        return NEXT;
+    };
     let mut round = Round {
         skb: Skb(ctx.skb.skb),
-        facts: Facts::NONE,
+        // SAFETY: this CPU's scratch space, which no other program uses meanwhile.
+        facts: unsafe { &mut *facts },
         result: ParityResult::default(),
     };
+    *round.facts = Facts::NONE;
     // Functions of their own, for the sake of the stack: only one of them has
     // its buffers on it at a time.
-    if trigger(&mut round) && facts(&mut round) && filter(&mut round) && faults(&mut round) {
+    if trigger(&mut round) && parse(&mut round) && matches(&mut round) && faults(&mut round) {
         round.result.reached = 1;
     }
     // SAFETY: the helper copies the struct and checks the packet's length.
@@ -50,7 +59,7 @@ fn inj_parity(ctx: TcContext) -> i32 {
 /// One vector on its way.
 struct Round {
     skb: Skb,
-    facts: Facts,
+    facts: &'static mut Facts,
     result: ParityResult,
 }
 
@@ -117,32 +126,58 @@ fn trigger(round: &mut Round) -> bool {
 }
 
 #[inline(never)]
-fn facts(round: &mut Round) -> bool {
-    let (Some(l2_len), Some(ether_type)) = (
-        round.word(offset_of!(ParityVector, l2_len)),
-        round.word(offset_of!(ParityVector, ether_type)),
+fn parse(round: &mut Round) -> bool {
+    let word = |offset| round.word(offset);
+    let (Some(l2_len), Some(ether_type), Some(frame_len), Some(gso_size), Some(mark)) = (
+        word(offset_of!(ParityVector, l2_len)),
+        word(offset_of!(ParityVector, ether_type)),
+        word(offset_of!(ParityVector, frame_len)),
+        word(offset_of!(ParityVector, gso_size)),
+        word(offset_of!(ParityVector, mark)),
     ) else {
         return false;
     };
     let inner = Inner(&round.skb);
-    let parsed = packet::parse(&inner, ether_type as u16, l2_len, &mut round.facts);
+    let parsed = packet::parse(&inner, ether_type as u16, l2_len, round.facts);
     round.result.parsed = parsed as u32;
     if parsed {
-        round.result.note_facts(&round.facts);
+        round.facts.note_frame(l2_len, frame_len, gso_size, mark);
+        round.result.note_facts(round.facts);
     }
     true
 }
 
 #[inline(never)]
-fn filter(round: &mut Round) -> bool {
-    // SAFETY: a filter is made of integers.
-    let filter: Option<PacketFilter> = unsafe { round.field(offset_of!(ParityVector, filter)) };
-    let (Some(filter), Some(direction)) = (filter, round.word(offset_of!(ParityVector, direction)))
-    else {
+fn matches(round: &mut Round) -> bool {
+    let (Some(direction), Some(seen)) = (
+        round.word(offset_of!(ParityVector, direction)),
+        round.long(offset_of!(ParityVector, seen)),
+    ) else {
         return false;
     };
-    round.result.matches =
-        (round.result.parsed == 1 && filter.matches(&round.facts, direction)) as u32;
+    // The filter has no room on the stack, and at the hooks it lies here, too.
+    let Some(rule) = RULES.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the helper fills the whole filter, or fails; a filter is made of
+    // integers.
+    let status = unsafe {
+        bpf_skb_load_bytes(
+            round.skb.0.cast(),
+            offset_of!(ParityVector, filter) as u32,
+            (&raw mut (*rule).filter).cast(),
+            size_of::<PacketFilter>() as u32,
+        )
+    };
+    if status != 0 {
+        return false;
+    }
+    if round.result.parsed == 1 {
+        round.result.note_conversation(round.facts, direction, seen);
+        // SAFETY: a map value, which nothing else refers to.
+        let rule = unsafe { &*rule };
+        round.result.matches = filter::matches(rule, 0, round.facts, direction) as u32;
+    }
     true
 }
 

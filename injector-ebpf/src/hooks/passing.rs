@@ -14,6 +14,7 @@ use injector_common::{
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
     faults::{net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate},
+    filter,
     maps::{FACTS, forget},
     skb::{NEXT, Skb, vanish},
 };
@@ -160,7 +161,8 @@ unsafe extern "C" fn ask(
         return ENOUGH;
     }
     let bit = RuleIndex(index).mask();
-    if passing.mask & bit == 0 || !rule.filter.matches(passing.facts(), passing.direction) {
+    if passing.mask & bit == 0 || !filter::matches(rule, index, passing.facts(), passing.direction)
+    {
         return GO_ON;
     }
     let Some(rule) = live(rule, index, passing.now) else {

@@ -12,8 +12,8 @@ use injector_common::{kinds::Family, names::SecurityHook};
 use crate::{
     actuate,
     error::{CleanupErrors, Error, HostError},
-    kernel::{KernelActuator, Programs, check_room, features},
-    model::{Experiment, Fault, Target},
+    kernel::{KernelActuator, Needs, Programs, check_room, features},
+    model::{Experiment, Fault, PacketFilter, Target},
     plan::{self, Features, PacketAttach, Plan, hooks::security_hook},
     report::{Report, RuleReport},
     resolve::RuleScope,
@@ -191,7 +191,14 @@ fn open(experiment: &Experiment) -> Result<Programs, Error> {
                 .iter()
                 .any(|target| matches!(target, Target::Process(_)))
     });
-    Ok(Programs::open(offsets)?)
+    let mut filters = experiment
+        .rules
+        .iter()
+        .filter_map(|rule| rule.fault.filter());
+    Ok(Programs::open(Needs {
+        offsets,
+        conversations: filters.any(PacketFilter::follows_conversations),
+    })?)
 }
 
 /// Tries what the experiment's rules need.

@@ -139,19 +139,8 @@ mod tests {
     use super::*;
 
     fn raw(delay: &str, jitter: Option<&str>) -> Raw {
-        Raw {
-            delay: delay.parse().expect("a duration"),
-            jitter: jitter.map(|text| text.parse().expect("a duration")),
-            distribution: None,
-            correlation: None,
-            reorder: false,
-            direction: None,
-            proto: None,
-            peer: None,
-            peer_port: None,
-            local_port: None,
-            interface: None,
-        }
+        let options = serde_json::json!({ "delay": delay, "jitter": jitter });
+        serde_json::from_value(options).expect("durations")
     }
 
     #[test]

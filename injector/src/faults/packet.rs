@@ -1,13 +1,10 @@
 //! The packet filter that every kind of the packet family has.
 
-use crate::{
-    error::SpecError,
-    model::{Direction, PacketFilter, Protocol},
-    spec::{
-        net::{InterfaceName, Ports},
-        text::Text,
-    },
-};
+mod check;
+mod describe;
+
+pub(super) use check::{Options, filter};
+pub(super) use describe::describe;
 
 /// Defines the `Raw` of a kind that acts on packets: its own options and the
 /// filter's.
@@ -27,112 +24,78 @@ macro_rules! packet_kind {
             #[serde(default)]
             pub direction: Option<$crate::spec::text::Text<$crate::model::Direction>>,
 
-            /// Only this transport: tcp, udp (QUIC included), icmp (both families) or any [default: any]
-            #[arg(long, value_name = "PROTO", help_heading = "Packet filter")]
-            #[serde(default)]
-            pub proto: Option<$crate::spec::text::Text<$crate::model::Protocol>>,
+            /// Only these transports: tcp, udp (QUIC included), icmp (both families), the number of a
+            /// protocol, or any [default: any]. Here and below: may repeat; a leading ! leaves out
+            #[arg(long, value_name = "PROTO", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub proto: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::packet::Proto>>>,
 
-            /// Only packets to or from peers in this network, such as 10.0.0.0/8 or 2001:db8::/32
-            #[arg(long, value_name = "CIDR", allow_hyphen_values = true, help_heading = "Packet filter")]
-            #[serde(default)]
-            pub peer: Option<$crate::spec::text::Text<$crate::model::Cidr>>,
+            /// Only packets to or from peers in these networks, such as 10.0.0.0/8 or 2001:db8::/32.
+            /// Of several that take a peer in, the longest decides
+            #[arg(long, value_name = "CIDR", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub peer: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Cidr>>>,
 
             /// Only packets to or from these ports of the peer: A or A-B
-            #[arg(long, value_name = "PORTS", allow_hyphen_values = true, help_heading = "Packet filter")]
-            #[serde(default)]
-            pub peer_port: Option<$crate::spec::text::Text<$crate::spec::net::Ports>>,
+            #[arg(long, value_name = "PORTS", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub peer_port: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::net::Ports>>>,
 
             /// Only packets from or to these ports of the target: A or A-B
-            #[arg(long, value_name = "PORTS", allow_hyphen_values = true, help_heading = "Packet filter")]
-            #[serde(default)]
-            pub local_port: Option<$crate::spec::text::Text<$crate::spec::net::Ports>>,
+            #[arg(long, value_name = "PORTS", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub local_port: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::net::Ports>>>,
 
-            /// Only packets on this interface [default: every interface that the target uses]
+            /// Only packets on these interfaces [default: every interface that the target uses]
             #[arg(long, value_name = "NAME", allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::list")]
+            pub interface: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::net::InterfaceName>>>,
+
+            /// Only packets with these code points of differentiated services: 0 to 63, ef, cs0 to cs7 or
+            /// af11 to af43
+            #[arg(long, value_name = "DSCP", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub dscp: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Dscp>>>,
+
+            /// Only packets with this mark, as far as the mask goes, or with a leading ! any other
+            #[arg(long, value_name = "VALUE[/MASK]", allow_hyphen_values = true, help_heading = "Packet filter")]
             #[serde(default)]
-            pub interface: Option<$crate::spec::text::Text<$crate::spec::net::InterfaceName>>,
+            pub mark: Option<$crate::spec::text::Text<$crate::model::Mark>>,
+
+            /// Only IP packets of A, or A to B, bytes, or with a leading ! any others. Of a super-packet,
+            /// the size of one segment counts
+            #[arg(long, value_name = "A[-B]", allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default)]
+            pub size: Option<$crate::spec::text::Text<$crate::model::Sizes>>,
+
+            /// Only TCP packets with these flags set, and those with a leading ! not, such as syn,!ack
+            #[arg(long, value_name = "FLAGS", allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default)]
+            pub tcp_flags: Option<$crate::spec::text::Text<$crate::model::TcpFlags>>,
+
+            /// Only packets of TCP and UDP that begin a conversation (new), or only others (established)
+            #[arg(long, value_name = "STATE", help_heading = "Packet filter")]
+            #[serde(default)]
+            pub state: Option<$crate::spec::text::Text<$crate::model::State>>,
         }
 
         impl Raw {
             fn filter(&self) -> Result<$crate::model::PacketFilter, $crate::error::SpecError> {
-                $crate::faults::packet::filter(
-                    self.direction.as_ref(),
-                    self.proto.as_ref(),
-                    self.peer.as_ref(),
-                    self.peer_port.as_ref(),
-                    self.local_port.as_ref(),
-                    self.interface.as_ref(),
-                )
+                $crate::faults::packet::filter(&$crate::faults::packet::Options {
+                    direction: self.direction.as_ref(),
+                    proto: &self.proto,
+                    peer: &self.peer,
+                    peer_port: &self.peer_port,
+                    local_port: &self.local_port,
+                    interface: &self.interface,
+                    dscp: &self.dscp,
+                    mark: self.mark.as_ref(),
+                    size: self.size.as_ref(),
+                    tcp_flags: self.tcp_flags.as_ref(),
+                    state: self.state.as_ref(),
+                })
             }
         }
     };
 }
 pub(super) use packet_kind;
-
-/// The filter that these options describe.
-pub(super) fn filter(
-    direction: Option<&Text<Direction>>,
-    proto: Option<&Text<Protocol>>,
-    peer: Option<&Text<crate::model::Cidr>>,
-    peer_port: Option<&Text<Ports>>,
-    local_port: Option<&Text<Ports>>,
-    interface: Option<&Text<InterfaceName>>,
-) -> Result<PacketFilter, SpecError> {
-    let protocol = proto.map_or(Protocol::Any, |text| text.0);
-    let ported = [("peer-port", peer_port), ("local-port", local_port)];
-    if protocol == Protocol::Icmp
-        && let Some((field, _)) = ported.iter().find(|(_, ports)| ports.is_some())
-    {
-        return Err(SpecError::new(
-            *field,
-            "ICMP packets have no ports",
-            "tcp, udp or any as proto, or no ports",
-        ));
-    }
-    Ok(PacketFilter {
-        // As netem and other injectors have it: what the target sends.
-        direction: direction.map_or(Direction::Egress, |text| text.0),
-        protocol,
-        peer: peer.map(|text| text.0),
-        peer_ports: peer_port.map(|text| text.0.0.clone()),
-        local_ports: local_port.map(|text| text.0.0.clone()),
-        interface: interface.map(|text| text.0.0.clone()),
-    })
-}
-
-/// The filter in words, as in "TCP packets that the target sends to 10.0.0.0/8".
-pub(super) fn describe(filter: &PacketFilter) -> String {
-    let mut text = match filter.protocol {
-        Protocol::Tcp => "TCP packets",
-        Protocol::Udp => "UDP packets",
-        Protocol::Icmp => "ICMP packets",
-        Protocol::Any => "packets",
-    }
-    .to_owned();
-    let (way, preposition) = match filter.direction {
-        Direction::Egress => (" that the target sends", "to"),
-        Direction::Ingress => (" that the target receives", "from"),
-        Direction::Both => (" that the target sends or receives", "to or from"),
-    };
-    text.push_str(way);
-    let ports = |range: &std::ops::RangeInclusive<u16>| {
-        if range.start() == range.end() {
-            format!("port {}", range.start())
-        } else {
-            format!("ports {}-{}", range.start(), range.end())
-        }
-    };
-    match (&filter.peer, &filter.peer_ports) {
-        (Some(peer), Some(range)) => text += &format!(" {preposition} {peer} {}", ports(range)),
-        (Some(peer), None) => text += &format!(" {preposition} {peer}"),
-        (None, Some(range)) => text += &format!(" {preposition} {} of a peer", ports(range)),
-        (None, None) => {}
-    }
-    if let Some(range) = &filter.local_ports {
-        text += &format!(" on its {}", ports(range));
-    }
-    if let Some(interface) = &filter.interface {
-        text += &format!(" through {interface}");
-    }
-    text
-}

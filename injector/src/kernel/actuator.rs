@@ -16,10 +16,12 @@ use std::{
 };
 
 use aya::{
-    maps::{Array, HashMap, MapData},
+    maps::{Array, HashMap, LpmTrie, MapData},
     programs::{KProbe, ProgramError},
 };
-use injector_common::{Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry, names};
+use injector_common::{
+    Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry, filter::PeerName, names,
+};
 
 pub use self::packets::check_room;
 use self::{
@@ -60,6 +62,7 @@ pub struct KernelActuator {
     /// What the control block holds, but for the lease.
     settings: Control,
     rules: Array<MapData, RuleEntry>,
+    peers: LpmTrie<MapData, PeerName, u32>,
     scopes: HashMap<MapData, ScopeKey, u64>,
     seen: Seen,
     sites: HashMap<MapData, u32, SiteEntry>,
@@ -118,6 +121,7 @@ impl KernelActuator {
         };
         let control = Array::try_from(take(names::MAP_CONTROL)?)?;
         let rules = Array::try_from(take(names::MAP_RULES)?)?;
+        let peers = LpmTrie::try_from(take(names::MAP_PEERS)?)?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
         let seen = Seen::new(take(names::MAP_SEEN)?)?;
         let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
@@ -127,6 +131,7 @@ impl KernelActuator {
         let settings = Control {
             rule_count: u32::try_from(plan.experiment.rules.len())?,
             agent_tgid: std::process::id(),
+            by_state: wire::by_state(&plan.experiment),
             ..Control::default()
         };
         let log = ProgramLog::new(&mut programs.ebpf);
@@ -138,6 +143,7 @@ impl KernelActuator {
             control,
             settings,
             rules,
+            peers,
             scopes,
             seen,
             sites,
@@ -209,12 +215,7 @@ impl KernelActuator {
                 Ok(())
             }
             Effect::AddHop(hop) => self.add_hop(effect, hop),
-            Effect::WriteRule { index, .. } => {
-                let rule = &plan.experiment.rules[*index as usize];
-                let table = self.tables.index(rule)?;
-                let entry = wire::entry(&plan.experiment, *index, rule, u64::MAX, table);
-                Ok(self.rules.set(*index, entry, 0)?)
-            }
+            Effect::WriteRule { index, .. } => self.write_rule(&plan.experiment, *index),
             Effect::WriteScope { scope, rules } => self.write_scope(scope, *rules),
             Effect::WriteCall { hook, call, rules } => self.write_call(*hook, *call, *rules),
             Effect::WriteSite {

@@ -14,7 +14,7 @@ use super::{
     links,
     netlink::{self, NewDevice},
     netns,
-    object::{Programs, describe, once, refusal},
+    object::{Needs, Programs, describe, once, refusal},
     queue,
 };
 use crate::plan::{Features, PacketAttach, Support, features::Probe};
@@ -24,7 +24,11 @@ use crate::plan::{Features, PacketAttach, Support, features::Probe};
 #[must_use]
 pub fn probe_all() -> Vec<Probe> {
     let families = [Family::Packet, Family::Syscall];
-    let features = match Programs::open(true) {
+    let needs = Needs {
+        offsets: true,
+        conversations: false,
+    };
+    let features = match Programs::open(needs) {
         Ok(mut programs) => probe(&mut programs, &families, SecurityHook::ALL),
         Err(error) => {
             let state = Support::Inconclusive {

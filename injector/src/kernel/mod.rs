@@ -27,4 +27,4 @@ mod wire;
 
 pub use actuator::{KernelActuator, check_room};
 pub use leftovers::{StopReport, stop_all};
-pub use object::Programs;
+pub use object::{Needs, Programs};

@@ -7,6 +7,8 @@ use aya::{
     programs::{Lsm, ProgramError},
 };
 
+use injector_common::names;
+
 use super::{btf, log};
 use crate::error::Unsupported;
 pub(super) use crate::error::describe;
@@ -40,6 +42,16 @@ pub struct Programs {
     types: Option<Btf>,
 }
 
+/// What only some rules need, and what takes time or memory to have.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// Where fields of the kernel lie: for programs that follow processes or
+    /// look into files.
+    pub offsets: bool,
+    /// Room to remember conversations.
+    pub conversations: bool,
+}
+
 impl fmt::Debug for Programs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Programs").finish_non_exhaustive()
@@ -48,33 +60,39 @@ impl fmt::Debug for Programs {
 
 impl Programs {
     /// Creates the maps and readies the programs; none is in the kernel yet.
-    /// Programs that follow processes or look into files need `offsets`.
     ///
     /// # Errors
     ///
     /// When the kernel has no BTF or refuses a map, or this binary has no
     /// programs in it.
-    pub fn open(offsets: bool) -> Result<Self, Unsupported> {
-        Self::try_open(offsets).map_err(|error| Unsupported {
+    pub fn open(needs: Needs) -> Result<Self, Unsupported> {
+        Self::try_open(needs).map_err(|error| Unsupported {
             what: "any rule".into(),
             needs: "BPF maps, and programs with type information (BTF)".into(),
             found: describe(&error).into(),
         })
     }
 
-    fn try_open(offsets: bool) -> Result<Self, ObjectError> {
+    fn try_open(needs: Needs) -> Result<Self, ObjectError> {
         if OBJECT.is_empty() {
             return Err(ObjectError::Missing);
         }
-        let offsets = if offsets {
+        let offsets = if needs.offsets {
             btf::offsets().map_err(|source| ObjectError::Btf { source })?
         } else {
             btf::Offsets::default()
         };
         let log_level = log::level();
+        // The kernel sets the memory of this map aside when it makes it.
+        let conversations = if needs.conversations {
+            names::MAX_CONVERSATIONS
+        } else {
+            1
+        };
         let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .btf(None)
+            .map_max_entries(names::MAP_CONVERSATIONS, conversations)
             .override_global(aya_log::LEVEL, &log_level, true)
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
             .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)

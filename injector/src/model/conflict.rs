@@ -4,11 +4,14 @@
 //! experiment. A rule that another one therefore hides would count no hit, and
 //! the user would believe in a fault that never happened; so it is refused.
 
-use std::{net::IpAddr, path::Path};
+use std::path::Path;
 
 use injector_common::Trigger;
 
-use super::{Cidr, Direction, Fault, LossModel, PacketFault, PacketFilter, Protocol, Rule, Target};
+use super::{
+    Fault, LossModel, PacketFault, Rule, Target,
+    overlap::{filter_covers, filters_overlap},
+};
 use crate::error::ConflictError;
 
 const ALLOWED: &str =
@@ -148,86 +151,6 @@ fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
             loss.name, other.name
         )
     })
-}
-
-/// Whether every packet that `inner` matches is matched by `outer` too.
-#[must_use]
-pub fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool {
-    (outer.direction == Direction::Both || outer.direction == inner.direction)
-        && (outer.protocol == Protocol::Any || outer.protocol == inner.protocol)
-        && covers(outer.peer.as_ref(), inner.peer.as_ref(), cidr_covers)
-        && covers(
-            outer.peer_ports.as_ref(),
-            inner.peer_ports.as_ref(),
-            range_covers,
-        )
-        && covers(
-            outer.local_ports.as_ref(),
-            inner.local_ports.as_ref(),
-            range_covers,
-        )
-        && covers(
-            outer.interface.as_ref(),
-            inner.interface.as_ref(),
-            |a, b| a == b,
-        )
-}
-
-/// `None` stands for any value.
-fn covers<T>(outer: Option<&T>, inner: Option<&T>, covers: impl Fn(&T, &T) -> bool) -> bool {
-    match (outer, inner) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(outer), Some(inner)) => covers(outer, inner),
-    }
-}
-
-/// Whether some packet can match both.
-#[must_use]
-pub fn filters_overlap(a: &PacketFilter, b: &PacketFilter) -> bool {
-    let ways = a.direction == b.direction
-        || a.direction == Direction::Both
-        || b.direction == Direction::Both;
-    let protocols =
-        a.protocol == b.protocol || a.protocol == Protocol::Any || b.protocol == Protocol::Any;
-    ways && protocols
-        && overlap(a.peer.as_ref(), b.peer.as_ref(), |a, b| {
-            cidr_covers(a, b) || cidr_covers(b, a)
-        })
-        && overlap(a.peer_ports.as_ref(), b.peer_ports.as_ref(), ranges_overlap)
-        && overlap(
-            a.local_ports.as_ref(),
-            b.local_ports.as_ref(),
-            ranges_overlap,
-        )
-        && overlap(a.interface.as_ref(), b.interface.as_ref(), |a, b| a == b)
-}
-
-fn overlap<T>(a: Option<&T>, b: Option<&T>, overlap: impl Fn(&T, &T) -> bool) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => overlap(a, b),
-        (None, _) | (_, None) => true,
-    }
-}
-
-type Ports = std::ops::RangeInclusive<u16>;
-
-fn range_covers(outer: &Ports, inner: &Ports) -> bool {
-    outer.start() <= inner.start() && inner.end() <= outer.end()
-}
-
-fn ranges_overlap(a: &Ports, b: &Ports) -> bool {
-    a.start() <= b.end() && b.start() <= a.end()
-}
-
-fn cidr_covers(outer: &Cidr, inner: &Cidr) -> bool {
-    let prefix = u32::from(outer.prefix);
-    outer.prefix <= inner.prefix
-        && match (outer.address, inner.address) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= prefix,
-            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= prefix,
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
 }
 
 #[cfg(test)]

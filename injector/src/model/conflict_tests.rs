@@ -220,3 +220,118 @@ fn both_rules_are_named() {
         "{text}"
     );
 }
+
+/// Whether a certain loss with the first filter leaves nothing to a delay with
+/// the second.
+#[track_caller]
+fn loss_covers(loss: &str, delay: &str, expected: bool) {
+    let loss = format!("net-loss --target pid:5 {loss}");
+    let delay = format!("net-delay --delay 5ms --target pid:5 {delay}");
+    assert_eq!(
+        conflict(&loss, &delay).is_some(),
+        expected,
+        "{loss}; {delay}"
+    );
+    assert_eq!(
+        conflict(&delay, &loss).is_some(),
+        expected,
+        "{delay}; {loss}"
+    );
+}
+
+#[test]
+fn a_loss_covers_what_its_filter_takes_in() {
+    for (loss, delay, expected) in [
+        ("--peer 10.0.0.0/8,11.0.0.0/8", "--peer 10.0.0.0/7", true),
+        ("--peer 10.0.0.0/8,!10.1.0.0/16", "--peer 10.2.0.0/16", true),
+        ("--peer 10.0.0.0/8,!10.1.0.0/16", "--peer 10.1.2.3", false),
+        (
+            "--peer 10.0.0.0/8,!10.1.0.0/16,10.1.2.0/24",
+            "--peer 10.1.2.3",
+            true,
+        ),
+        (
+            "--peer !10.1.0.0/16",
+            "--peer 10.0.0.0/8,!10.1.0.0/16",
+            true,
+        ),
+        ("--peer !10.1.0.0/16", "", false),
+        ("--peer 0.0.0.0/0,::/0", "", true),
+        ("--peer-port !22", "--peer-port 80,443", true),
+        ("--peer-port !22", "--peer-port 20-30", false),
+        ("--peer-port 1-65535", "--proto tcp", false),
+        ("--peer-port 1-100,!50", "--peer-port 1-49,51-100", true),
+        ("--proto tcp,udp", "--peer-port 80", true),
+        ("--proto tcp", "--peer-port 80", false),
+        ("--proto !icmp", "--state new", true),
+        ("--proto icmp", "--proto 58", true),
+        ("--proto 1", "--proto icmp", false),
+        ("--proto tcp", "--tcp-flags syn", true),
+        ("--state new --proto tcp", "--tcp-flags syn,!ack", true),
+        ("--state new", "--tcp-flags syn", false),
+        ("--tcp-flags !syn", "--state established --proto tcp", false),
+        ("--state established", "--tcp-flags !syn", true),
+        ("--dscp ef,cs1", "--dscp ef", true),
+        ("--dscp !ef", "--dscp ef", false),
+        ("--dscp !ef", "--dscp cs1", true),
+        ("--mark 1/1", "--mark 3/3", true),
+        ("--mark 1/1", "--mark 2/2", false),
+        ("--mark !1/1", "--mark 2/3", true),
+        ("--mark !3/3", "--mark !1/1", true),
+        ("--mark !1/1", "--mark !3/3", false),
+        ("--mark 0/1", "--mark !1/1", true),
+        ("--mark 0/1", "", false),
+        ("--size 100-200", "--size 150", true),
+        ("--size !150", "--size 100-200", false),
+        ("--size !150", "--size !100-200", true),
+        ("--interface lo --interface eth0", "--interface eth0", true),
+        ("--interface !lo", "--interface eth0", true),
+        ("--interface !lo", "--interface lo", false),
+        ("--interface !lo", "--interface !lo --interface !eth0", true),
+        (
+            "--interface !lo --interface !eth0",
+            "--interface !lo",
+            false,
+        ),
+        ("--interface eth0", "--interface !lo", false),
+    ] {
+        loss_covers(loss, delay, expected);
+    }
+}
+
+#[test]
+fn checksums_contradict_only_where_packets_are_the_same() {
+    for (valid, broken, expected) in [
+        ("--peer-port 80", "--proto icmp", false),
+        ("--peer-port 80", "--proto !tcp", true),
+        ("--peer-port !80", "--peer-port 80", false),
+        ("--peer !10.0.0.0/8", "--peer 10.1.0.0/16", false),
+        ("--peer !10.0.0.0/8", "--peer !::/0", true),
+        ("--state new", "--tcp-flags ack", false),
+        ("--state new", "--state established", false),
+        ("--state established", "--tcp-flags rst", true),
+        ("--dscp ef", "--dscp !ef", false),
+        ("--mark 1/1", "--mark 0/1", false),
+        ("--mark 1/1", "--mark 2/2", true),
+        ("--mark !1/1", "--mark 1/1", false),
+        ("--mark !1/1", "--mark !2/2", true),
+        ("--mark !1/1", "--mark !0/1", false),
+        ("--size 100-200", "--size !50-300", false),
+        ("--size 100-200", "--size 200-300", true),
+        ("--interface lo", "--interface !lo", false),
+        ("--interface lo", "--interface !eth0", true),
+    ] {
+        let valid = format!("net-corrupt --target pid:5 {valid}");
+        let broken = format!("net-corrupt --target pid:5 --checksum broken {broken}");
+        assert_eq!(
+            conflict(&valid, &broken).is_some(),
+            expected,
+            "{valid}; {broken}"
+        );
+        assert_eq!(
+            conflict(&broken, &valid).is_some(),
+            expected,
+            "{broken}; {valid}"
+        );
+    }
+}

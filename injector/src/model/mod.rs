@@ -4,12 +4,18 @@
 //! put in force: that is `plan`'s business.
 
 pub mod conflict;
+pub mod filter;
 mod link;
+mod overlap;
+pub mod sets;
 
-use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
 
+pub use filter::{
+    Choice, Cidr, Direction, Dscp, Mark, PacketFilter, Protocol, Sizes, State, TcpFlags,
+};
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Sharing, Visibility};
 
 /// Rules on one timeline, with a seed and an end.
@@ -62,6 +68,10 @@ pub enum Target {
 
 /// What a rule does.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an experiment holds few of them, and most are on packets"
+)]
 pub enum Fault {
     /// Something happens to the packets that the filter matches.
     Packet(PacketFilter, PacketFault),
@@ -200,57 +210,6 @@ pub enum Checksum {
     Broken,
 }
 
-/// Which way packets go, seen from the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// What the target sends.
-    Egress,
-    /// What the target receives.
-    Ingress,
-    /// Both.
-    Both,
-}
-
-/// Transport protocol of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP, QUIC included.
-    Udp,
-    /// ICMP and ICMPv6.
-    Icmp,
-    /// Any.
-    Any,
-}
-
-/// A conjunction of conditions on a packet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PacketFilter {
-    /// Which way.
-    pub direction: Direction,
-    /// Which transport.
-    pub protocol: Protocol,
-    /// The peer's network; `None` for any.
-    pub peer: Option<Cidr>,
-    /// The peer's ports, within 1..=65535; `None` for any packet, also those
-    /// without ports.
-    pub peer_ports: Option<RangeInclusive<u16>>,
-    /// The target's own ports, likewise.
-    pub local_ports: Option<RangeInclusive<u16>>,
-    /// The one interface; `None` for every interface that the target uses.
-    pub interface: Option<String>,
-}
-
-/// A network in CIDR notation. Bits past the prefix are zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    /// First address of the network.
-    pub address: IpAddr,
-    /// Length of the prefix: at most 32 for IPv4, 128 for IPv6.
-    pub prefix: u8,
-}
-
 /// A system call of this architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Syscall {
@@ -267,10 +226,4 @@ pub struct Errno {
     pub name: &'static str,
     /// Its value, within `1..=133`.
     pub value: u32,
-}
-
-impl std::fmt::Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
 }

@@ -7,7 +7,7 @@ use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 use super::{CallHook, Effect, Features, Hop, Plan, hooks::security_hook, limits};
 use crate::{
     error::{Error, Unsupported},
-    model::{Direction, Experiment, Fault, PacketFault, PacketFilter, Protocol, Rule, Syscall},
+    model::{Direction, Experiment, Fault, PacketFault, PacketFilter, Rule, Syscall},
     resolve::{Interface, Netns, RuleScope, Scope},
 };
 
@@ -104,7 +104,7 @@ impl Parts {
         let arrives = rule
             .fault
             .filter()
-            .is_some_and(|filter| filter.direction != Direction::Egress);
+            .is_some_and(|f| f.direction != Direction::Egress || f.follows_conversations());
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
             merge(&mut self.by_socket, scope, mask);
         }
@@ -173,7 +173,7 @@ impl Parts {
                 &features.fair_queue,
             )?;
         }
-        let pings = matches!(filter.protocol, Protocol::Any | Protocol::Icmp);
+        let (pings, follows) = (filter.takes_icmp(), filter.follows_conversations());
         for netns in &scope.netns {
             if detours {
                 check_ethernet(rule, netns)?;
@@ -195,8 +195,8 @@ impl Parts {
             });
             site.holds |= holds;
             site.fills_checksums |= fault.fills_checksums();
-            let by_name = filter.interface.is_some();
             for interface in &netns.interfaces {
+                let by_name = filter.interfaces.these.contains(&interface.name);
                 if detours && interface.name == "lo" && !features.loopback_hop.is_supported() {
                     let needs = "an ifb that gives back packets of programs (Linux 6.3)";
                     let alone = scope.netns.iter().all(|netns| netns.interfaces.len() == 1);
@@ -230,9 +230,9 @@ impl Parts {
                     known.owner |= mask;
                 }
                 // An echo's reply belongs to whoever was seen to ask.
-                known.egress |= egress || pings;
+                known.egress |= egress || pings || follows;
                 // On loopback, packets that leave wait where they arrive.
-                known.ingress |= ingress || (loopback && detours);
+                known.ingress |= ingress || follows || (loopback && detours);
             }
         }
         Ok(attach.name())

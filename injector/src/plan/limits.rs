@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use injector_common::names::{MAX_LEVELS, MAX_RULES};
+use injector_common::names::{MAX_LEVELS, MAX_PEERS, MAX_RULES};
 
 use crate::{
     error::{SpecError, Unsupported},
@@ -23,6 +23,7 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 pub(super) fn check(experiment: &Experiment, scopes: &[RuleScope]) -> Result<(), SpecError> {
     check_count(experiment.rules.len())?;
     check_levels(scopes)?;
+    check_peers(&experiment.rules)?;
     check_wait(&experiment.rules)
 }
 
@@ -52,6 +53,19 @@ fn check_levels(scopes: &[RuleScope]) -> Result<(), SpecError> {
         format!("cgroups at {} different depths", levels.len()),
         format!("at most {} depths", MAX_LEVELS - 1),
     ))
+}
+
+/// One table holds the networks of all rules.
+fn check_peers(rules: &[Rule]) -> Result<(), SpecError> {
+    let filters = rules.iter().filter_map(|rule| rule.fault.filter());
+    let networks = filters.map(|filter| filter.peers.these.len() + filter.peers.not.len());
+    let total: usize = networks.sum();
+    if total <= MAX_PEERS as usize {
+        return Ok(());
+    }
+    let problem = format!("{total} networks");
+    let allowed = format!("at most {MAX_PEERS} for all rules together");
+    Err(SpecError::new("peer", problem, allowed))
 }
 
 /// Delays of several rules add up, and on loopback those of a packet that

@@ -13,6 +13,7 @@ use crate::{
     resolve::{Interface, Netns, RuleScope, Scope},
 };
 
+mod filters;
 mod limits;
 mod packets;
 mod syscalls;
@@ -85,14 +86,7 @@ fn calls_of(scope: Scope) -> RuleScope {
 }
 
 fn filter(direction: Direction) -> PacketFilter {
-    PacketFilter {
-        direction,
-        protocol: Protocol::Any,
-        peer: None,
-        peer_ports: None,
-        local_ports: None,
-        interface: None,
-    }
+    PacketFilter::new(direction)
 }
 
 fn loss(direction: Direction) -> Fault {

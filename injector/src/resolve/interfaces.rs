@@ -3,7 +3,10 @@
 use injector_common::names::DEVICE_ALIAS;
 
 use super::{Interface, host::Link};
-use crate::error::{Error, SpecError, Unsupported};
+use crate::{
+    error::{Error, SpecError, Unsupported},
+    model::Choice,
+};
 
 /// Length of the link-layer header of Ethernet, which loopback has too.
 const ETHERNET_LEN: u32 = 14;
@@ -62,7 +65,7 @@ fn interface(link: &Link) -> Option<Interface> {
 ///
 /// A packet on an enslaved interface passes its master too; acting on both
 /// would act twice.
-pub(super) fn default_selection(links: &[Link]) -> Vec<Interface> {
+fn default_selection(links: &[Link]) -> Vec<Interface> {
     let eligible = links
         .iter()
         .filter(|link| link.up && !link.enslaved && !is_own(link));
@@ -81,8 +84,22 @@ pub(super) fn default_selection(links: &[Link]) -> Vec<Interface> {
         .collect()
 }
 
+/// The interfaces of a namespace that a rule acts on: those that it names, in
+/// whatever state they are, or all that packets of a target can pass.
+pub(super) fn selection(links: &[Link], wanted: &Choice<String>) -> Result<Vec<Interface>, Error> {
+    let mut found = Vec::new();
+    for name in &wanted.these {
+        found.extend(named(links, name)?);
+    }
+    if wanted.these.is_empty() {
+        found = default_selection(links);
+    }
+    found.retain(|interface| wanted.takes(&interface.name));
+    Ok(found)
+}
+
 /// The named interface of a namespace, if it is there and the user's.
-pub(super) fn named(links: &[Link], name: &str) -> Result<Option<Interface>, Error> {
+fn named(links: &[Link], name: &str) -> Result<Option<Interface>, Error> {
     let Some(link) = links.iter().find(|link| link.name == name) else {
         return Ok(None);
     };
@@ -103,10 +120,16 @@ pub(super) fn named(links: &[Link], name: &str) -> Result<Option<Interface>, Err
     }
 }
 
-/// That no namespace of a rule has the named interface.
-pub(super) fn unknown(name: &str, links: &[Link]) -> Error {
+/// Refuses a name that no namespace of a rule has, also one to be left out: it
+/// is a slip, and the fault would act where it must not.
+pub(super) fn check_known(links: &[Link], wanted: &Choice<String>) -> Result<(), SpecError> {
+    let known = |name: &str| links.iter().any(|link| link.name == name);
+    let mut names = wanted.these.iter().chain(&wanted.not);
+    let Some(name) = names.find(|name| !known(name)) else {
+        return Ok(());
+    };
     let problem = format!("there is no `{name}` in the target's network namespace");
-    SpecError::new("interface", problem, one_of(links)).into()
+    Err(SpecError::new("interface", problem, one_of(links)))
 }
 
 /// The interfaces that a user may name.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Unsupported},
-    model::{Experiment, Rule, Target, conflict},
+    model::{Choice, Experiment, Rule, Target, conflict},
 };
 
 /// Checks the host and resolves the targets of every rule, in their order.
@@ -145,13 +145,17 @@ impl<H: Host> Facts<'_, H> {
         if uses_own || found.contains_key(&own) || found.is_empty() {
             found.insert(own, PathBuf::from("/proc/self/ns/net"));
         }
+        let any = Choice::ANY;
+        let wanted = rule
+            .fault
+            .filter()
+            .map_or(&any, |filter| &filter.interfaces);
+        let mut all_links = Vec::new();
         let mut netns = Vec::with_capacity(found.len());
         for (inode, path) in found {
             let links = self.links(inode, &path)?;
-            let interfaces = match rule.fault.filter().and_then(|f| f.interface.as_deref()) {
-                Some(name) => interfaces::named(links, name)?.into_iter().collect(),
-                None => interfaces::default_selection(links),
-            };
+            let interfaces = interfaces::selection(links, wanted)?;
+            all_links.extend_from_slice(links);
             let exclusive = !with_strangers.contains(&inode);
             netns.push(Netns {
                 inode,
@@ -162,7 +166,20 @@ impl<H: Host> Facts<'_, H> {
             });
         }
         netns.sort_by_key(|netns| !netns.own);
-        self.refuse_without_interface(rule, &netns)?;
+        interfaces::check_known(&all_links, wanted)?;
+        // A rule without an interface could never hit anything.
+        if netns.iter().all(|netns| netns.interfaces.is_empty()) {
+            let needs = "an interface that is up in the target's network namespace";
+            return Err(Unsupported {
+                what: format!("rule `{}`", rule.name).into(),
+                needs: needs.into(),
+                found: match wanted.is_any() {
+                    true => "none".into(),
+                    false => "none that the rule's interface option leaves".into(),
+                },
+            }
+            .into());
+        }
         Ok(netns)
     }
 
@@ -185,26 +202,6 @@ impl<H: Host> Facts<'_, H> {
         // The agent is never hit, so its namespace is not entered for it.
         members.remove(&self.host.own_tgid());
         Ok((members, uses_own))
-    }
-
-    /// A rule without an interface could never hit anything.
-    fn refuse_without_interface(&mut self, rule: &Rule, netns: &[Netns]) -> Result<(), Error> {
-        if netns.iter().any(|netns| !netns.interfaces.is_empty()) {
-            return Ok(());
-        }
-        if let Some(name) = rule.fault.filter().and_then(|f| f.interface.as_deref()) {
-            let mut links = Vec::new();
-            for Netns { inode, path, .. } in netns {
-                links.extend_from_slice(self.links(*inode, path)?);
-            }
-            return Err(interfaces::unknown(name, &links));
-        }
-        Err(Unsupported {
-            what: format!("rule `{}`", rule.name).into(),
-            needs: "an interface that is up in the target's network namespace".into(),
-            found: "none".into(),
-        }
-        .into())
     }
 }
 

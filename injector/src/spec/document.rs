@@ -136,6 +136,9 @@ fn options() -> serde_saphyr::Options {
             max_events: 65_536,
         },
         strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
         with_snippet: false,
     }
 }
@@ -162,6 +165,15 @@ fn explain(error: &YamlError, trail: &Trail) -> SpecError {
         let dot = if field.is_empty() { "" } else { "." };
         field = format!("{field}{dot}{}", key.escape_debug());
         return SpecError::new(field, "is given twice", "each key once");
+    }
+    if let YamlError::UnsupportedTag { tag, .. } = error {
+        if field.is_empty() {
+            field = "file".to_owned();
+        }
+        // To YAML, what begins with `!` is a tag of the value behind it.
+        let problem = format!("`{}` is not a value", tag.escape_debug());
+        let allowed = "a value that begins with ! in quotes, such as '!10.0.0.0/8'";
+        return SpecError::new(field, problem, allowed);
     }
     if let YamlError::Unexpected { expected, .. } = error {
         // The only list that is read while the trail is still empty.

@@ -11,6 +11,7 @@ pub mod loss;
 pub mod name;
 pub mod net;
 pub mod number;
+pub mod packet;
 pub mod percent;
 pub mod rate;
 mod rule;

@@ -1,14 +1,18 @@
 //! The values of packet filters.
 
-use std::{net::IpAddr, ops::RangeInclusive, str::FromStr};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use crate::{
-    model::{Checksum, Cidr, Direction, Protocol},
+    model::{Checksum, Cidr, Direction},
     spec::text::ValueError,
 };
 
 /// Reads one of a few words.
-fn word<T: Copy>(text: &str, words: &[(&str, T)], allowed: &'static str) -> Result<T, ValueError> {
+pub(super) fn word<T: Copy>(
+    text: &str,
+    words: &[(&str, T)],
+    allowed: &'static str,
+) -> Result<T, ValueError> {
     words
         .iter()
         .find(|(word, _)| *word == text)
@@ -26,20 +30,6 @@ impl FromStr for Direction {
             ("both", Self::Both),
         ];
         word(text, &words, "egress, ingress or both")
-    }
-}
-
-impl FromStr for Protocol {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let words = [
-            ("tcp", Self::Tcp),
-            ("udp", Self::Udp),
-            ("icmp", Self::Icmp),
-            ("any", Self::Any),
-        ];
-        word(text, &words, "tcp, udp, icmp or any")
     }
 }
 
@@ -112,8 +102,34 @@ impl FromStr for Cidr {
 }
 
 /// A range of ports, within `1..=65535`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ports(pub RangeInclusive<u16>);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ports {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl From<Ports> for RangeInclusive<u16> {
+    fn from(ports: Ports) -> Self {
+        ports.first..=ports.last
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ports(&(self.first..=self.last)).fmt(f)
+    }
+}
+
+/// A range of ports, one port by itself.
+pub(crate) fn ports(range: &RangeInclusive<u16>) -> String {
+    if range.start() == range.end() {
+        range.start().to_string()
+    } else {
+        format!("{}-{}", range.start(), range.end())
+    }
+}
 
 const PORTS_ALLOWED: &str =
     "a port or a range of ports A-B within 1 to 65535, such as 443 or 8000-8999";
@@ -132,23 +148,24 @@ impl FromStr for Ports {
                 Ok(port) => Ok(port),
             }
         };
-        let range = match text.split_once('-') {
-            Some((first, last)) => port(first)?..=port(last)?,
-            None => {
-                let port = port(text)?;
-                port..=port
-            }
-        };
-        if range.is_empty() {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (port(first)?, port(last)?);
+        if first > last {
             return Err(refuse("ends before it starts"));
         }
-        Ok(Self(range))
+        Ok(Self { first, last })
     }
 }
 
 /// The name of a network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InterfaceName(pub String);
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl FromStr for InterfaceName {
     type Err = ValueError;
@@ -219,8 +236,20 @@ mod tests {
 
     #[test]
     fn ports() {
-        assert_eq!("443".parse(), Ok(Ports(443..=443)));
-        assert_eq!("1-65535".parse(), Ok(Ports(1..=65535)));
+        assert_eq!(
+            "443".parse(),
+            Ok(Ports {
+                first: 443,
+                last: 443
+            })
+        );
+        assert_eq!(
+            "1-65535".parse(),
+            Ok(Ports {
+                first: 1,
+                last: 65535
+            })
+        );
         for bad in [
             "0", "70000", "65536", "1-70000", "0-5", "9-3", "-5", "5-", "http", "", "1-2-3",
         ] {

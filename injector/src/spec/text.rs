@@ -139,6 +139,24 @@ impl<'de, T: FromStr<Err = ValueError>> Visitor<'de> for ListVisitor<T> {
         self.split(text)
     }
 
+    // A reader that must find out whether there is a list takes what looks like
+    // a number for one.
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        self.split(&number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        self.split(&number.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        self.split(&number.to_string())
+    }
+
+    fn visit_bool<E: de::Error>(self, word: bool) -> Result<Self::Value, E> {
+        self.split(&word.to_string())
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut all = Vec::new();
         while let Some(item) = items.next_element()? {

@@ -167,8 +167,18 @@ fn packet_filters() {
         ("--peer", "example.org", "10.0.0.0/8"),
         ("--peer", "2001:db8::/129", "/128 for IPv6"),
         ("--direction", "sideways", "egress, ingress or both"),
-        ("--proto", "sctp", "tcp, udp, icmp or any"),
+        ("--proto", "sctp", "tcp, udp, icmp, any"),
+        ("--proto", "256", "0 to 255"),
         ("--interface", "no/such", "1 to 15 bytes"),
+        ("--dscp", "64", "0 to 63"),
+        ("--dscp", "af14", "af11 to af13"),
+        ("--mark", "0x10/0x0f", "VALUE/MASK"),
+        ("--mark", "4294967296", "0 to 4294967295"),
+        ("--size", "19", "20 to 65575"),
+        ("--size", "100-99", "20 to 65575"),
+        ("--tcp-flags", "syn,!syn", "fin, syn, rst"),
+        ("--tcp-flags", "sync", "fin, syn, rst"),
+        ("--state", "related", "new or established"),
     ] {
         refused(
             &inject(&["net-loss", option, value]),
@@ -178,8 +188,51 @@ fn packet_filters() {
     }
     let line = inject(&["net-corrupt", "--checksum", "maybe"]);
     refused(&line, 2, &["--checksum", "valid or broken"]);
-    let line = inject(&["net-loss", "--proto", "icmp", "--peer-port", "5"]);
-    refused(&line, 2, &["--peer-port", "no ports"]);
+    for value in ["!10.0.0.0/33", "!!10.0.0.0/8", "!"] {
+        let line = inject(&["net-loss", "--peer", value]);
+        refused(&line, 2, &["--peer", "10.0.0.0/8"]);
+    }
+}
+
+#[test]
+fn filters_that_contradict_themselves() {
+    for (options, field, words) in [
+        ("--proto icmp --peer-port 5", "peer-port", "no ports"),
+        ("--proto icmp --state new", "state", "no conversations"),
+        (
+            "--proto udp --tcp-flags syn",
+            "tcp-flags",
+            "none of TCP's flags",
+        ),
+        ("--proto tcp --proto !tcp", "proto", "with and without `!`"),
+        ("--proto any,udp", "proto", "any by itself"),
+        (
+            "--peer 10.0.0.0/8 --peer !10.0.0.0/8",
+            "peer",
+            "with and without `!`",
+        ),
+        ("--peer !0.0.0.0/0 --peer !::/0", "peer", "leaves nothing"),
+        (
+            "--peer-port 1,2,3,4 --peer-port 5,6,7,8,!9",
+            "peer-port",
+            "at most 8",
+        ),
+        ("--local-port !1-65535", "local-port", "leaves nothing"),
+        (
+            "--interface lo --interface !lo",
+            "interface",
+            "with and without `!`",
+        ),
+        (
+            "--tcp-flags syn,!ack --state established",
+            "state",
+            "contradicts tcp-flags",
+        ),
+    ] {
+        let words = ["error: --", field, words];
+        let line: Vec<&str> = ["net-loss"].into_iter().chain(options.split(' ')).collect();
+        refused(&inject(&line), 2, &words);
+    }
 }
 
 #[test]

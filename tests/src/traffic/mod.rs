@@ -1,12 +1,15 @@
 //! Traffic between two namespaces, and the bed that every packet fault is
 //! tested on.
 
+mod alone;
 mod bed;
 mod comparison;
+pub mod ends;
 mod ping;
 mod tcp;
 mod udp;
 
+pub use alone::Alone;
 pub use bed::{Bed, Case, Direction, Form};
 pub use comparison::{Comparison, Fault, Maker, await_listener};
 pub use ping::ping;

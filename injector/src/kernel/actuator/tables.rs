@@ -15,13 +15,30 @@ use injector_common::{
 
 use super::{Failure, KernelActuator};
 use crate::{
-    kernel::{cgroup, links, object, processes, sockets},
-    model::Syscall,
+    kernel::{cgroup, links, object, processes, sockets, wire},
+    model::{Experiment, Syscall},
     plan::{CallHook, Effect},
     resolve::{Interface, Netns, Scope},
 };
 
 impl KernelActuator {
+    /// Writes a rule that is not in force yet, and the networks of its peers.
+    pub(super) fn write_rule(
+        &mut self,
+        experiment: &Experiment,
+        index: u32,
+    ) -> Result<(), Failure> {
+        let rule = &experiment.rules[index as usize];
+        if let Some(filter) = rule.fault.filter() {
+            for (key, value) in wire::peers(index, filter) {
+                self.peers.insert(&key, value, 0)?;
+            }
+        }
+        let table = self.tables.index(rule)?;
+        let entry = wire::entry(experiment, index, rule, u64::MAX, table);
+        Ok(self.rules.set(index, entry, 0)?)
+    }
+
     pub(super) fn write_scope(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {
         match scope {
             Scope::Cgroup { id, level, .. } => self.aim_at_cgroup(id.0, *level, rules),

@@ -1,8 +1,9 @@
 //! What the tables of the kernel side hold, and no more.
 
-use injector_common::names::{MAX_LEVELS, MAX_RULES};
+use injector_common::names::{MAX_LEVELS, MAX_PEERS, MAX_RULES};
 
 use super::*;
+use crate::model::Cidr;
 
 #[test]
 fn as_many_rules_as_a_mask_has_bits() {
@@ -105,5 +106,29 @@ fn one_index_in_two_namespaces_means_one_kind_of_interface() {
     assert!(
         told.contains("eth0 in /ns/host and tun0 in /ns/pod, both with index 2"),
         "{told}"
+    );
+}
+
+#[test]
+fn one_table_holds_the_networks_of_all_rules() {
+    let rules = |count: u32| {
+        let networks = (0..count).map(|number| Cidr {
+            address: std::net::Ipv4Addr::from_bits(number).into(),
+            prefix: 32,
+        });
+        let filter = PacketFilter {
+            peers: networks.collect::<Vec<_>>().into(),
+            ..filter(Direction::Egress)
+        };
+        let scope = || packets_of(web(), host(&[("eth0", 2)]));
+        let full = (Fault::Packet(filter, PacketFault::LOSS), scope());
+        [full.clone(), full]
+    };
+    assert!(plan(&rules(MAX_PEERS / 2), &able()).is_ok());
+    let error = plan(&rules(MAX_PEERS / 2 + 1), &able()).expect_err("too many");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("peer: 131074 networks; allowed: at most 131072"),
+        "{text}"
     );
 }

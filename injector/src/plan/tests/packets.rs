@@ -93,9 +93,9 @@ fn arriving_packets_wait_in_a_pair_too() {
 #[test]
 fn leaving_packets_are_watched_only_for_pings() {
     // Only who was seen to ask is known to receive the answer.
-    let sides = |protocol: Protocol| -> Vec<Direction> {
+    let sides = |protocols: &[Protocol]| -> Vec<Direction> {
         let filter = PacketFilter {
-            protocol,
+            protocols: protocols.to_vec().into(),
             ..filter(Direction::Ingress)
         };
         let scope = packets_of(web(), host(&[("eth0", 2)]));
@@ -113,11 +113,19 @@ fn leaving_packets_are_watched_only_for_pings() {
         });
         attached.collect()
     };
-    for protocol in [Protocol::Any, Protocol::Icmp] {
-        assert_eq!(sides(protocol), [Direction::Egress, Direction::Ingress]);
+    let both = [Direction::Egress, Direction::Ingress];
+    for protocols in [
+        &[][..],
+        &[Protocol::Icmp],
+        &[Protocol::Tcp, Protocol::Number(58)],
+    ] {
+        assert_eq!(sides(protocols), both, "{protocols:?}");
     }
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
-        assert_eq!(sides(protocol), [Direction::Ingress]);
+    for protocols in [
+        &[Protocol::Tcp][..],
+        &[Protocol::Udp, Protocol::Number(132)],
+    ] {
+        assert_eq!(sides(protocols), [Direction::Ingress], "{protocols:?}");
     }
 }
 
@@ -161,7 +169,7 @@ fn loopback_without_a_device_is_left_alone_and_said_so() {
          note: rule r0 leaves loopback packets alone: that needs an ifb that gives back packets of programs (Linux 6.3); found it does not come back",
     );
     let by_name = PacketFilter {
-        interface: Some("lo".to_owned()),
+        interfaces: vec!["eth0".to_owned(), "lo".to_owned()].into(),
         ..filter(Direction::Egress)
     };
     let fault = delay_by(by_name, Duration::from_millis(10));

@@ -12,9 +12,9 @@ use crate::{
 #[test]
 fn a_rule_is_told_in_full() {
     let filter = PacketFilter {
-        protocol: Protocol::Tcp,
-        peer: Some("10.0.0.0/8".parse().expect("a network")),
-        peer_ports: Some(443..=443),
+        protocols: vec![Protocol::Tcp].into(),
+        peers: vec!["10.0.0.0/8".parse().expect("a network")].into(),
+        peer_ports: vec![443..=443].into(),
         ..filter(Direction::Both)
     };
     let delay = PacketFault::Delay(Delay {

@@ -10,25 +10,26 @@ use super::{
 };
 use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
-    model::{Direction, Errno, Fault, PacketFault, PacketFilter, Protocol, Syscall},
+    model::{Choice, Direction, Errno, Fault, PacketFault, PacketFilter, Syscall},
     resolve::{CgroupMount, Interface},
 };
 
+mod interfaces;
 mod own_cgroup;
 
-fn filter(interface: Option<&str>) -> PacketFilter {
+fn filter(these: &[&str], not: &[&str]) -> PacketFilter {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     PacketFilter {
-        direction: Direction::Egress,
-        protocol: Protocol::Any,
-        peer: None,
-        peer_ports: None,
-        local_ports: None,
-        interface: interface.map(str::to_owned),
+        interfaces: Choice {
+            these: names(these),
+            not: names(not),
+        },
+        ..PacketFilter::new(Direction::Egress)
     }
 }
 
 fn loss() -> Fault {
-    Fault::Packet(filter(None), PacketFault::LOSS)
+    Fault::Packet(filter(&[], &[]), PacketFault::LOSS)
 }
 
 fn errno() -> Fault {
@@ -358,7 +359,7 @@ fn an_interface_can_be_named() {
         resolve_one(
             &host,
             &[target],
-            Fault::Packet(filter(Some(name)), PacketFault::LOSS),
+            Fault::Packet(filter(&[name], &[]), PacketFault::LOSS),
         )
     };
     for name in ["eth0", "port0", "eth1", "inj0"] {

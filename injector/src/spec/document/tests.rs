@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     faults,
-    model::{Delay, Experiment, Fault, PacketFault, Target},
+    model::{Cidr, Delay, Dscp, Experiment, Fault, PacketFault, Protocol, State, Target, TcpFlags},
     spec::build::{Entropy, build},
 };
 
@@ -31,11 +31,16 @@ rules:
     delay: 100ms
     jitter: 0.5ms
     direction: both
-    proto: tcp
-    peer: 10.0.0.0/8
-    peer-port: 443
-    local-port: 1024-65535
+    peer: [10.0.0.0/8, '!10.1.0.0/16', 'fd00::/8']
+    peer-port: [443, 8000-8999, '!8080']
+    local-port: 1024
+    proto: 6
     interface: eth0
+    dscp: '!ef,!cs1'
+    mark: '!0x1/0xff'
+    size: 40-100
+    tcp-flags: syn,!ack
+    state: new
     percent: 12.5
   - name: disk full
     target: [cgroup:/web, pid:4242, command]
@@ -50,6 +55,10 @@ rules:
   - {kind: sys-errno, call: 'read, write', errno: 5, target: pid:7, percent: 100}
 command: [./app, --port, '8080']
 ";
+
+fn cidr(text: &str) -> Cidr {
+    text.parse().expect("a network")
+}
 
 #[test]
 fn every_key_is_read() {
@@ -81,9 +90,22 @@ fn every_key_is_read() {
         (*delay, *jitter),
         (Duration::from_millis(100), Duration::from_micros(500))
     );
-    assert_eq!(filter.peer_ports, Some(443..=443));
-    assert_eq!(filter.local_ports, Some(1024..=65535));
-    assert_eq!(filter.interface.as_deref(), Some("eth0"));
+    assert_eq!(filter.peer_ports.these, [443..=443, 8000..=8999]);
+    assert_eq!(filter.peer_ports.not, [8080..=8080]);
+    assert_eq!(filter.local_ports.these, [1024..=1024]);
+    assert_eq!(filter.protocols.these, [Protocol::Tcp]);
+    assert_eq!(filter.interfaces.these, ["eth0"]);
+    assert_eq!(filter.peers.these, ["10.0.0.0/8", "fd00::/8"].map(cidr));
+    assert_eq!(filter.peers.not, ["10.1.0.0/16"].map(cidr));
+    assert_eq!(filter.dscps.not, [Dscp(46), Dscp(8)]);
+    assert_eq!(filter.tcp_flags, Some(TcpFlags { set: 2, clear: 16 }));
+    assert_eq!(filter.state, Some(State::New));
+    let mark = filter.mark.expect("a mark");
+    assert_eq!((mark.value, mark.mask, mark.negated), (1, 255, true));
+    assert_eq!(
+        filter.size.as_ref().map(|size| size.range.clone()),
+        Some(40..=100)
+    );
 
     let full = &experiment.rules[1];
     assert_eq!(
@@ -231,3 +253,22 @@ proptest! {
 }
 
 mod refusals;
+
+#[test]
+fn thousands_of_networks_fit() {
+    let networks: Vec<String> = (0..20_000)
+        .map(|number| format!("10.{}.{}.0/24", number / 256, number % 256))
+        .collect();
+    let spec = format!(
+        "version: 1\nfor: 1s\nrules:\n- {{kind: net-loss, target: pid:7, peer: [{}, '!10.0.0.1']}}\n",
+        networks.join(", ")
+    );
+    let started = Instant::now();
+    let experiment = experiment(&spec).expect("a spec");
+    let filter = experiment.rules[0].fault.filter().expect("a filter");
+    assert_eq!(
+        (filter.peers.these.len(), filter.peers.not.len()),
+        (20_000, 1)
+    );
+    assert!(started.elapsed() < Duration::from_secs(10));
+}

@@ -49,8 +49,8 @@ fn values_are_refused_with_their_place() {
         ),
         ("interface: a/b", "rules[0].interface", "1 to 15 bytes"),
         (
-            "proto: [tcp]",
-            "rules[0].proto: is of another type",
+            "direction: [egress]",
+            "rules[0].direction: is of another type",
             "a single value",
         ),
         (
@@ -257,4 +257,18 @@ fn documents_are_read_strictly() {
         error.to_string(),
         "x.yaml:2:7: file: is not UTF-8; allowed: YAML in UTF-8"
     );
+}
+
+#[test]
+fn a_value_that_begins_with_a_mark_must_be_quoted() {
+    for rule in [
+        "{kind: net-loss, peer: !10.0.0.0/8}",
+        "{kind: net-loss, peer: [!10.0.0.0/8, 10.0.0.1]}",
+        "{kind: net-loss, mark: !7}",
+    ] {
+        let spec = format!("version: 1\nfor: 1s\nrules:\n- {rule}\n");
+        let error = parse(Path::new("x.yaml"), spec.as_bytes()).expect_err(rule);
+        let text = error.to_string();
+        assert!(text.contains("in quotes"), "{rule}: {text}");
+    }
 }

@@ -1,0 +1,61 @@
+//! Whether a packet is one that a rule means: what `injector-common` decides
+//! from its headers, and what only tables can tell.
+
+use aya_ebpf::{bindings::BPF_ANY, btf_maps::lpm_trie::Key};
+use injector_common::{
+    Control, RuleEntry,
+    conversation::{Conversation, udp_state},
+    filter::PeerName,
+    packet::Facts,
+};
+
+use crate::{
+    atomic::set_bits,
+    maps::{CONVERSATIONS, PEERS},
+};
+
+/// Whether a packet that goes in `direction` is one that the rule at `index`
+/// means.
+#[inline(always)]
+pub(crate) fn matches(rule: &RuleEntry, index: u32, facts: &Facts, direction: u32) -> bool {
+    let filter = &rule.filter;
+    filter.matches(facts, direction)
+        && (!filter.asks_table() || filter.takes_peer(known_peer(index, facts, direction)))
+}
+
+/// What the peer table says of a packet's peer: the longest network decides.
+#[inline(always)]
+fn known_peer(rule: u32, facts: &Facts, direction: u32) -> Option<u32> {
+    let name = PeerName::of(rule, facts, direction);
+    PEERS.get(&Key::new(PeerName::BITS, name)).copied()
+}
+
+/// Notes that a packet of its conversation was seen, and in `facts` whether it
+/// was the first. Does nothing unless one of the rules in `mask` asks.
+///
+/// A function of its own, for the sake of the stack: the keys need not lie
+/// there when rules are asked.
+#[inline(never)]
+pub(crate) fn follow_conversation(control: &Control, mask: u64, facts: &mut Facts, direction: u32) {
+    if control.by_state & mask == 0 {
+        return;
+    }
+    let Some((conversation, bit)) = Conversation::of(facts, direction) else {
+        return;
+    };
+    let mut before = 0;
+    if let Some(seen) = CONVERSATIONS.get_ptr_mut(conversation) {
+        // SAFETY: an aligned u64 of a map value. Two packets that come at the
+        // same time on two CPUs may both be the first.
+        unsafe {
+            before = seen.read_volatile();
+            if before & bit == 0 {
+                set_bits(seen, bit);
+            }
+        }
+    } else {
+        // A full table forgets the conversation that was silent the longest.
+        let _ = CONVERSATIONS.insert(conversation, bit, u64::from(BPF_ANY));
+    }
+    facts.state = udp_state(before, bit);
+}

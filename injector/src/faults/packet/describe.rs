@@ -1,0 +1,180 @@
+//! A packet filter in words.
+
+use std::fmt::Display;
+
+use crate::{
+    model::{Choice, Direction, PacketFilter, Sizes, State},
+    spec::net::ports,
+};
+
+/// The filter in words, as in "TCP packets that the target sends to 10.0.0.0/8".
+pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
+    let protocols = &filter.protocols;
+    let mut text = match (&protocols.these[..], filter.tcp_flags, filter.state) {
+        ([], None, None) => "packets".to_owned(),
+        // Only they have what is asked for.
+        ([], None, Some(_)) => "TCP or UDP packets".to_owned(),
+        ([], Some(_), _) => "TCP packets".to_owned(),
+        (these, ..) => format!("{} packets", list(these)),
+    };
+    if !protocols.not.is_empty() {
+        text += &format!(" other than {}", list(&protocols.not));
+    }
+    if let Some(Sizes { range, negated }) = &filter.size {
+        let not = if *negated { "other than " } else { "" };
+        text += &match (range.start(), range.end()) {
+            (first, last) if first == last => format!(" of {not}{first} bytes"),
+            (first, last) => format!(" of {not}{first} to {last} bytes"),
+        };
+    }
+    if let Some(flags) = filter.tcp_flags {
+        text += &format!(" with TCP flags {flags}");
+    }
+    text += match filter.state {
+        Some(State::New) => " that begin a conversation",
+        Some(State::Established) => " that do not begin a conversation",
+        None => "",
+    };
+    if !filter.dscps.is_any() {
+        text += &format!(" with DSCP {}", chosen(&filter.dscps));
+    }
+    if let Some(mark) = filter.mark {
+        text += if mark.negated {
+            " without mark "
+        } else {
+            " with mark "
+        };
+        text += &format!("{:#x}", mark.value);
+        if mark.mask != u32::MAX {
+            text += &format!("/{:#x}", mark.mask);
+        }
+    }
+    let (way, preposition) = match filter.direction {
+        Direction::Egress => (" that the target sends", "to"),
+        Direction::Ingress => (" that the target receives", "from"),
+        Direction::Both => (" that the target sends or receives", "to or from"),
+    };
+    text.push_str(way);
+    let named = |choice: &Choice<std::ops::RangeInclusive<u16>>| {
+        let texts = Choice {
+            these: choice.these.iter().map(ports).collect(),
+            not: choice.not.iter().map(ports).collect(),
+        };
+        let one = matches!(&choice.these[..], [range] if range.start() == range.end());
+        let word = if one || choice.these.is_empty() {
+            "port"
+        } else {
+            "ports"
+        };
+        match texts.these.is_empty() {
+            true => format!("any {word} but {}", list(&texts.not)),
+            false => format!("{word} {}", chosen(&texts)),
+        }
+    };
+    let peers = &filter.peers;
+    if !peers.is_any() {
+        text += &format!(" {preposition} {}", chosen(peers));
+    }
+    match (peers.is_any(), filter.peer_ports.is_any()) {
+        (_, true) => {}
+        (true, false) => text += &format!(" {preposition} {} of a peer", named(&filter.peer_ports)),
+        (false, false) => text += &format!(" {}", named(&filter.peer_ports)),
+    }
+    if !filter.local_ports.is_any() {
+        text += &format!(" on its {}", named(&filter.local_ports));
+    }
+    if !filter.interfaces.is_any() {
+        text += &format!(" through {}", chosen(&filter.interfaces));
+    }
+    text
+}
+
+/// How many of a list are told.
+const TOLD: usize = 8;
+
+/// As in "a, b or c".
+fn list(items: &[impl Display]) -> String {
+    let mut text = String::new();
+    let told = if items.len() > TOLD {
+        TOLD - 1
+    } else {
+        items.len()
+    };
+    for (number, item) in items.iter().take(told).enumerate() {
+        text += match number {
+            0 => "",
+            _ if number + 1 == items.len() => " or ",
+            _ => ", ",
+        };
+        text += &item.to_string();
+    }
+    if told < items.len() {
+        text += &format!(" or {} more", items.len() - told);
+    }
+    text
+}
+
+/// As in "a or b but not c", "any but c".
+fn chosen<T: Display>(choice: &Choice<T>) -> String {
+    match (&choice.these[..], &choice.not[..]) {
+        (these, []) => list(these),
+        ([], not) => format!("any but {}", list(not)),
+        (these, not) => format!("{} but not {}", list(these), list(not)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::check::tests::from_lines, *};
+
+    #[test]
+    fn filters_in_words() {
+        for (lines, words) in [
+            ("", "packets that the target sends"),
+            (
+                "proto tcp\ndirection ingress",
+                "TCP packets that the target receives",
+            ),
+            (
+                "proto tcp udp 132\ndirection both",
+                "TCP, UDP or protocol 132 packets that the target sends or receives",
+            ),
+            (
+                "proto !icmp",
+                "packets other than ICMP that the target sends",
+            ),
+            (
+                "peer 10.0.0.0/8\npeer-port 443\nlocal-port 1024-65535\ninterface eth0",
+                "packets that the target sends to 10.0.0.0/8 port 443 on its ports 1024-65535 through eth0",
+            ),
+            (
+                "peer 10.0.0.0/8 fd00::/8 !10.1.0.0/16\npeer-port 80 8000-8999 !8080",
+                "packets that the target sends to 10.0.0.0/8 or fd00::/8 but not 10.1.0.0/16 ports 80 or 8000-8999 but not 8080",
+            ),
+            (
+                "peer !10.0.0.0/8\ninterface !lo !eth1\npeer-port !22",
+                "packets that the target sends to any but 10.0.0.0/8 any port but 22 through any but lo or eth1",
+            ),
+            (
+                "peer-port !22",
+                "packets that the target sends to any port but 22 of a peer",
+            ),
+            (
+                "size 1000-1500\ntcp-flags syn,!ack\nstate new\ndscp ef 5\nmark !1/0x1",
+                "TCP packets of 1000 to 1500 bytes with TCP flags syn,!ack that begin a conversation with DSCP ef or 5 without mark 0x1/0x1 that the target sends",
+            ),
+            (
+                "size !60\nstate established\nmark 7\ndscp !cs1",
+                "TCP or UDP packets of other than 60 bytes that do not begin a conversation with DSCP any but cs1 with mark 0x7 that the target sends",
+            ),
+        ] {
+            let filter = from_lines(lines).expect(lines);
+            assert_eq!(describe(&filter), words);
+        }
+        let many: Vec<String> = (0..20).map(|third| format!("10.0.{third}.0/24")).collect();
+        let filter = from_lines(&format!("peer {}", many.join(" "))).expect("networks");
+        assert!(describe(&filter).ends_with("10.0.6.0/24 or 13 more"));
+        let eight = from_lines(&format!("peer {}", many[..8].join(" "))).expect("networks");
+        assert!(describe(&eight).ends_with("10.0.6.0/24 or 10.0.7.0/24"));
+    }
+}

@@ -1,0 +1,335 @@
+//! Which packets of a target a rule means.
+
+use std::{fmt, net::IpAddr, ops::RangeInclusive};
+
+use injector_common::{
+    conversation::{TCP_ACK, TCP_SYN},
+    packet::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP},
+};
+
+use super::sets::{Numbers, Ranges};
+
+/// A conjunction of conditions on a packet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PacketFilter {
+    /// Which way.
+    pub direction: Direction,
+    /// Which transports.
+    pub protocols: Choice<Protocol>,
+    /// The peer's network. Unlike elsewhere, of several that take a peer in the
+    /// longest decides.
+    pub peers: Choice<Cidr>,
+    /// The peer's ports, within 1..=65535. A packet without ports meets no
+    /// condition on them.
+    pub peer_ports: Choice<RangeInclusive<u16>>,
+    /// The target's own ports, likewise.
+    pub local_ports: Choice<RangeInclusive<u16>>,
+    /// The interfaces, of those that the target uses.
+    pub interfaces: Choice<String>,
+    /// The code points of differentiated services.
+    pub dscps: Choice<Dscp>,
+    /// The mark.
+    pub mark: Option<Mark>,
+    /// The length of the IP packet.
+    pub size: Option<Sizes>,
+    /// The flags of a TCP packet.
+    pub tcp_flags: Option<TcpFlags>,
+    /// Whether it begins a conversation.
+    pub state: Option<State>,
+}
+
+/// What one option says: any of `these`, or anything if there are none, but
+/// none of `not`. Nothing stands in both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice<T> {
+    /// What was asked for.
+    pub these: Vec<T>,
+    /// What was left out, with `!`.
+    pub not: Vec<T>,
+}
+
+/// Which way packets go, seen from the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// What the target sends.
+    Egress,
+    /// What the target receives.
+    Ingress,
+    /// Both.
+    Both,
+}
+
+/// Transport protocol of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP, QUIC included.
+    Udp,
+    /// ICMP and ICMPv6.
+    Icmp,
+    /// The one with this number; never that of TCP or UDP. 1 is ICMP of IPv4
+    /// alone.
+    Number(u8),
+}
+
+/// A network in CIDR notation. Bits past the prefix are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cidr {
+    /// First address of the network.
+    pub address: IpAddr,
+    /// Length of the prefix: at most 32 for IPv4, 128 for IPv6.
+    pub prefix: u8,
+}
+
+/// A code point of differentiated services, within `0..64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dscp(pub u8);
+
+/// A condition on the mark of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// What the masked bits must be, or must not. None lies outside the mask.
+    pub value: u32,
+    /// Which bits are looked at, at least one.
+    pub mask: u32,
+    /// Whether they must differ instead.
+    pub negated: bool,
+}
+
+/// A condition on the length of an IP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// The lengths in bytes.
+    pub range: RangeInclusive<u32>,
+    /// Whether it must be another one instead.
+    pub negated: bool,
+}
+
+/// A condition on the flags of TCP, as the bits that they have in its header.
+/// None is in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFlags {
+    /// Those that must be set.
+    pub set: u8,
+    /// Those that must not.
+    pub clear: u8,
+}
+
+/// Whether a packet begins a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does: a SYN without ACK, or the first of UDP.
+    New,
+    /// Any other packet of TCP or UDP.
+    Established,
+}
+
+impl<T> Choice<T> {
+    /// No condition.
+    pub const ANY: Self = Self {
+        these: Vec::new(),
+        not: Vec::new(),
+    };
+
+    /// Whether there is no condition.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.these.is_empty() && self.not.is_empty()
+    }
+}
+
+impl<T: PartialEq> Choice<T> {
+    /// Whether a value meets the condition.
+    pub fn takes(&self, value: &T) -> bool {
+        (self.these.is_empty() || self.these.contains(value)) && !self.not.contains(value)
+    }
+}
+
+impl<T> From<Vec<T>> for Choice<T> {
+    fn from(these: Vec<T>) -> Self {
+        Self {
+            these,
+            not: Vec::new(),
+        }
+    }
+}
+
+impl Protocol {
+    /// The numbers that stand for it in IP headers.
+    #[expect(clippy::cast_possible_truncation, reason = "1, 6 and 17")]
+    fn numbers(self) -> Vec<u8> {
+        match self {
+            Self::Tcp => vec![PROTO_TCP as u8],
+            Self::Udp => vec![PROTO_UDP as u8],
+            Self::Icmp => vec![PROTO_ICMP as u8, PROTO_ICMPV6],
+            Self::Number(number) => vec![number],
+        }
+    }
+
+    /// Whether it is one of the protocols with this set of numbers.
+    #[must_use]
+    pub fn is_in(self, numbers: &Numbers) -> bool {
+        self.numbers().iter().any(|number| numbers.has(*number))
+    }
+}
+
+impl Choice<Protocol> {
+    /// The numbers of the protocols that it takes.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let all = |list: &[Protocol]| {
+            Numbers::from_iter(list.iter().flat_map(|protocol| protocol.numbers()))
+        };
+        let these = if self.these.is_empty() {
+            Numbers::ALL
+        } else {
+            all(&self.these)
+        };
+        these.without(&all(&self.not))
+    }
+}
+
+impl Choice<Dscp> {
+    /// A bit for each code point that it takes.
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        (0..64).fold(0, |bits, point| {
+            bits | u64::from(self.takes(&Dscp(point))) << point
+        })
+    }
+}
+
+impl Choice<RangeInclusive<u16>> {
+    /// The ports that it takes; every one if there is no condition.
+    #[must_use]
+    pub fn ports(&self) -> Ranges {
+        let all = |list: &[RangeInclusive<u16>]| {
+            let wide =
+                |range: &RangeInclusive<u16>| ((*range.start()).into(), (*range.end()).into());
+            Ranges::from_iter(list.iter().map(wide))
+        };
+        let these = if self.these.is_empty() {
+            Ranges::from_iter([(1, u128::from(u16::MAX))])
+        } else {
+            all(&self.these)
+        };
+        these.without(&all(&self.not))
+    }
+}
+
+impl Cidr {
+    /// First and last address, as numbers.
+    fn ends(&self) -> (u128, u128) {
+        let (first, host_bits) = match self.address {
+            IpAddr::V4(v4) => (v4.to_bits().into(), 32 - u32::from(self.prefix)),
+            IpAddr::V6(v6) => (v6.to_bits(), 128 - u32::from(self.prefix)),
+        };
+        let host = 1u128
+            .checked_shl(host_bits)
+            .map_or(u128::MAX, |bit| bit - 1);
+        (first, first | host)
+    }
+}
+
+impl Choice<Cidr> {
+    /// Whether one network that was asked for says all.
+    #[must_use]
+    pub fn single(&self) -> Option<&Cidr> {
+        match (&self.these[..], &self.not[..]) {
+            ([network], []) => Some(network),
+            (_, _) => None,
+        }
+    }
+
+    /// The IPv4 and the IPv6 addresses that it takes.
+    #[must_use]
+    pub fn addresses(&self) -> [Ranges; 2] {
+        [(true, u32::MAX.into()), (false, u128::MAX)].map(|(v4, last)| {
+            let networks = [(&self.these, true), (&self.not, false)];
+            let networks = networks.into_iter().flat_map(|(list, taken)| {
+                let family = list.iter().filter(|cidr| cidr.address.is_ipv4() == v4);
+                family.map(move |cidr| (cidr.ends(), taken))
+            });
+            Ranges::of_longest(networks.collect(), last, self.these.is_empty())
+        })
+    }
+}
+
+impl TcpFlags {
+    /// Whether flags meet the condition.
+    #[must_use]
+    pub const fn takes(self, flags: u8) -> bool {
+        flags & self.set == self.set && flags & self.clear == 0
+    }
+}
+
+impl PacketFilter {
+    /// Every packet that goes this way.
+    #[must_use]
+    pub const fn new(direction: Direction) -> Self {
+        Self {
+            direction,
+            protocols: Choice::ANY,
+            peers: Choice::ANY,
+            peer_ports: Choice::ANY,
+            local_ports: Choice::ANY,
+            interfaces: Choice::ANY,
+            dscps: Choice::ANY,
+            mark: None,
+            size: None,
+            tcp_flags: None,
+            state: None,
+        }
+    }
+
+    /// The protocols that the conditions beside the one on protocols can be
+    /// met by.
+    #[must_use]
+    pub fn possible_protocols(&self) -> Numbers {
+        let of = |list: &[Protocol]| Choice::from(list.to_vec()).numbers();
+        let ported = !self.peer_ports.is_any() || !self.local_ports.is_any();
+        if self.tcp_flags.is_some() {
+            of(&[Protocol::Tcp])
+        } else if ported || self.state.is_some() {
+            of(&[Protocol::Tcp, Protocol::Udp])
+        } else {
+            Numbers::ALL
+        }
+    }
+
+    /// The protocols of packets that can match.
+    #[must_use]
+    pub fn protocol_numbers(&self) -> Numbers {
+        self.protocols.numbers().and(&self.possible_protocols())
+    }
+
+    /// Whether an echo can match.
+    #[must_use]
+    pub fn takes_icmp(&self) -> bool {
+        Protocol::Icmp.is_in(&self.protocol_numbers())
+    }
+
+    /// Whether it has to be remembered which packets of UDP were seen, whichever
+    /// way they went.
+    #[must_use]
+    pub fn follows_conversations(&self) -> bool {
+        self.state.is_some() && Protocol::Udp.is_in(&self.protocol_numbers())
+    }
+
+    /// Whether a TCP packet with these flags meets the conditions on them.
+    #[must_use]
+    pub fn takes_flags(&self, flags: u8) -> bool {
+        let begins = u16::from(flags) & (TCP_SYN | TCP_ACK) == TCP_SYN;
+        self.tcp_flags.is_none_or(|wanted| wanted.takes(flags))
+            && self
+                .state
+                .is_none_or(|state| begins == (state == State::New))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}

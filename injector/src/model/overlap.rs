@@ -1,0 +1,134 @@
+//! What two filters have in common. Each dimension is compared exactly, so
+//! that what is refused for it is certain.
+
+use injector_common::packet::{PROTO_TCP, PROTO_UDP};
+
+use super::{Choice, Cidr, Direction, Mark, PacketFilter, Sizes, sets::Ranges};
+
+/// Whether every packet that `inner` matches is matched by `outer` too.
+pub(super) fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool {
+    (outer.direction == Direction::Both || outer.direction == inner.direction)
+        && packets_of_protocols(outer, inner)
+            .all(|(outer_takes, inner_takes)| outer_takes || !inner_takes)
+        && ports_cover(&outer.peer_ports, &inner.peer_ports)
+        && ports_cover(&outer.local_ports, &inner.local_ports)
+        && inner.dscps.bits() & !outer.dscps.bits() == 0
+        && outer
+            .mark
+            .is_none_or(|outer| inner.mark.is_some_and(|inner| mark_covers(outer, inner)))
+        && sizes(outer.size.as_ref()).covers(&sizes(inner.size.as_ref()))
+        && interfaces_cover(&outer.interfaces, &inner.interfaces)
+        && by_family(&outer.peers, &inner.peers)
+            .iter()
+            .all(|(outer, inner)| outer.covers(inner))
+}
+
+/// Whether some packet can match both.
+pub(super) fn filters_overlap(a: &PacketFilter, b: &PacketFilter) -> bool {
+    let ways = a.direction == b.direction
+        || a.direction == Direction::Both
+        || b.direction == Direction::Both;
+    ways && packets_of_protocols(a, b).any(|(a, b)| a && b)
+        && a.peer_ports.ports().overlaps(&b.peer_ports.ports())
+        && a.local_ports.ports().overlaps(&b.local_ports.ports())
+        && a.dscps.bits() & b.dscps.bits() != 0
+        && marks_overlap(a.mark, b.mark)
+        && sizes(a.size.as_ref()).overlaps(&sizes(b.size.as_ref()))
+        && interfaces_overlap(&a.interfaces, &b.interfaces)
+        && by_family(&a.peers, &b.peers)
+            .iter()
+            .any(|(a, b)| a.overlaps(b))
+}
+
+/// For every protocol, and all flags and states that its packets can have,
+/// whether `a` takes it and whether `b` does.
+fn packets_of_protocols<'a>(
+    a: &'a PacketFilter,
+    b: &'a PacketFilter,
+) -> impl Iterator<Item = (bool, bool)> {
+    let numbers = [a, b].map(PacketFilter::protocol_numbers);
+    (0..=u8::MAX).flat_map(move |number| {
+        let has = [numbers[0].has(number), numbers[1].has(number)];
+        let takes: Vec<[bool; 2]> = match u32::from(number) {
+            PROTO_TCP => (0..=u8::MAX)
+                .map(|flags| [a.takes_flags(flags), b.takes_flags(flags)])
+                .collect(),
+            PROTO_UDP => [super::State::New, super::State::Established]
+                .map(|state| [a, b].map(|one| one.state.is_none_or(|wanted| wanted == state)))
+                .into(),
+            _ => vec![[true; 2]],
+        };
+        takes
+            .into_iter()
+            .map(move |takes| (has[0] && takes[0], has[1] && takes[1]))
+    })
+}
+
+/// Packets without ports meet no condition on them.
+fn ports_cover(
+    outer: &Choice<std::ops::RangeInclusive<u16>>,
+    inner: &Choice<std::ops::RangeInclusive<u16>>,
+) -> bool {
+    outer.is_any() || (!inner.is_any() && outer.ports().covers(&inner.ports()))
+}
+
+fn sizes(sizes: Option<&Sizes>) -> Ranges {
+    let all = Ranges::from_iter([(0, u128::from(u32::MAX))]);
+    let Some(Sizes { range, negated }) = sizes else {
+        return all;
+    };
+    let these = Ranges::from_iter([((*range.start()).into(), (*range.end()).into())]);
+    if *negated { all.without(&these) } else { these }
+}
+
+/// Whether every mark that the second condition lets by meets the first.
+const fn mark_covers(outer: Mark, inner: Mark) -> bool {
+    let common = (outer.value ^ inner.value) & outer.mask & inner.mask;
+    match (outer.negated, inner.negated) {
+        (false, false) => outer.mask & !inner.mask == 0 && common == 0,
+        (true, false) => common != 0,
+        // What the first leaves out, the second must leave out as well.
+        (true, true) => inner.mask & !outer.mask == 0 && common == 0,
+        // A mark of many fits; only a single bit is settled by not being another.
+        (false, true) => {
+            outer.mask == inner.mask && outer.mask.count_ones() == 1 && outer.value != inner.value
+        }
+    }
+}
+
+fn marks_overlap(a: Option<Mark>, b: Option<Mark>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else {
+        return true;
+    };
+    // They have none in common where one takes in only what the other leaves out.
+    let opposite = Mark {
+        negated: !b.negated,
+        ..b
+    };
+    !mark_covers(opposite, a)
+}
+
+fn interfaces_cover(outer: &Choice<String>, inner: &Choice<String>) -> bool {
+    if inner.these.is_empty() {
+        outer.these.is_empty() && outer.not.iter().all(|name| inner.not.contains(name))
+    } else {
+        let mut names = inner.these.iter().filter(|name| inner.takes(name));
+        names.all(|name| outer.takes(name))
+    }
+}
+
+fn interfaces_overlap(a: &Choice<String>, b: &Choice<String>) -> bool {
+    let named = if a.these.is_empty() { b } else { a };
+    named.these.is_empty()
+        || named
+            .these
+            .iter()
+            .any(|name| a.takes(name) && b.takes(name))
+}
+
+/// The addresses of both, IPv4 and IPv6.
+fn by_family(a: &Choice<Cidr>, b: &Choice<Cidr>) -> [(Ranges, Ranges); 2] {
+    let [a_v4, a_v6] = a.addresses();
+    let [b_v4, b_v6] = b.addresses();
+    [(a_v4, b_v4), (a_v6, b_v6)]
+}
