@@ -1,207 +1,171 @@
-//! Faults beside the same faults of the kernel's own emulator, netem.
+//! Faults beside the same faults of the kernel's own queueing disciplines.
+//!
+//! Everything is measured in one run on one machine. In a guest whose clock counts
+//! instructions, how busy its host is changes nothing.
 
-use std::time::Duration;
+mod bed;
+mod chain;
+mod damage;
+mod delay;
+mod document;
+mod loss;
+mod measure;
+mod order;
+mod plot;
+mod rate;
+mod results;
+mod rows;
+mod tcp;
 
-use super::sheet::Sheet;
-use crate::{
-    command::Place,
-    netns::{Ip, Pair},
-    stats::median,
-    traffic::{Comparison, Delays, Direction, Fault, Load, Maker, UdpFlow, ping},
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
 };
 
-/// How often a fault is had from each side, in turns.
-const ROUNDS: usize = 5;
+use anyhow::Context as _;
 
-/// Pings per round.
-const ECHOES: usize = 40;
+use crate::demo::machine;
+use bed::{Bed, Maker};
+use results::{INJECTOR, Part, Record, Results};
+use rows::{Row, TABLES, Table};
 
-/// Least share of netem's throughput.
-const THROUGHPUT_BAR: f64 = 0.80;
-/// Most that a ping may differ, in ms.
-const PING_BAR_MS: f64 = 0.5;
-/// Most that the share of retransmissions may differ from netem's.
-const LOSS_BAR: f64 = 0.20;
-
-/// Seconds that one bulk flow lasts.
-const SECONDS: u32 = 3;
-
-/// Sends one bulk flow; segments sent and sent again.
-fn lossy_bulk(bench: &Comparison) -> (f64, f64) {
-    let read = || ["OutSegs", "RetransSegs"].map(|name| bench.pair.near.counter("Tcp", name));
-    let before = read();
-    let _ = bench.bulk(Direction::Egress, SECONDS);
-    let after = read();
-    let [sent, again] = [0, 1].map(|at| float(after[at] - before[at]));
-    (sent, again)
+/// Options of the comparison.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// Measure only these tables
+    #[arg(long, value_delimiter = ',', value_parser = table_names())]
+    only: Vec<String>,
+    /// Of those, measure only rows whose names contain this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    row: String,
+    /// Write everything that was measured to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of packets stay far below 2^52"
-)]
-const fn float(count: u64) -> f64 {
-    count as f64
+/// Options for bringing documents up to date.
+#[derive(Debug, clap::Args)]
+pub(super) struct DocumentOptions {
+    /// What a run of the comparison wrote
+    #[arg(long)]
+    json: PathBuf,
+    /// The document whose tables are replaced
+    #[arg(long)]
+    document: PathBuf,
+    /// The folder of the plots
+    #[arg(long)]
+    plots: PathBuf,
 }
 
-/// Runs the group; whether every bar is met.
-pub(super) fn run() -> bool {
-    let bench = Comparison::new();
-    let met = [
-        loss(&bench),
-        throughput(&bench),
-        pings(&bench),
-        jitter(&bench),
-    ];
-    met.iter().all(|&met| met)
+fn table_names() -> Vec<&'static str> {
+    TABLES.iter().map(|table| table.name).collect()
 }
 
-fn loss(bench: &Comparison) -> bool {
-    let fault = Fault {
-        netem: "loss 5%",
-        injector: "net-loss --percent 5",
+/// Runs the comparison; whether every bar is met.
+///
+/// # Errors
+///
+/// When the results cannot be written.
+pub(super) fn run(options: &Options) -> anyhow::Result<bool> {
+    let bed = Bed::new();
+    let mut results = Results {
+        machine: machine(),
+        parts: Vec::new(),
     };
-    let results = bench.both(ROUNDS, Direction::Egress, fault, || lossy_bulk(bench));
-    let mut sheet = Sheet::new(&["5 % loss, one bulk TCP flow", "sent", "sent again", "share"]);
-    let mut shares = Vec::new();
-    for (name, results) in ["netem", "injector"].iter().zip(results) {
-        let sent: f64 = results.iter().map(|&(sent, _)| sent).sum();
-        let again: f64 = results.iter().map(|&(_, again)| again).sum();
-        shares.push(again / sent);
-        sheet.row(vec![
-            (*name).to_owned(),
-            format!("{sent:.0}"),
-            format!("{again:.0}"),
-            format!("{:.2} %", again / sent * 100.0),
-        ]);
-    }
-    let ratio = shares[1] / shares[0];
-    sheet.bar(
-        format!("share of retransmissions ÷ netem's: {ratio:.2} (bar: 0.80 to 1.20)"),
-        (ratio - 1.0).abs() <= LOSS_BAR,
-    );
-    sheet.print()
-}
-
-const DELAYS: [u32; 2] = [10, 50];
-const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
-
-fn throughput(bench: &Comparison) -> bool {
-    let mut sheet = Sheet::new(&["one bulk TCP flow, Mbit/s", "netem", "injector", "ratio"]);
-    for direction in DIRECTIONS {
-        let rates: Vec<f64> = (0..ROUNDS)
-            .map(|_| bench.bulk(direction, SECONDS))
-            .collect();
-        let name = format!("no delay, {}", direction.word());
-        sheet.row(vec![
-            name,
-            format!("{:.0}", median(&rates)),
-            "-".into(),
-            "-".into(),
-        ]);
-        for delay in DELAYS {
-            let (netem, ours) = (
-                format!("delay {delay}ms"),
-                format!("net-delay --delay {delay}ms"),
-            );
-            let fault = Fault {
-                netem: &netem,
-                injector: &ours,
-            };
-            let rates = bench.both(ROUNDS, direction, fault, || bench.bulk(direction, SECONDS));
-            // Runs that followed each other are compared, and the middle one of
-            // those ratios is taken: the machine's mood changes more slowly.
-            let ratios: Vec<f64> = rates[1].iter().zip(&rates[0]).map(|(a, b)| a / b).collect();
-            let ratio = median(&ratios);
-            let [netem, ours] = rates.map(|rates| median(&rates));
-            let name = format!("{delay} ms, {}", direction.word());
-            sheet.row(vec![
-                name.clone(),
-                format!("{netem:.0}"),
-                format!("{ours:.0}"),
-                format!("{ratio:.2}"),
-            ]);
-            sheet.bar(
-                format!("throughput, {name}: {ratio:.2} (bar: {THROUGHPUT_BAR:.2})"),
-                ratio >= THROUGHPUT_BAR,
-            );
+    let mut good = true;
+    for table in TABLES {
+        if !options.only.is_empty() && !options.only.iter().any(|name| name == table.name) {
+            continue;
+        }
+        let part = measure(&bed, table, &options.row);
+        good &= part.good();
+        println!("{}", part.render());
+        results.parts.push(part);
+        if let Some(path) = &options.json {
+            write(path, &results)?;
         }
     }
-    sheet.print()
+    Ok(good)
 }
 
-fn pings(bench: &Comparison) -> bool {
-    let mut sheet = Sheet::new(&["median ping, ms", "netem", "injector", "difference"]);
-    for direction in DIRECTIONS {
-        for delay in DELAYS {
-            let (netem, ours) = (
-                format!("delay {delay}ms"),
-                format!("net-delay --delay {delay}ms"),
-            );
-            let fault = Fault {
-                netem: &netem,
-                injector: &ours,
-            };
-            let times = bench.both(ROUNDS, direction, fault, || {
-                ping(bench.near(), Pair::far_address(Ip::V4), ECHOES)
-            });
-            let [netem, ours] = times.map(|times| median(&times.concat()));
-            let name = format!("{delay} ms, {}", direction.word());
-            let difference = ours - netem;
-            sheet.row(vec![
-                name.clone(),
-                format!("{netem:.2}"),
-                format!("{ours:.2}"),
-                format!("{difference:+.2}"),
-            ]);
-            sheet.bar(
-                format!("ping, {name}: {difference:+.2} ms (bar: ± {PING_BAR_MS} ms)"),
-                difference.abs() <= PING_BAR_MS,
-            );
+fn write(path: &Path, results: &Results) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(results)?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Replaces a document's tables, and its plots, by what was measured.
+///
+/// # Errors
+///
+/// When a file cannot be read or written, or the document lacks a place for a table.
+pub(super) fn update_document(options: &DocumentOptions) -> anyhow::Result<()> {
+    let path = &options.json;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let results: Results = serde_json::from_str(&text)
+        .with_context(|| format!("{} holds no results", path.display()))?;
+    document::update(&options.document, &results)?;
+    plot::draw_all(&options.plots, &results)
+}
+
+/// Measures rows of a table under either maker.
+fn measure(bed: &Bed, table: &Table, only: &str) -> Part {
+    let mut part = Part {
+        name: table.name.to_owned(),
+        title: table.title.to_owned(),
+        plot: table.plot.to_owned(),
+        records: Vec::new(),
+        bars: Vec::new(),
+    };
+    for row in table.rows.iter().filter(|row| row.name.contains(only)) {
+        let makers = Bed::makers(row);
+        for &way in row.ways {
+            let first = part.records.len();
+            for &maker in &makers {
+                let start = Instant::now();
+                let measured = bed.under(maker, row, way, || row.measure.take(bed, way));
+                let record = Record {
+                    row: row.name.to_owned(),
+                    way: way.word().to_owned(),
+                    maker: name(row, maker).to_owned(),
+                    fault: fault(row, maker).to_owned(),
+                    measured,
+                };
+                eprintln!(
+                    "{}: {}, {}, {}: {:.1} s of the guest's",
+                    table.name,
+                    record.row,
+                    record.way,
+                    record.maker,
+                    start.elapsed().as_secs_f64()
+                );
+                part.records.push(record);
+            }
+            if let [reference, ours] = &part.records[first..] {
+                let bars = row.measure.judge(&reference.measured, &ours.measured);
+                part.bars.extend(bars.into_iter().map(|mut bar| {
+                    bar.text = format!("{}, {}: {}", row.name, way.word(), bar.text);
+                    bar
+                }));
+            }
         }
     }
-    sheet.print()
+    part
 }
 
-fn jitter(bench: &Comparison) -> bool {
-    let far = Place::netns(&bench.pair.far);
-    let [from, to] = [
-        (Pair::near_address(Ip::V4), 8001),
-        (Pair::far_address(Ip::V4), 7001),
-    ];
-    let flow = UdpFlow::start(bench.near(), far, from.into(), to.into());
-    let load = Load::of(400).spaced(Duration::from_millis(5));
-    let fault = Fault {
-        netem: "delay 40ms 30ms",
-        injector: "net-delay --delay 40ms --jitter 30ms",
-    };
-    let mut sheet = Sheet::new(&[
-        "40 ms ± 30 ms, one UDP flow, ms",
-        "shortest",
-        "5 %",
-        "median",
-        "95 %",
-        "longest",
-        "out of order",
-    ]);
-    let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
-    let mut row = |name: &str, delays: &Delays, inversions: u64| {
-        let mut cells = vec![name.to_owned(), ms(delays.shortest)];
-        cells.extend([0.05, 0.5, 0.95].map(|share| ms(delays.quantile(share))));
-        cells.extend([ms(delays.longest), inversions.to_string()]);
-        sheet.row(cells);
-    };
-    let netem = bench.under(Maker::Netem, Direction::Egress, fault, || flow.round(load));
-    row("netem", &netem.delays, netem.inversions);
-    let ours = bench.under(Maker::Injector, Direction::Egress, fault, || {
-        flow.round(load)
-    });
-    row("injector", &ours.delays, ours.inversions);
-    let [low, high] = [10, 72].map(Duration::from_millis);
-    sheet.bar(
-        "95 % of the packets within 10 to 70 ms (2 ms for the machine), none earlier, all in order"
-            .into(),
-        ours.delays.shortest >= low && ours.delays.quantile(0.95) <= high && ours.inversions == 0,
-    );
-    sheet.print()
+/// What a maker is called: a discipline by its name, nobody by a dash.
+fn name(row: &Row, maker: Maker) -> &'static str {
+    match maker {
+        Maker::Injector => INJECTOR,
+        Maker::Reference => row.tc.split_whitespace().next().unwrap_or("–"),
+    }
+}
+
+/// A row's fault in the words of a maker.
+const fn fault(row: &Row, maker: Maker) -> &'static str {
+    match maker {
+        Maker::Injector => row.injector,
+        Maker::Reference => row.tc,
+    }
 }
