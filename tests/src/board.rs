@@ -32,6 +32,9 @@ pub const DELAY_BUCKET_NS: u64 = 50_000;
 /// Number of buckets; the last one also counts everything above.
 pub const DELAY_BUCKETS: usize = 16_384;
 
+/// How many arrivals a receiver notes one by one.
+pub const NOTED: usize = 1 << 16;
+
 /// Orders from the test, results from its victims.
 ///
 /// Every field is atomic, so any process may write at any time, and a file of
@@ -91,6 +94,8 @@ pub struct Flow {
     pub arrivals: Outcomes,
     /// How many packets were under way how long.
     pub delays: [AtomicU32; DELAY_BUCKETS],
+    /// The first intact packets and duplicates, in the order of their arrival.
+    pub notes: Notes,
 }
 
 /// Counters of one thread or process that makes system calls.
@@ -139,6 +144,47 @@ impl Outcomes {
     }
 }
 
+/// Intact packets and duplicates in the order of their arrival, as far as there is
+/// room. Pages of the board's file that nothing is noted on take no memory.
+#[repr(C)]
+pub struct Notes {
+    len: AtomicU64,
+    /// The packet's number in the upper half, its ns under way in the lower one.
+    entries: [AtomicU64; NOTED],
+}
+
+impl Notes {
+    fn reset(&self) {
+        self.len.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that a packet has arrived. Only the receiver may do this.
+    pub fn push(&self, number: u64, delay_ns: u64) {
+        let place = self.len.fetch_add(1, Ordering::Relaxed);
+        let entry = usize::try_from(place)
+            .ok()
+            .and_then(|n| self.entries.get(n));
+        if let Some(entry) = entry {
+            let delay = delay_ns.min(u32::MAX.into());
+            entry.store(number << 32 | delay, Ordering::Relaxed);
+        }
+    }
+
+    /// Number and ns under way of each noted packet; `None` when there was no room
+    /// for all of them.
+    #[must_use]
+    pub fn read(&self) -> Option<Vec<(u64, u64)>> {
+        let len = usize::try_from(self.len.load(Ordering::Relaxed)).ok()?;
+        let entries = self.entries.get(..len)?.iter();
+        let values = entries.map(|entry| entry.load(Ordering::Relaxed));
+        Some(
+            values
+                .map(|value| (value >> 32, value & u64::from(u32::MAX)))
+                .collect(),
+        )
+    }
+}
+
 impl Board {
     /// Waits as a victim for a round other than `last`; `None` to end.
     #[must_use]
@@ -178,6 +224,7 @@ impl Flow {
         self.min_delay_ns.store(u64::MAX, Ordering::Relaxed);
         self.send_errno.store(0, Ordering::Relaxed);
         self.arrivals.reset();
+        self.notes.reset();
         for bucket in &self.delays {
             bucket.store(0, Ordering::Relaxed);
         }
@@ -272,5 +319,19 @@ mod tests {
         assert_eq!(seen.failures.load(Ordering::Relaxed), 3);
         assert_eq!(seen.errno_changes.load(Ordering::Relaxed), 1);
         assert_eq!(seen.failed_calls(), [2, 3, 5]);
+    }
+
+    #[test]
+    fn notes_keep_order_or_say_that_they_are_full() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let board = Shared::map(file.path()).unwrap();
+        let notes = &board.flow.notes;
+        notes.push(7, 50);
+        notes.push(3, u64::MAX);
+        assert_eq!(notes.read().unwrap(), [(7, 50), (3, u32::MAX.into())]);
+        for number in 2..=NOTED {
+            notes.push(number as u64, 0);
+        }
+        assert_eq!(notes.read(), None);
     }
 }

@@ -1,6 +1,10 @@
 //! What chance allows.
 
+mod chi_square;
+
 use std::ops::RangeInclusive;
+
+pub use chi_square::{Fit, fit, normal_tails};
 
 /// Share of both tails together that the 99.9 % interval leaves out.
 const OUTSIDE: f64 = 0.001;
@@ -29,11 +33,6 @@ pub fn binomial_999(trials: u64, probability: f64) -> RangeInclusive<u64> {
 /// The smallest count `k` for which the chance of `k` or fewer exceeds `tail`.
 fn first_beyond(trials: u64, probability: f64, tail: f64) -> u64 {
     let (ln_p, ln_q) = (probability.ln(), (-probability).ln_1p());
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of packets stay far below 2^52"
-    )]
-    let float = |n: u64| n as f64;
     let mut ln_term = float(trials) * ln_q;
     let mut below = 0.0;
     for k in 0..trials {
@@ -44,6 +43,34 @@ fn first_beyond(trials: u64, probability: f64, tail: f64) -> u64 {
         ln_term += float(trials - k).ln() - float(k + 1).ln() + ln_p - ln_q;
     }
     trials
+}
+
+/// A count as a number to reckon with.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of packets stay far below 2^52"
+)]
+#[must_use]
+pub const fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// The value that this share of a sorted sample does not exceed.
+///
+/// # Panics
+///
+/// When the sample is empty.
+#[must_use]
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
+    assert!(!sorted.is_empty(), "quantile of an empty sample");
+    let len = float(sorted.len() as u64);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a length"
+    )]
+    let place = (share * len).ceil() as usize;
+    sorted[place.clamp(1, sorted.len()) - 1]
 }
 
 /// The middle value of a sample; the lower one of two.
@@ -104,6 +131,16 @@ mod tests {
             }
         }
         assert!(inside >= 0.999, "only {inside} lies in {range:?}");
+    }
+
+    #[test]
+    fn quantiles_are_values_of_the_sample() {
+        let sorted = [1.0, 2.0, 3.0, 4.0];
+        let at = |share| quantile(&sorted, share).to_bits();
+        assert_eq!(at(0.0), 1.0_f64.to_bits());
+        assert_eq!(at(0.5), 2.0_f64.to_bits());
+        assert_eq!(at(0.51), 3.0_f64.to_bits());
+        assert_eq!(at(1.0), 4.0_f64.to_bits());
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod fq {
     pub(super) const LIMIT: u16 = 1;
     pub(super) const FLOW_LIMIT: u16 = 2;
     pub(super) const RATE_ENABLE: u16 = 5;
+    pub(super) const TIMER_SLACK: u16 = 13;
     pub(super) const HORIZON: u16 = 14;
 }
 
@@ -27,6 +28,9 @@ const FQ_PACKETS: u32 = 1_000_000;
 /// How far ahead a departure may lie, in µs: over an hour, the most that the
 /// attribute can say. The default of 10 s would cap longer delays.
 const FQ_HORIZON_US: u32 = u32::MAX;
+/// How late the timer may let a packet out, in ns. The default of 10 µs would add
+/// to each delay.
+const FQ_TIMER_SLACK_NS: u32 = 0;
 
 /// Gives a device of ours a fair queue that lets every packet wait for its
 /// time.
@@ -48,6 +52,7 @@ pub(super) async fn add_fair_queue(handle: &mut Handle, index: u32) -> io::Resul
             option(fq::LIMIT, FQ_PACKETS),
             option(fq::FLOW_LIMIT, FQ_PACKETS),
             option(fq::RATE_ENABLE, 0),
+            option(fq::TIMER_SLACK, FQ_TIMER_SLACK_NS),
             option(fq::HORIZON, FQ_HORIZON_US),
         ]),
     ];

@@ -240,6 +240,8 @@ impl Receiver {
             flow.stale.fetch_add(1, Relaxed);
             return;
         }
+        let delay = now.saturating_sub(packet.sent_ns);
+        flow.notes.push(packet.number, delay);
         let seen = usize::try_from(packet.number)
             .ok()
             .and_then(|number| self.seen.get_mut(number));
@@ -250,7 +252,6 @@ impl Receiver {
                 return;
             }
         }
-        let delay = now.saturating_sub(packet.sent_ns);
         flow.min_delay_ns.fetch_min(delay, Relaxed);
         flow.max_delay_ns.fetch_max(delay, Relaxed);
         let bucket = usize::try_from(delay / DELAY_BUCKET_NS).unwrap_or(usize::MAX);

@@ -28,14 +28,17 @@ struct Options {
 /// What can be measured, and the processes that the measuring needs.
 #[derive(Debug, clap::Subcommand)]
 enum Group {
-    /// Faults beside the kernel's own emulator, netem
-    Fidelity,
+    /// Faults beside the kernel's own queueing disciplines
+    Fidelity(fidelity::Options),
     /// Instructions per system call, in a guest whose clock counts them
     Syscall,
     /// Processor time per packet
     Packet,
     /// Time until the first hit, and memory
     Startup,
+    /// Put the results of `fidelity` into a document
+    #[command(hide = true)]
+    FidelityDocument(fidelity::DocumentOptions),
     /// Make system calls and say how long each took
     #[command(hide = true)]
     Calls(calls::Options),
@@ -58,7 +61,11 @@ pub fn main() -> ExitCode {
         Group::Send(options) => report(packet::send(&options)),
         Group::Tick(options) => report(startup::tick(&options)),
         Group::OpenTicks(options) => report(startup::open_ticks(&options)),
-        Group::Fidelity => measure("fidelity", fidelity::run),
+        Group::Fidelity(options) => measure("fidelity", || {
+            let met = fidelity::run(&options);
+            met.inspect_err(complain).unwrap_or(false)
+        }),
+        Group::FidelityDocument(options) => report(fidelity::update_document(&options)),
         Group::Syscall => measure("syscall", syscall::run),
         Group::Packet => measure("packet", packet::run),
         Group::Startup => measure("startup", startup::run),
@@ -71,9 +78,11 @@ pub fn main() -> ExitCode {
 }
 
 fn report(result: anyhow::Result<()>) -> bool {
-    result
-        .inspect_err(|error| eprintln!("injector-bench: {error:#}"))
-        .is_ok()
+    result.inspect_err(complain).is_ok()
+}
+
+fn complain(error: &anyhow::Error) {
+    eprintln!("injector-bench: {error:#}");
 }
 
 /// Runs a group; whether every bar was met.

@@ -32,7 +32,8 @@ impl Sheet {
         self.bars.iter().all(|&(_, met)| met)
     }
 
-    fn render(&self) -> String {
+    /// Table and bars in Markdown.
+    pub(super) fn render(&self) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
         let mut text = String::new();
         for (index, row) in self.rows.iter().enumerate() {

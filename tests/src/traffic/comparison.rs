@@ -14,6 +14,9 @@ use crate::{
     wait,
 };
 
+/// The server's port.
+const PORT: &str = "5201";
+
 /// Who makes a fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Maker {
@@ -59,7 +62,7 @@ impl Comparison {
         // A group's namespaces are those of its processes.
         let resident = near.spawn("sleep", &["100000"]);
         let server = Place::netns(&pair.far).spawn("iperf3", &["-s", "--logfile", "/dev/null"]);
-        await_listener(&pair.far, "5201");
+        await_listener(&pair.far, PORT);
         Self {
             pair,
             cgroup,
@@ -72,6 +75,12 @@ impl Comparison {
     #[must_use]
     pub fn near(&self) -> Place<'_> {
         Place::netns(&self.pair.near).and_cgroup(&self.cgroup)
+    }
+
+    /// The victim, for `--target`.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.cgroup.target()
     }
 
     /// Lets senders have at most so many bytes on the way.
@@ -119,7 +128,7 @@ impl Comparison {
                 let line = format!(
                     "{} --target {} --direction {} --for 10m",
                     fault.injector,
-                    self.cgroup.target(),
+                    self.target(),
                     direction.word()
                 );
                 let injection = Injection::start(&line.split(' ').collect::<Vec<_>>());
@@ -175,9 +184,32 @@ impl Comparison {
             args.push("-R");
         }
         let text = self.near().run("iperf3", &args);
+        self.await_idle_server();
         let result: Value = serde_json::from_str(&text).expect("iperf3 speaks JSON");
         let rate = result.pointer("/end/sum_received/bits_per_second");
-        rate.and_then(Value::as_f64).expect("a throughput") / 1e6
+        match rate.and_then(Value::as_f64) {
+            Some(rate) => rate / 1e6,
+            None => panic!("iperf3 tells no throughput: {text}"),
+        }
+    }
+
+    /// Waits until the server is done with its last client: it serves one at a
+    /// time, and the client's farewell may still be under way in a delay.
+    fn await_idle_server(&self) {
+        let far = Place::netns(&self.pair.far);
+        let args = [
+            "-Htn",
+            "state",
+            "connected",
+            "exclude",
+            "time-wait",
+            "sport",
+            "=",
+            PORT,
+        ];
+        wait::until("an idle server", || {
+            far.run("ss", &args).trim().is_empty().then_some(())
+        });
     }
 }
 

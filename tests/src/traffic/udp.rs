@@ -320,6 +320,22 @@ impl UdpFlow {
         self.file.board().flow.arrived()
     }
 
+    /// What arrived intact in the last round, duplicates included, in the order of
+    /// arrival: the packets' numbers, from 0, and their times under way, which are
+    /// told up to 4 s.
+    ///
+    /// # Panics
+    ///
+    /// When more arrived than there is room for (`board::NOTED`).
+    #[must_use]
+    #[track_caller]
+    pub fn notes(&self) -> Vec<(u64, Duration)> {
+        let notes = self.file.board().flow.notes.read();
+        let notes = notes.expect("a round whose packets can all be noted");
+        let in_time = |(number, ns)| (number, Duration::from_nanos(ns));
+        notes.into_iter().map(in_time).collect()
+    }
+
     /// Waits until everything is sent and what can arrive has arrived.
     ///
     /// # Panics
