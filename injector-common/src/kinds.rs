@@ -59,14 +59,14 @@ fault_kinds! {
     2 => NetDelay, "net-delay", Packet;
     /// A byte of the packet arrives changed.
     3 => NetCorrupt, "net-corrupt", Packet;
-    /// System calls fail with a chosen error.
-    4 => SysErrno, "sys-errno", Syscall;
     /// Packets arrive more than once.
     5 => NetDuplicate, "net-duplicate", Packet;
     /// Packets overtake those before them.
     6 => NetReorder, "net-reorder", Packet;
     /// Packets share a link of a given bandwidth.
     7 => NetRate, "net-rate", Packet;
+    /// System calls fail with a chosen error.
+    4 => SysErrno, "sys-errno", Syscall;
 }
 
 #[cfg(test)]

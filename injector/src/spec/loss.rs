@@ -164,7 +164,7 @@ mod tests {
             ("0.00%", 0),
             ("100", CERTAIN),
             ("50%", CERTAIN / 2),
-            ("0.0000001", 3),
+            ("0.0000001", 2),
         ] {
             assert_eq!(text.parse(), Ok(Share(share)), "{text}");
         }

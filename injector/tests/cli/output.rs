@@ -44,7 +44,12 @@ fn the_doctor_answers_in_json() {
     let output = injector(&["doctor", "--output", "json"]);
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     let json: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
-    assert_eq!(json["kinds"].as_array().map(Vec::len), Some(4), "{json}");
+    let count = injector_common::FaultKind::ALL.len();
+    assert_eq!(
+        json["kinds"].as_array().map(Vec::len),
+        Some(count),
+        "{json}"
+    );
     assert!(
         json["kernel"].is_string() && json["capabilities_missing"].is_array(),
         "{json}"
