@@ -4,7 +4,7 @@ mod chi_square;
 
 use std::ops::RangeInclusive;
 
-pub use chi_square::{Fit, fit, normal_tails};
+pub use chi_square::{Fit, fit, normal_tails, same_source};
 
 /// Share of both tails together that the 99.9 % interval leaves out.
 const OUTSIDE: f64 = 0.001;

@@ -61,6 +61,22 @@ pub fn normal_tails(deviations: f64) -> f64 {
     upper_gamma(0.5, deviations * deviations / 2.0)
 }
 
+/// The chance that two samples from one source are at least so far apart, by the
+/// test of Kolmogorov and Smirnov: `distance` is the largest difference of their
+/// distribution functions.
+#[must_use]
+pub fn same_source(distance: f64, sizes: [f64; 2]) -> f64 {
+    let [one, other] = sizes;
+    let scaled = distance * (one * other / (one + other)).sqrt();
+    // The series is of no use for small distances, which are always likely.
+    if scaled < 0.3 {
+        return 1.0;
+    }
+    let term = |n: i32| (-1.0_f64).powi(n - 1) * (-2.0 * f64::from(n * n) * scaled * scaled).exp();
+    let sum: f64 = (1..=100).map(term).sum();
+    (2.0 * sum).clamp(0.0, 1.0)
+}
+
 /// The regularised upper incomplete gamma function Q(a, x).
 fn upper_gamma(a: f64, x: f64) -> f64 {
     if x <= 0.0 {
@@ -120,6 +136,14 @@ mod tests {
     fn tails_agree_with_the_tables() {
         assert!((normal_tails(1.959_964) - 0.05).abs() < 1e-6);
         assert!((normal_tails(-3.290_527) - 0.001).abs() < 1e-6);
+    }
+
+    #[test]
+    fn distances_agree_with_the_tables() {
+        // The 5 % and 0.1 % points of Kolmogorov's distribution.
+        assert!((same_source(1.3581 / 10.0, [200.0, 200.0]) - 0.05).abs() < 1e-4);
+        assert!((same_source(1.9495 / 10.0, [200.0, 200.0]) - 0.001).abs() < 1e-5);
+        assert!(same_source(0.0, [200.0, 200.0]) > 0.999);
     }
 
     #[test]

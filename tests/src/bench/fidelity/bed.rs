@@ -190,6 +190,9 @@ impl<'a> Discipline<'a> {
                 DETOUR
             }
         };
+        // netem's default of 1000 packets is less than the injector has, and than bulk
+        // flows need that are delayed for long.
+        let words = words.replace("netem ", "netem limit 100000 ");
         tc(&format!("qdisc add dev {on} root {words}"));
         Self { netns, way }
     }

@@ -8,7 +8,7 @@ use super::{
     results::{Bar, Figure, Measured},
 };
 use crate::{
-    stats::{fit, quantile},
+    stats::{fit, float, quantile, same_source},
     traffic::{Direction, Load},
 };
 
@@ -150,5 +150,72 @@ impl Measure for CloseJitter {
 
     fn judge(&self, _: &Measured, _: &Measured) -> Vec<Bar> {
         Vec::new()
+    }
+}
+
+/// A delay that is drawn by a table, on packets that may overtake each other.
+pub(super) struct Spread {
+    /// Packets to send.
+    pub(super) count: u64,
+    /// Pause between two.
+    pub(super) gap: Duration,
+}
+
+const PACKETS: &str = "packets";
+
+impl Measure for Spread {
+    fn take(&self, bed: &Bed, way: Direction) -> Measured {
+        let flow = bed.flow(way);
+        let load = Load::of(self.count).spaced(self.gap).windowed(self.count);
+        let arrived = flow.round(load);
+        let ms = |(_, delay): (u64, Duration)| delay.as_secs_f64() * 1e3;
+        let times = sorted(flow.notes().into_iter().map(ms).collect());
+        let count = float(times.len() as u64);
+        let mean = times.iter().sum::<f64>() / count;
+        let squares: f64 = times.iter().map(|time| (time - mean).powi(2)).sum();
+        Measured::of(vec![
+            Figure::count(PACKETS, arrived.intact),
+            Figure::new(SHORTEST, quantile(&times, 0.0), 2),
+            Figure::new(MIDDLE, quantile(&times, 0.5), 2),
+            Figure::new(LONGEST, quantile(&times, 1.0), 2),
+            Figure::new("mean, ms", mean, 2),
+            Figure::new("deviation, ms", (squares / count).sqrt(), 2),
+            Figure::count(DISORDER, arrived.inversions),
+            Figure::count(MISSING, arrived.missing()),
+        ])
+        .with_curve(&times)
+    }
+
+    fn judge(&self, reference: &Measured, ours: &Measured) -> Vec<Bar> {
+        let distance = distance(&reference.curve, &ours.curve);
+        let sizes = [reference, ours].map(|measured| measured.get(PACKETS));
+        vec![plausible(
+            &format!("spread like the reference's, {distance:.2} apart at most"),
+            same_source(distance, sizes),
+        )]
+    }
+}
+
+/// How far two distribution functions are apart at most, given the percentiles of
+/// each; exact to a hundredth.
+fn distance(one: &[f64], other: &[f64]) -> f64 {
+    let parts = float(other.len().saturating_sub(1) as u64);
+    let share = |percentiles: &[f64], value: f64| {
+        let below = percentiles.partition_point(|&percentile| percentile < value);
+        float(below as u64) / parts
+    };
+    let apart = |&value: &f64| (share(one, value) - share(other, value)).abs();
+    one.iter().chain(other).map(apart).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shift_by_a_fifth_is_a_fifth_apart() {
+        let even = |shift: u32| -> Vec<f64> { (shift..=100 + shift).map(f64::from).collect() };
+        assert!((distance(&even(0), &even(20)) - 0.2).abs() < 0.011);
+        assert!(distance(&even(7), &even(7)) < 1e-9);
     }
 }

@@ -26,6 +26,7 @@ pub(super) struct Order {
     pub(super) pause: Duration,
 }
 
+const ASKED: &str = "asked, %";
 const AHEAD: &str = "sent ahead, %";
 const CHANCE: &str = "chance of the share";
 const REORDERED: &str = "reordered, %";
@@ -48,6 +49,8 @@ impl Measure for Order {
         let variance = (1.0 - share) / share.powi(2);
         let asked = 1.0 / cycle;
         let deviation = (variance / cycle.powi(3) / float(sent)).sqrt();
+        // Where nothing is drawn, the ends of the round still make a difference.
+        let deviation = deviation.max(1.0 / float(sent));
         let numbers: Vec<u64> = notes.iter().map(|&(number, _)| number).collect();
         let extents: Vec<f64> = extents(&numbers).into_iter().map(float).collect();
         let extents = sorted(extents);
@@ -55,7 +58,7 @@ impl Measure for Order {
         let mean = extents.iter().sum::<f64>() / float(reordered);
         let measured = Measured::of(vec![
             Figure::count("sent", sent),
-            Figure::new("asked, %", asked * 100.0, 2),
+            Figure::new(ASKED, asked * 100.0, 2),
             Figure::new(AHEAD, ahead * 100.0, 2),
             Figure::new(CHANCE, chance_of_share(ahead, asked, deviation), 4),
             Figure::new(REORDERED, float(reordered) / float(sent) * 100.0, 2),
@@ -75,6 +78,23 @@ impl Measure for Order {
                 met: (mine / theirs - 1.0).abs() <= 0.1,
             },
         ]
+    }
+}
+
+/// The same where the makers mean different things by the same words: without bars.
+pub(super) struct OtherOrder(pub(super) Order);
+
+impl Measure for OtherOrder {
+    fn take(&self, bed: &Bed, way: Direction) -> Measured {
+        let mut measured = self.0.take(bed, way);
+        measured
+            .figures
+            .retain(|figure| ![ASKED, CHANCE].contains(&figure.name.as_str()));
+        measured
+    }
+
+    fn judge(&self, _: &Measured, _: &Measured) -> Vec<Bar> {
+        Vec::new()
     }
 }
 

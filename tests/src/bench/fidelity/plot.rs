@@ -146,21 +146,22 @@ fn throughput(path: &Path, part: &Part, way: &str) -> anyhow::Result<()> {
         .disable_x_mesh()
         .y_desc(RATE)
         .draw()?;
-    for maker in ["netem", INJECTOR] {
+    for (label, color, aside) in [("reference", THEIRS, -0.08), (INJECTOR, OURS, 0.08)] {
         let points = panels.iter().zip(0_u32..).filter_map(|(panel, place)| {
-            let record = panel.iter().find(|record| record.maker == maker)?;
-            let aside = if maker == INJECTOR { 0.08 } else { -0.08 };
+            let ours = label == INJECTOR;
+            let record = panel
+                .iter()
+                .find(|record| (record.maker == INJECTOR) == ours)?;
             Some((f64::from(place) + aside, record.measured.get(RATE)))
         });
         let points: Vec<(f64, f64)> = points.collect();
-        let color = if maker == INJECTOR { OURS } else { THEIRS };
         chart
             .draw_series(
                 points
                     .into_iter()
                     .map(|at| Circle::new(at, 5, color.filled())),
             )?
-            .label(maker)
+            .label(label)
             .legend(move |at| Circle::new(at, 5, color.filled()));
     }
     legend(&mut chart)?;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{
     chain::Chain,
     damage::{Damage, Duplicates, Share},
-    delay::{CloseJitter, Delay, Jitter},
+    delay::{CloseJitter, Delay, Jitter, Spread},
     loss::Loss,
     measure::Measure,
-    order::Order,
+    order::{Order, OtherOrder},
     rate::Rate,
     tcp::{RATE, Tcp},
 };
@@ -45,6 +45,7 @@ pub(super) struct Row {
 }
 
 const BOTH: &[Direction] = &[Egress, Ingress];
+const EGRESS: &[Direction] = &[Egress];
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -71,6 +72,11 @@ const fn jitter(range_ms: [u64; 2], count: u64, gap_ms: u64) -> Jitter {
     }
 }
 
+const SPREAD: Spread = Spread {
+    count: 2000,
+    gap: ms(5),
+};
+
 const fn loss(model: Chain, count: u64) -> Loss {
     Loss { model, count }
 }
@@ -86,302 +92,162 @@ const fn share(percent: f64) -> Share {
     }
 }
 
-const fn order(gap: u64) -> Order {
+const fn order(percent: f64, gap: u64) -> Order {
     Order {
         delay: ms(10),
-        percent: 25.0,
+        percent,
         gap,
         count: 5_000,
         pause: ms(1),
     }
 }
 
-/// Everything that is compared. netem gets room for every packet: its default of
-/// 1000 is less than the injector has, and than long delays of bulk flows need.
+/// Rows, as `name, ways, injector, tc, measure;`.
+macro_rules! rows {
+    ($($name:literal, $ways:expr, $injector:literal, $tc:literal, $measure:expr;)*) => {
+        &[$(Row {
+            name: $name,
+            ways: $ways,
+            injector: $injector,
+            tc: $tc,
+            measure: &$measure,
+        }),*]
+    };
+}
+
+/// Everything that is compared.
 pub(super) const TABLES: &[Table] = &[
     Table {
         name: "delay",
         title: "one UDP flow, delay",
         plot: "error of the delay, µs",
-        rows: &[
-            Row {
-                name: "no fault",
-                ways: BOTH,
-                injector: "",
-                tc: "",
-                measure: &delay(0),
-            },
-            Row {
-                name: "1 ms",
-                ways: BOTH,
-                injector: "net-delay --delay 1ms",
-                tc: "netem limit 100000 delay 1ms",
-                measure: &delay(1),
-            },
-            Row {
-                name: "10 ms",
-                ways: BOTH,
-                injector: "net-delay --delay 10ms",
-                tc: "netem limit 100000 delay 10ms",
-                measure: &delay(10),
-            },
-            Row {
-                name: "50 ms",
-                ways: BOTH,
-                injector: "net-delay --delay 50ms",
-                tc: "netem limit 100000 delay 50ms",
-                measure: &delay(50),
-            },
-            Row {
-                name: "200 ms",
-                ways: BOTH,
-                injector: "net-delay --delay 200ms",
-                tc: "netem limit 100000 delay 200ms",
-                measure: &delay(200),
-            },
-            Row {
-                name: "10 ms, 10 packets per ms",
-                ways: BOTH,
-                injector: "net-delay --delay 10ms",
-                tc: "netem limit 100000 delay 10ms",
-                measure: &Delay {
-                    asked: ms(10),
-                    count: 4_000,
-                    gap: us(101),
-                },
-            },
-        ],
+        rows: rows! {
+            "no fault", BOTH, "", "", delay(0);
+            "1 ms", BOTH, "net-delay --delay 1ms", "netem delay 1ms", delay(1);
+            "10 ms", BOTH, "net-delay --delay 10ms", "netem delay 10ms", delay(10);
+            "50 ms", BOTH, "net-delay --delay 50ms", "netem delay 50ms", delay(50);
+            "200 ms", BOTH, "net-delay --delay 200ms", "netem delay 200ms", delay(200);
+            "10 ms, 10 packets per ms", BOTH, "net-delay --delay 10ms", "netem delay 10ms",
+                Delay { asked: ms(10), count: 4_000, gap: us(101) };
+        },
     },
     Table {
         name: "jitter",
         title: "one UDP flow, delay ± jitter",
         plot: "delay, ms",
-        rows: &[
-            Row {
-                name: "10 ± 5 ms, a packet per 12 ms",
-                ways: BOTH,
-                injector: "net-delay --delay 10ms --jitter 5ms",
-                tc: "netem limit 100000 delay 10ms 5ms",
-                measure: &jitter([5, 15], 2000, 12),
-            },
-            Row {
-                name: "50 ± 20 ms, a packet per 50 ms",
-                ways: BOTH,
-                injector: "net-delay --delay 50ms --jitter 20ms",
-                tc: "netem limit 100000 delay 50ms 20ms",
-                measure: &jitter([30, 70], 1000, 50),
-            },
-            Row {
-                name: "50 ± 20 ms, a packet per 5 ms",
-                ways: &[Egress],
-                injector: "net-delay --delay 50ms --jitter 20ms",
-                tc: "netem limit 100000 delay 50ms 20ms",
-                measure: &CloseJitter(jitter([30, 70], 1000, 5)),
-            },
-        ],
+        rows: rows! {
+            "10 ± 5 ms, a packet per 12 ms", BOTH,
+                "net-delay --delay 10ms --jitter 5ms", "netem delay 10ms 5ms",
+                jitter([5, 15], 2000, 12);
+            "50 ± 20 ms, a packet per 50 ms", BOTH,
+                "net-delay --delay 50ms --jitter 20ms", "netem delay 50ms 20ms",
+                jitter([30, 70], 1000, 50);
+            "50 ± 20 ms, a packet per 5 ms", EGRESS,
+                "net-delay --delay 50ms --jitter 20ms", "netem delay 50ms 20ms",
+                CloseJitter(jitter([30, 70], 1000, 5));
+            "50 ± 20 ms, a packet per 5 ms, overtaking", BOTH,
+                "net-delay --delay 50ms --jitter 20ms --reorder", "netem delay 50ms 20ms",
+                jitter([30, 70], 1000, 5);
+            "50 ± 10 ms, normal", EGRESS,
+                "net-delay --delay 50ms --jitter 10ms --distribution normal --reorder",
+                "netem delay 50ms 10ms distribution normal",
+                SPREAD;
+            "50 ± 10 ms, pareto", EGRESS,
+                "net-delay --delay 50ms --jitter 10ms --distribution pareto --reorder",
+                "netem delay 50ms 10ms distribution pareto",
+                SPREAD;
+            "50 ± 10 ms, paretonormal", EGRESS,
+                "net-delay --delay 50ms --jitter 10ms --distribution paretonormal --reorder",
+                "netem delay 50ms 10ms distribution paretonormal",
+                SPREAD;
+        },
     },
     Table {
         name: "loss",
         title: "one UDP flow, loss",
         plot: "packets lost in a row",
-        rows: &[
-            Row {
-                name: "1 %",
-                ways: BOTH,
-                injector: "net-loss --percent 1",
-                tc: "netem limit 100000 loss random 1%",
-                measure: &loss(Chain::independent(0.01), 60_000),
-            },
-            Row {
-                name: "5 %",
-                ways: BOTH,
-                injector: "net-loss --percent 5",
-                tc: "netem limit 100000 loss random 5%",
-                measure: &loss(Chain::independent(0.05), 20_000),
-            },
-            Row {
-                name: "20 %",
-                ways: BOTH,
-                injector: "net-loss --percent 20",
-                tc: "netem limit 100000 loss random 20%",
-                measure: &loss(Chain::independent(0.2), 20_000),
-            },
-            Row {
-                name: "bursts 1 %, 25 %",
-                ways: BOTH,
-                injector: "net-loss --burst 1,25",
-                tc: "netem limit 100000 loss gemodel 1% 25%",
-                measure: &loss(Chain::bursts(0.01, 0.25), 40_000),
-            },
-            Row {
-                name: "bursts 2 %, 20 %, 70 %, 1 %",
-                ways: BOTH,
-                injector: "net-loss --burst 2,20,70,1",
-                tc: "netem limit 100000 loss gemodel 2% 20% 70% 1%",
-                measure: &loss(
-                    Chain {
-                        worsen: 0.02,
-                        recover: 0.2,
-                        lost_bad: 0.7,
-                        lost_good: 0.01,
-                    },
-                    30_000,
-                ),
-            },
-        ],
+        rows: rows! {
+            "1 %", BOTH, "net-loss --percent 1", "netem loss random 1%",
+                loss(Chain::independent(0.01), 60_000);
+            "5 %", BOTH, "net-loss --percent 5", "netem loss random 5%",
+                loss(Chain::independent(0.05), 20_000);
+            "20 %", BOTH, "net-loss --percent 20", "netem loss random 20%",
+                loss(Chain::independent(0.2), 20_000);
+            "bursts 1 %, 25 %", BOTH, "net-loss --burst 1,25", "netem loss gemodel 1% 25%",
+                loss(Chain::bursts(0.01, 0.25), 40_000);
+            "bursts 2 %, 20 %, 70 %, 1 %", BOTH,
+                "net-loss --burst 2,20,70,1", "netem loss gemodel 2% 20% 70% 1%",
+                loss(Chain { worsen: 0.02, recover: 0.2, lost_bad: 0.7, lost_good: 0.01 }, 30_000);
+        },
     },
     Table {
         name: "tcp",
         title: "bulk TCP flows",
         plot: RATE,
-        rows: &[
-            Row {
-                name: "no fault",
-                ways: BOTH,
-                injector: "",
-                tc: "",
-                measure: &tcp(1, 1),
-            },
-            Row {
-                name: "delay 1 ms",
-                ways: &[Egress],
-                injector: "net-delay --delay 1ms",
-                tc: "netem limit 100000 delay 1ms",
-                measure: &tcp(2, 1),
-            },
-            Row {
-                name: "delay 10 ms",
-                ways: BOTH,
-                injector: "net-delay --delay 10ms",
-                tc: "netem limit 100000 delay 10ms",
-                measure: &tcp(1, 1),
-            },
-            Row {
-                name: "delay 50 ms",
-                ways: BOTH,
-                injector: "net-delay --delay 50ms",
-                tc: "netem limit 100000 delay 50ms",
-                measure: &tcp(1, 4),
-            },
-            Row {
-                name: "delay 200 ms",
-                ways: &[Egress],
-                injector: "net-delay --delay 200ms",
-                tc: "netem limit 100000 delay 200ms",
-                measure: &tcp(1, 12),
-            },
-            Row {
-                name: "loss 0.1 %",
-                ways: &[Egress],
-                injector: "net-loss --percent 0.1",
-                tc: "netem limit 100000 loss random 0.1%",
-                measure: &tcp(1, 1),
-            },
-            Row {
-                name: "loss 1 %",
-                ways: &[Egress],
-                injector: "net-loss --percent 1",
-                tc: "netem limit 100000 loss random 1%",
-                measure: &tcp(3, 1),
-            },
-            Row {
-                name: "loss 5 %",
-                ways: &[Egress],
-                injector: "net-loss --percent 5",
-                tc: "netem limit 100000 loss random 5%",
-                measure: &tcp(8, 2),
-            },
-            Row {
-                name: "loss 20 %",
-                ways: &[Egress],
-                injector: "net-loss --percent 20",
-                tc: "netem limit 100000 loss random 20%",
-                measure: &tcp(5, 60),
-            },
-        ],
+        rows: rows! {
+            "no fault", BOTH, "", "", tcp(1, 1);
+            "delay 1 ms", EGRESS, "net-delay --delay 1ms", "netem delay 1ms", tcp(2, 1);
+            "delay 10 ms", BOTH, "net-delay --delay 10ms", "netem delay 10ms", tcp(1, 1);
+            "delay 50 ms", BOTH, "net-delay --delay 50ms", "netem delay 50ms", tcp(1, 4);
+            "delay 200 ms", EGRESS, "net-delay --delay 200ms", "netem delay 200ms", tcp(1, 12);
+            "loss 0.1 %", EGRESS, "net-loss --percent 0.1", "netem loss random 0.1%", tcp(1, 1);
+            "loss 1 %", EGRESS, "net-loss --percent 1", "netem loss random 1%", tcp(3, 1);
+            "loss 5 %", EGRESS, "net-loss --percent 5", "netem loss random 5%", tcp(8, 2);
+            "loss 20 %", EGRESS, "net-loss --percent 20", "netem loss random 20%", tcp(5, 60);
+            "rate 100 Mbit/s", EGRESS,
+                "net-rate --rate 100mbit", "tbf rate 100mbit burst 64kb latency 200ms",
+                tcp(1, 4);
+        },
     },
     Table {
         name: "corrupt",
         title: "one UDP flow, changed packets",
         plot: "",
-        rows: &[
-            Row {
-                name: "5 %, checksum valid",
-                ways: BOTH,
-                injector: "net-corrupt --percent 5",
-                tc: "netem limit 100000 corrupt 5%",
-                measure: &Damage(share(5.0)),
-            },
-            Row {
-                name: "5 %, checksum broken",
-                ways: BOTH,
-                injector: "net-corrupt --percent 5 --checksum broken",
-                tc: "netem limit 100000 corrupt 5%",
-                measure: &Damage(share(5.0)),
-            },
-        ],
+        rows: rows! {
+            "5 %, checksum valid", BOTH, "net-corrupt --percent 5", "netem corrupt 5%",
+                Damage(share(5.0));
+            "5 %, checksum broken", BOTH,
+                "net-corrupt --percent 5 --checksum broken", "netem corrupt 5%",
+                Damage(share(5.0));
+        },
     },
     Table {
         name: "duplicate",
         title: "one UDP flow, packets that come twice",
         plot: "",
-        rows: &[Row {
-            name: "5 %",
-            ways: BOTH,
-            injector: "net-duplicate --percent 5",
-            tc: "netem limit 100000 duplicate 5%",
-            measure: &Duplicates(share(5.0)),
-        }],
+        rows: rows! {
+            "5 %", BOTH, "net-duplicate --percent 5", "netem duplicate 5%",
+                Duplicates(share(5.0));
+        },
     },
     Table {
         name: "reorder",
         title: "one UDP flow, packets that overtake",
         plot: "reordering extent",
-        rows: &[
-            Row {
-                name: "25 % ahead of 10 ms",
-                ways: BOTH,
-                injector: "net-reorder --delay 10ms --percent 25",
-                tc: "netem limit 100000 delay 10ms reorder 25%",
-                measure: &order(1),
-            },
-            Row {
-                name: "25 % of each fifth ahead of 10 ms",
-                ways: BOTH,
-                injector: "net-reorder --delay 10ms --percent 25 --gap 5",
-                tc: "netem limit 100000 delay 10ms reorder 25% gap 5",
-                measure: &order(5),
-            },
-        ],
+        rows: rows! {
+            "25 % ahead of 10 ms", BOTH,
+                "net-reorder --delay 10ms --percent 25", "netem delay 10ms reorder 25%",
+                order(25.0, 1);
+            "each fifth ahead of 10 ms", BOTH,
+                "net-reorder --delay 10ms --gap 5", "netem delay 10ms reorder 100% gap 5",
+                order(100.0, 5);
+            "25 % and a gap of 5 (see below)", EGRESS,
+                "net-reorder --delay 10ms --percent 25 --gap 5",
+                "netem delay 10ms reorder 25% gap 5",
+                OtherOrder(order(25.0, 5));
+        },
     },
     Table {
         name: "rate",
         title: "one UDP flow, limited rate",
         plot: "",
-        rows: &[
-            Row {
-                name: "10 Mbit/s",
-                ways: BOTH,
-                injector: "net-rate --rate 10mbit",
-                tc: "tbf rate 10mbit burst 16kb latency 50ms",
-                measure: &Rate {
-                    mbit: 10.0,
-                    size: 1400,
-                    time: Duration::from_secs(3),
-                },
-            },
-            Row {
-                name: "1 Mbit/s",
-                ways: BOTH,
-                injector: "net-rate --rate 1mbit",
-                tc: "tbf rate 1mbit burst 16kb latency 50ms",
-                measure: &Rate {
-                    mbit: 1.0,
-                    size: 1400,
-                    time: Duration::from_secs(10),
-                },
-            },
-        ],
+        rows: rows! {
+            "10 Mbit/s", BOTH,
+                "net-rate --rate 10mbit", "tbf rate 10mbit burst 16kb latency 50ms",
+                Rate { mbit: 10.0, size: 1400, time: Duration::from_secs(3) };
+            "1 Mbit/s", BOTH, "net-rate --rate 1mbit", "tbf rate 1mbit burst 16kb latency 50ms",
+                Rate { mbit: 1.0, size: 1400, time: Duration::from_secs(10) };
+        },
     },
 ];
 
