@@ -204,6 +204,14 @@ fn a_link_has_room_for_its_queue_and_its_burst() {
 }
 
 #[test]
+fn a_correlated_delay_repeats_as_often_as_asked() {
+    let params = net_delay::correlated(net_delay::params(1000, 500), percent(70));
+    let repeats = (1..=100_000).filter(|&n| net_delay::repeats(params, draw(3, n)));
+    let rate = share(repeats.count(), 100_000);
+    assert!((rate - 0.7).abs() < 0.006, "{rate}");
+}
+
+#[test]
 fn overhead_is_counted_for_each_segment() {
     let cost = |overhead, segments| {
         let link = Link {

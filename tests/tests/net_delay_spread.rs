@@ -33,23 +33,20 @@ fn spread(direction: Direction, options: &[&str]) -> Arrived {
     arrived
 }
 
-/// Checks the share of packets that wait at most so long. Four standard
-/// deviations of 400 draws are 10 %, and the machine adds up to 2 ms.
-#[track_caller]
-fn check_share(arrived: &Arrived, limit: Duration, share: f64) {
-    let late = f64::from(u32::try_from(arrived.delays.at_least(limit)).expect("few"));
-    let prompt = 1.0 - late / 400.0;
-    assert!((prompt - share).abs() < 0.1, "{prompt} within {limit:?}");
+/// How far apart the times of two shares of the packets are. A busy machine makes
+/// all of them late alike.
+fn between(arrived: &Arrived, low: f64, high: f64) -> Duration {
+    arrived.delays.quantile(high) - arrived.delays.quantile(low)
 }
 
-/// 68 % of a normal distribution lie within one standard deviation.
+/// 68 % of a normal distribution lie within one standard deviation; of an even
+/// one of this width, they would lie within 13.6 ms.
 #[track_caller]
 fn check_normal(direction: Direction) {
     require!(NetDelay);
     let arrived = spread(direction, &["--jitter", "10ms", "--distribution", "normal"]);
-    check_share(&arrived, ms(30), 0.16);
-    check_share(&arrived, ms(40), 0.5);
-    check_share(&arrived, ms(50), 0.84);
+    let width = between(&arrived, 0.16, 0.84);
+    assert!(width >= ms(16) && width <= ms(25), "{width:?}");
     assert!(arrived.inversions > 50, "{arrived:?}");
 }
 
@@ -71,10 +68,9 @@ fn pareto_has_a_long_tail() {
         Direction::Egress,
         &["--jitter", "15ms", "--distribution", "pareto"],
     );
-    // Its median of 1.26 lies (1.5 - 1.26) × 4/3 × 15 ms below the mean.
-    check_share(&arrived, ms(35), 0.5);
+    let (head, tail) = (between(&arrived, 0.05, 0.5), between(&arrived, 0.5, 0.95));
+    assert!(tail > 3 * head, "{head:?} {tail:?}");
     assert!(arrived.delays.shortest >= ms(30), "{arrived:?}");
-    assert!(arrived.delays.longest >= ms(60), "{arrived:?}");
 }
 
 #[test]
@@ -88,22 +84,20 @@ fn a_table_of_the_users_own() {
         Direction::Egress,
         &["--jitter", "20ms", "--distribution", &table],
     );
-    check_share(&arrived, ms(25), 0.5);
-    check_share(&arrived, ms(58), 0.5);
-    assert!(arrived.delays.longest >= ms(60), "{arrived:?}");
+    assert!(arrived.delays.quantile(0.4) <= ms(35), "{arrived:?}");
+    assert!(arrived.delays.quantile(0.6) >= ms(60), "{arrived:?}");
 }
 
-/// A correlated delay is often the one before it, and keeps its spread.
+/// Where every packet takes the jitter of the one before it, all take the first
+/// one's; with none that does, they spread over 60 ms.
 #[test]
-fn correlation_keeps_the_spread() {
+fn a_full_correlation_repeats_the_first_jitter() {
     require!(NetDelay);
-    let inversions = |correlation: &str| {
+    let width = |correlation: &str| {
         let options = ["--jitter", "30ms", "--correlation", correlation];
         let arrived = spread(Direction::Egress, &options);
-        assert!(arrived.delays.shortest <= ms(20), "{arrived:?}");
-        assert!(arrived.delays.longest >= ms(60), "{arrived:?}");
-        arrived.inversions
+        between(&arrived, 0.1, 0.9)
     };
-    let (free, bound) = (inversions("0"), inversions("90"));
-    assert!(bound * 2 < free, "{bound} of {free}");
+    let (free, bound) = (width("0"), width("100"));
+    assert!(bound * 3 < free, "{bound:?} of {free:?}");
 }
