@@ -38,9 +38,10 @@ impl FaultKindDef for NetReorder {
     const SUMMARY: &'static str = "Packets overtake those before them";
     const MANUAL: &'static str = "\
 Selected packets go ahead at once, while all others that match wait for DELAY, as with tc-netem(8)'s
-`delay DELAY reorder PERCENT gap N`. How far a packet gets ahead depends on how many packets are under
-way in DELAY. `injected` counts those that went ahead, `passed` those that waited. To hold single
-packets back instead, use net-delay with --percent, or with --jitter and --reorder.";
+`delay DELAY reorder PERCENT`. With --gap, only every N-th packet is drawn for (netem draws for each
+packet after the gap until one goes ahead). How far a packet gets ahead depends on how many packets
+are under way in DELAY. `injected` counts those that went ahead, `passed` those that waited. To hold
+single packets back instead, use net-delay with --percent, or with --jitter and --reorder.";
     const EXAMPLES: &'static str = "\
 Examples:
   A quarter of what a cgroup sends overtakes what was sent in the last 10 ms:
