@@ -132,10 +132,8 @@ pub const MAP_PEERS: &str = "inj_peers";
 pub const MAP_CONVERSATIONS: &str = "inj_talks";
 /// How often the trial program ran for the agent, or the device to try.
 pub const MAP_TRIAL: &str = "inj_trial";
-/// Where numbers pass through.
-pub const MAP_SCRATCH: &str = "inj_scratch";
-/// Scratch space for a packet's facts.
-pub const MAP_FACTS: &str = "inj_facts";
+/// Working space for a packet.
+pub const MAP_SPACE: &str = "inj_space";
 /// Rules that own a socket, by its creator.
 pub const MAP_SOCKETS: &str = "inj_sockets";
 

@@ -19,6 +19,7 @@ mod hooks;
 mod maps;
 mod scope;
 mod skb;
+mod workspace;
 
 /// Licence of the programs; the kernel gives some helpers to GPL programs only.
 #[unsafe(link_section = "license")]

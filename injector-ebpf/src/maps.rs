@@ -12,13 +12,15 @@ use injector_common::{
     Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry,
     conversation::Conversation,
     faults::net_delay::Table,
-    filter::PeerName,
+    filter::{INGRESS, PeerName},
     names::{
         CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_CONVERSATIONS, MAX_ECHOES, MAX_FLOWS, MAX_PEERS,
         MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_TABLES, SEEN_BITS,
     },
-    packet::{EchoKey, Facts},
+    packet::EchoKey,
 };
+
+use crate::workspace::Workspace;
 
 #[btf_map(name = "inj_control")]
 pub(crate) static CONTROL: Array<Control, 1> = Array::new();
@@ -32,6 +34,28 @@ pub(crate) static STATS: Array<RuleStats, { MAX_RULES as usize }> = Array::new()
 #[btf_map(name = "inj_states")]
 pub(crate) static STATES: Array<RuleState, { MAX_RULES as usize }> = Array::new();
 
+/// A rule's state in one direction: that of its chain, or its last draw.
+#[inline(always)]
+pub(crate) fn chain(rule: u32, direction: u32) -> Option<*mut u64> {
+    let state = STATES.get_ptr_mut(rule)?;
+    // SAFETY: the pointer comes from a lookup that succeeded.
+    Some(unsafe { &raw mut (*state).chain[way(direction)] })
+}
+
+/// When a rule's link has sent all packets so far, in one direction.
+#[inline(always)]
+pub(crate) fn done_ns(rule: u32, direction: u32) -> Option<*mut u64> {
+    let state = STATES.get_ptr_mut(rule)?;
+    // SAFETY: as above.
+    Some(unsafe { &raw mut (*state).done_ns[way(direction)] })
+}
+
+/// Where a state keeps what is about a direction.
+#[inline(always)]
+const fn way(direction: u32) -> usize {
+    (direction == INGRESS) as usize
+}
+
 #[btf_map(name = "inj_tables")]
 pub(crate) static TABLES: Array<Table, { MAX_TABLES as usize }> = Array::new();
 
@@ -42,29 +66,8 @@ pub(crate) static LINKS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashM
 #[btf_map(name = "inj_calls")]
 pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();
 
-#[btf_map(name = "inj_facts")]
-pub(crate) static FACTS: PerCpuArray<Facts, 1> = PerCpuArray::new();
-
-/// Where numbers pass through of which the verifier shall know nothing.
-#[btf_map(name = "inj_scratch")]
-pub(crate) static SCRATCH: PerCpuArray<u64, 1> = PerCpuArray::new();
-
-/// The same number, of which the verifier knows nothing any more.
-///
-/// It walks what follows once for each number that it knows to be different,
-/// and for each set of fields that are still what they began as: what it does not
-/// know, it need not tell apart.
-#[inline(always)]
-pub(crate) fn forget(number: u64) -> u64 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-        return number;
-    };
-    // SAFETY: an aligned u64 of a map value that belongs to this CPU.
-    unsafe {
-        scratch.write_volatile(number);
-        scratch.read_volatile()
-    }
-}
+#[btf_map(name = "inj_space")]
+pub(crate) static SPACE: PerCpuArray<Workspace, 1> = PerCpuArray::new();
 
 #[btf_map(name = "inj_trial")]
 pub(crate) static TRIAL: Array<u64, 1> = Array::new();

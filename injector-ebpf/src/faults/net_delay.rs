@@ -19,8 +19,8 @@ use injector_common::{
 };
 
 use crate::{
-    maps::{FLOWS, STATES, TABLES},
-    skb::{Skb, vanish},
+    maps::{FLOWS, TABLES, chain},
+    skb::Skb,
 };
 
 /// Slots of the packet's control buffer. fq keeps its own data in the first
@@ -46,15 +46,8 @@ pub(crate) const JUDGED_AND_NOTED: u32 = 0x696e_6a78;
 /// In place of the first: the packet was judged, and passes two hooks.
 pub(crate) const JUDGED_TWICE: u32 = 0x696e_6a79;
 
-/// Sends the packet through `hop`, to leave it at `due` (`CLOCK_MONOTONIC`).
-/// `None` when the kernel refuses; the packet then goes on at once.
-#[inline(always)]
-pub(crate) fn apply(skb: &Skb, direction: u32, hop: u32, due: u64) -> Option<i32> {
-    send(skb, direction, hop, due).then(vanish)
-}
-
-/// Sends a copy of the packet through `hop`, to leave it at `due`; whether the
-/// kernel took it.
+/// Sends a copy of the packet through `hop`, to leave it at `due`
+/// (`CLOCK_MONOTONIC`); whether the kernel took it.
 #[inline(always)]
 pub(crate) fn send(skb: &Skb, direction: u32, hop: u32, due: u64) -> bool {
     if hop == 0 {
@@ -96,12 +89,10 @@ pub(crate) fn take_note(skb: &Skb) -> Option<u64> {
 /// Sends a packet that has waited on to its interface.
 #[inline(always)]
 pub(crate) fn go_on(skb: &Skb) -> i32 {
-    let cb = skb.cb();
-    // SAFETY: context fields, and a helper that only notes the index.
+    mark(skb, JUDGED);
+    // SAFETY: a context field, and a helper that only notes the index.
     unsafe {
-        let onward = (*cb)[CB_ONWARD];
-        (*cb)[CB_MAGIC] = JUDGED;
-        (*cb)[CB_MAGIC_TOO] = MAGIC_TOO;
+        let onward = (*skb.cb())[CB_ONWARD];
         let flags = if onward & UPWARD != 0 {
             u64::from(BPF_F_INGRESS)
         } else {
@@ -143,15 +134,14 @@ pub(crate) fn was_judged(skb: &Skb) -> bool {
 
 /// How long the packet of this draw waits, in ns.
 #[inline(always)]
-pub(crate) fn delay_ns(params: Params, index: u32, way: usize, draw: u64) -> u64 {
+pub(crate) fn delay_ns(params: Params, index: u32, direction: u32, draw: u64) -> u64 {
     let mut amount = random::amount(draw);
     if net_delay::is_correlated(params)
-        && let Some(state) = STATES.get_ptr_mut(index)
+        && let Some(last) = chain(index, direction)
     {
-        // SAFETY: aligned u64s of a map value. Two CPUs may both repeat the
+        // SAFETY: an aligned u64 of a map value. Two CPUs may both repeat the
         // same draw; each is one that was drawn.
         unsafe {
-            let last = &raw mut (*state).chain[way & 1];
             // The upper half tells a first packet, which has none before it.
             let known = last.read_volatile();
             if known >> 32 != 0 && net_delay::repeats(params, draw) {

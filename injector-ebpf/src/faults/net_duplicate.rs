@@ -5,8 +5,8 @@ use injector_common::{faults::net_duplicate::MAX_COPIES, filter::EGRESS};
 
 use crate::{
     faults::net_delay::{JUDGED, JUDGED_AND_NOTED, JUDGED_TWICE, NOTED, mark},
-    maps::forget,
     skb::Skb,
+    workspace::Workspace,
 };
 
 /// How copies of a packet are sent.
@@ -67,14 +67,14 @@ impl Copying {
     /// Hides from the verifier which of the ways it is, so that it walks what
     /// follows once.
     #[inline(always)]
-    pub(crate) fn hide(&mut self) {
+    pub(crate) fn hide(&mut self, space: &mut Workspace) {
         for field in [
             &mut self.mark,
             &mut self.after,
             &mut self.device,
             &mut self.upward,
         ] {
-            *field = forget((*field).into()) as u32;
+            *field = space.forget((*field).into()) as u32;
         }
     }
 

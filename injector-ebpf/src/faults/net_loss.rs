@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use injector_common::faults::{Params, net_loss};
 
-use crate::{maps::STATES, skb::vanish};
+use crate::{maps::chain, skb::vanish};
 
 /// The verdict that loses the packet.
 #[inline(always)]
@@ -21,16 +21,15 @@ pub(crate) fn apply(told: bool) -> i32 {
 /// Two CPUs may step the chain at the same time; one of the steps is then lost,
 /// and the chain goes on from the other.
 #[inline(always)]
-pub(crate) fn selects(params: Params, index: u32, way: usize, draw: u64) -> bool {
+pub(crate) fn selects(params: Params, index: u32, direction: u32, draw: u64) -> bool {
     if !net_loss::has_memory(params) {
         return true;
     }
-    let Some(state) = STATES.get_ptr_mut(index) else {
+    let Some(chain) = chain(index, direction) else {
         return false;
     };
-    // SAFETY: aligned u64s of a map value.
+    // SAFETY: an aligned u64 of a map value.
     unsafe {
-        let chain = &raw mut (*state).chain[way & 1];
         let (next, lost) = net_loss::step(params, chain.read_volatile(), draw);
         chain.write_volatile(next);
         lost

@@ -6,7 +6,7 @@ use injector_common::faults::{Params, net_rate};
 use crate::{
     atomic::fetch_add,
     faults::net_delay,
-    maps::{LINKS, STATES},
+    maps::{LINKS, done_ns},
     skb::Skb,
 };
 
@@ -20,13 +20,10 @@ pub(crate) fn wait_ns(
     direction: u32,
     header_len: u32,
 ) -> Option<u64> {
-    let way = direction as usize - 1;
     let done = if net_rate::is_per_flow(params) {
         link_of_flow(net_delay::flow(skb, direction) ^ (u64::from(index) << 48))?
     } else {
-        let state = STATES.get_ptr_mut(index)?;
-        // SAFETY: an aligned u64 of a map value.
-        unsafe { &raw mut (*state).done_ns[way & 1] }
+        done_ns(index, direction)?
     };
     // A super-packet becomes several, each with headers of its own.
     let segments = skb.segments();

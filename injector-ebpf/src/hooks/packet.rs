@@ -19,9 +19,9 @@ use crate::{
     decide::armed,
     faults::net_delay,
     filter,
-    maps::{ECHOES, SITES, TRIAL, forget},
+    maps::{ECHOES, SITES, TRIAL},
     scope,
-    skb::{NEXT, Skb},
+    skb::{NEXT, Skb, vanish},
 };
 
 /// `BPF_F_CURRENT_NETNS`: look for the socket where the packet is.
@@ -62,7 +62,11 @@ fn inj_return(ctx: TcContext) -> i32 {
 fn inj_trial_hop(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let hop = TRIAL.get(0).map_or(0, |index| *index as u32);
-    net_delay::apply(&skb, INGRESS, hop, 0).unwrap_or(NEXT)
+    if net_delay::send(&skb, INGRESS, hop, 0) {
+        vanish()
+    } else {
+        NEXT
+    }
 }
 
 /// The verdict on a packet, or `None` to leave it alone.
@@ -86,8 +90,8 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     } else {
         0
     };
-    let noted = forget(noted);
     let mut passing = Passing::new(skb, direction, control, now)?;
+    let noted = passing.space().forget(noted);
     judge_rules(&mut passing, site, control);
     let verdict = passing.settle(site, noted);
     passing.end();
@@ -121,9 +125,8 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
     };
     passing.mask = owned & site.rules;
     if passing.mask != 0 && passing.facts().protected == 0 {
-        // SAFETY: see the field; nothing else refers to the facts meanwhile.
-        let facts = unsafe { &mut *passing.facts };
-        filter::follow_conversation(control, passing.mask, facts, passing.direction);
+        let (mask, direction) = (passing.mask, passing.direction);
+        filter::follow_conversation(control, mask, &mut passing.space().facts, direction);
         passing.ask();
     }
     Some(())
@@ -136,8 +139,7 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
 #[inline(never)]
 fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
     let skb = Skb(passing.skb);
-    // SAFETY: this CPU's scratch space, which no other program uses meanwhile.
-    let facts = unsafe { &mut *passing.facts };
+    let facts = &mut passing.space().facts;
     *facts = Facts::NONE;
     let parsed = packet::parse(&skb, skb.protocol(), l2_len, facts);
     facts.note_frame(l2_len, skb.len(), skb.gso_size(), skb.mark());

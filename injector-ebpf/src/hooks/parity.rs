@@ -19,8 +19,9 @@ use injector_common::{
 
 use crate::{
     filter,
-    maps::{FACTS, RULES},
+    maps::RULES,
     skb::{NEXT, Skb},
+    workspace::Workspace,
 };
 
 /// Where the packet to judge begins, behind the vector.
@@ -28,13 +29,13 @@ const PACKET_OFFSET: u32 = size_of::<ParityVector>() as u32;
 
 #[classifier]
 fn inj_parity(ctx: TcContext) -> i32 {
-    let Some(facts) = FACTS.get_ptr_mut(0) else {
+    let Some(space) = Workspace::get() else {
         return NEXT;
     };
     let mut round = Round {
         skb: Skb(ctx.skb.skb),
-        // SAFETY: this CPU's scratch space, which no other program uses meanwhile.
-        facts: unsafe { &mut *facts },
+        // SAFETY: the pointer comes from a lookup that succeeded.
+        facts: unsafe { &mut (*space).facts },
         result: ParityResult::default(),
     };
     *round.facts = Facts::NONE;

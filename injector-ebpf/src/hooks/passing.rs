@@ -15,8 +15,8 @@ use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
     faults::{net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate},
     filter,
-    maps::{FACTS, forget},
     skb::{NEXT, Skb, vanish},
+    workspace::Workspace,
 };
 
 /// The packet is lost, and nobody is told.
@@ -32,13 +32,7 @@ const LOST_BEFORE: u32 = 2;
 /// A packet on its way through the rules, and what they say of it.
 pub(super) struct Passing {
     pub(super) skb: *mut __sk_buff,
-    /// This CPU's scratch space. Facts on the stack would lead the verifier to
-    /// walk the rules once for each way in which a packet can be parsed; of
-    /// what lies in a map it knows nothing, and walks them once.
-    ///
-    /// No other packet comes between on the same CPU: these hooks run with
-    /// bottom halves disabled, and send nothing before they are done with it.
-    pub(super) facts: *mut Facts,
+    space: *mut Workspace,
     now: u64,
     /// Rules aimed at the packet's owner that act on this interface.
     pub(super) mask: u64,
@@ -64,18 +58,24 @@ pub(super) struct Passing {
 impl Passing {
     #[inline(always)]
     pub(super) fn new(skb: &Skb, direction: u32, control: &Control, now: u64) -> Option<Self> {
+        let space = Workspace::get()?;
+        // What some rules set and others do not begins as nothing that the
+        // verifier knows: it would walk the rules once for each set of fields
+        // that are still what they began as.
+        // SAFETY: the pointer comes from a lookup that succeeded.
+        let unset = || unsafe { (*space).forget(0) };
         Some(Self {
             skb: skb.0,
-            facts: FACTS.get_ptr_mut(0)?,
+            space,
             now,
             mask: 0,
-            delay_ns: forget(0),
-            detour: forget(0),
-            copied: forget(0),
+            delay_ns: unset(),
+            detour: unset(),
+            copied: unset(),
             rule_count: control.rule_count,
             direction,
-            lost: forget(0) as u32,
-            overtakes: forget(0) as u32,
+            lost: unset() as u32,
+            overtakes: unset() as u32,
             end: TAKEN,
             copying: Copying::default(),
         })
@@ -83,8 +83,15 @@ impl Passing {
 
     #[inline(always)]
     pub(super) fn facts(&self) -> &Facts {
-        // SAFETY: see the field; the pointer comes from a lookup that succeeded.
-        unsafe { &*self.facts }
+        // SAFETY: the pointer comes from a lookup that succeeded.
+        unsafe { &(*self.space).facts }
+    }
+
+    /// This CPU's working space.
+    #[inline(always)]
+    pub(super) fn space(&mut self) -> &mut Workspace {
+        // SAFETY: as above; whoever borrows it borrows this as well.
+        unsafe { &mut *self.space }
     }
 
     /// Asks the rules in `mask`.
@@ -137,8 +144,10 @@ impl Passing {
         if self.detour | self.copied == 0 {
             return;
         }
-        self.copying.hide();
-        self.end = forget(self.end.into()) as u32;
+        // SAFETY: the pointer comes from a lookup that succeeded.
+        let space = unsafe { &mut *self.space };
+        self.copying.hide(space);
+        self.end = space.forget(self.end.into()) as u32;
         ask_rules(count, self);
     }
 }
@@ -174,9 +183,9 @@ unsafe extern "C" fn ask(
     {
         return GO_ON;
     }
-    let way = passing.direction as usize - 1;
+    let direction = passing.direction;
     let (verdict, draw) = rule.decide(|draw| {
-        kind != FaultKind::NetLoss as u32 || net_loss::selects(params, index, way, draw)
+        kind != FaultKind::NetLoss as u32 || net_loss::selects(params, index, direction, draw)
     });
     if verdict != Verdict::Inject {
         if kind == FaultKind::NetReorder as u32 {
@@ -195,7 +204,7 @@ unsafe extern "C" fn ask(
         };
         return ENOUGH;
     } else if kind == FaultKind::NetDelay as u32 {
-        passing.delay_ns += net_delay::delay_ns(params, index, way, draw);
+        passing.delay_ns += net_delay::delay_ns(params, index, direction, draw);
         passing.overtakes |= u32::from(delay::may_overtake(params));
         passing.detour |= bit;
     } else if kind == FaultKind::NetCorrupt as u32 {
@@ -212,7 +221,7 @@ unsafe extern "C" fn ask(
         rule.done(true);
     } else if kind == FaultKind::NetRate as u32 {
         let header_len = passing.facts().payload_offset;
-        match net_rate::wait_ns(&skb, params, index, passing.direction, header_len) {
+        match net_rate::wait_ns(&skb, params, index, direction, header_len) {
             Some(wait) => {
                 passing.delay_ns += wait;
                 passing.detour |= bit;

@@ -195,8 +195,10 @@ fn open(experiment: &Experiment) -> Result<Programs, Error> {
         .rules
         .iter()
         .filter_map(|rule| rule.fault.filter());
+    let mut faults = experiment.rules.iter().map(|rule| &rule.fault);
     Ok(Programs::open(Needs {
         offsets,
+        flow_links: faults.any(Fault::links_flows),
         conversations: filters.any(PacketFilter::follows_conversations),
     })?)
 }

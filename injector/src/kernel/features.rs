@@ -27,6 +27,7 @@ pub fn probe_all() -> Vec<Probe> {
     let needs = Needs {
         offsets: true,
         conversations: false,
+        flow_links: false,
     };
     let features = match Programs::open(needs) {
         Ok(mut programs) => probe(&mut programs, &families, SecurityHook::ALL),

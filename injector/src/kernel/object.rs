@@ -50,6 +50,8 @@ pub struct Needs {
     pub offsets: bool,
     /// Room to remember conversations.
     pub conversations: bool,
+    /// Room for a link of each flow.
+    pub flow_links: bool,
 }
 
 impl fmt::Debug for Programs {
@@ -83,16 +85,15 @@ impl Programs {
             btf::Offsets::default()
         };
         let log_level = log::level();
-        // The kernel sets the memory of this map aside when it makes it.
-        let conversations = if needs.conversations {
-            names::MAX_CONVERSATIONS
-        } else {
-            1
-        };
+        // The kernel sets the memory of these maps aside when it makes them.
+        let room = |needed, most| if needed { most } else { 1 };
+        let conversations = room(needs.conversations, names::MAX_CONVERSATIONS);
+        let flow_links = room(needs.flow_links, names::MAX_FLOWS);
         let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .btf(None)
             .map_max_entries(names::MAP_CONVERSATIONS, conversations)
+            .map_max_entries(names::MAP_LINKS, flow_links)
             .override_global(aya_log::LEVEL, &log_level, true)
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
             .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)

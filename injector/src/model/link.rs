@@ -89,7 +89,7 @@ pub enum Distribution {
 
 /// A distribution as netem keeps it: the inverse of its function at even steps,
 /// in jitters × 8192.
-#[derive(PartialEq)]
+#[derive(PartialEq, Eq)]
 pub struct DelayTable {
     /// What the user called it.
     pub name: String,

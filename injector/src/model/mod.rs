@@ -142,6 +142,21 @@ impl Fault {
         matches!(self, Self::Packet(_, PacketFault::Rate(_)))
     }
 
+    /// Whether each flow has a link of its own.
+    #[must_use]
+    pub const fn links_flows(&self) -> bool {
+        matches!(
+            self,
+            Self::Packet(
+                _,
+                PacketFault::Rate(Link {
+                    sharing: Sharing::Flow,
+                    ..
+                })
+            )
+        )
+    }
+
     /// The packet filter, for kinds that act on packets.
     #[must_use]
     pub const fn filter(&self) -> Option<&PacketFilter> {

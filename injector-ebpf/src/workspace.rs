@@ -1,0 +1,35 @@
+//! Where a CPU works on one packet.
+
+use injector_common::packet::Facts;
+
+use crate::maps::SPACE;
+
+/// This CPU's space for the packet at hand, in a map and not on the stack: the
+/// verifier walks what follows once for each value that it knows to be different,
+/// and of what lies in a map it knows nothing.
+///
+/// No other packet comes between on the same CPU: the hooks run with bottom
+/// halves disabled, and send nothing before they are done with it.
+pub(crate) struct Workspace {
+    pub(crate) facts: Facts,
+    number: u64,
+}
+
+impl Workspace {
+    /// This CPU's.
+    #[inline(always)]
+    pub(crate) fn get() -> Option<*mut Self> {
+        SPACE.get_ptr_mut(0)
+    }
+
+    /// The same number, of which the verifier knows nothing any more.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self, number: u64) -> u64 {
+        let place = &raw mut self.number;
+        // SAFETY: an aligned u64 of a map value that belongs to this CPU.
+        unsafe {
+            place.write_volatile(number);
+            place.read_volatile()
+        }
+    }
+}
