@@ -12,7 +12,6 @@ use crate::{
         distribution::Written,
         duration::{self, Span},
         loss::Share,
-        percent,
         text::Text,
     },
 };
@@ -125,7 +124,7 @@ pub(super) fn explain(filter: &PacketFilter, delay: &Delay) -> String {
         text += &format!(" ({})", table.name.escape_debug());
     }
     if delay.correlation != 0 {
-        let share = percent::format(u64::from(delay.correlation) * 2);
+        let share = Share(delay.correlation);
         text += &format!(", {share} as the packet before");
     }
     if delay.reorder {

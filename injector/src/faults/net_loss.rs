@@ -108,26 +108,26 @@ pub(super) fn explain(filter: &PacketFilter, model: LossModel, visibility: Visib
     match model {
         LossModel::Trigger => {}
         LossModel::Correlated { correlation } => {
-            text += &format!(", correlated by {}", percent(correlation));
+            text += &format!(", correlated by {}", Share(correlation));
         }
         LossModel::Gilbert(model) => {
             let bad = f64::from(model.p) / (f64::from(model.p) + f64::from(model.r));
             let lost = bad * f64::from(model.bad) + (1.0 - bad) * f64::from(model.good);
             text += &format!(
                 " in bursts: {} begin one and {} end it, {} on average",
-                percent(model.p),
-                percent(model.r),
+                Share(model.p),
+                Share(model.r),
                 rounded(lost)
             );
         }
         LossModel::Markov(model) => {
             text += &format!(
                 " by a chain of four states: p13 {}, p31 {}, p32 {}, p23 {}, p14 {}",
-                percent(model.p13),
-                percent(model.p31),
-                percent(model.p32),
-                percent(model.p23),
-                percent(model.p14)
+                Share(model.p13),
+                Share(model.p31),
+                Share(model.p32),
+                Share(model.p23),
+                Share(model.p14)
             );
         }
     }
@@ -135,11 +135,6 @@ pub(super) fn explain(filter: &PacketFilter, model: LossModel, visibility: Visib
         text += "; the sender's stack is told";
     }
     text
-}
-
-/// A share out of 2^31.
-fn percent(share: u32) -> String {
-    crate::spec::percent::format(u64::from(share) * 2)
 }
 
 /// A share out of 2^31, to two digits behind the point.

@@ -5,7 +5,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::spec::text::ValueError;
+use crate::spec::{
+    decimal::{self, DecimalError},
+    text::ValueError,
+};
 
 /// A span of time, at least 0 and at most [`Span::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +69,7 @@ impl FromStr for Span {
                 return Err(refuse("has its units out of order"));
             }
             previous_unit = unit_ns;
-            let ns = decimal_times(number, unit_ns).map_err(|error| refuse(error.what()))?;
+            let ns = decimal::times(number, unit_ns).map_err(|error| refuse(what(&error)))?;
             total_ns = total_ns
                 .checked_add(ns)
                 .ok_or_else(|| refuse("is too long"))?;
@@ -80,51 +83,12 @@ impl FromStr for Span {
     }
 }
 
-/// Why a decimal number could not be scaled.
-enum DecimalError {
-    NotANumber,
-    TooLong,
-    TooFine,
-}
-
-impl DecimalError {
-    const fn what(&self) -> &'static str {
-        match self {
-            Self::NotANumber => "is not a duration",
-            Self::TooLong => "is too long",
-            Self::TooFine => "is finer than a nanosecond",
-        }
+const fn what(error: &DecimalError) -> &'static str {
+    match error {
+        DecimalError::NotANumber => "is not a duration",
+        DecimalError::TooLong => "is too long",
+        DecimalError::TooFine => "is finer than a nanosecond",
     }
-}
-
-/// `number × unit_ns`, exactly.
-fn decimal_times(number: &str, unit_ns: u64) -> Result<u64, DecimalError> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) {
-        return Err(DecimalError::NotANumber);
-    }
-    let whole: u64 = whole.parse().map_err(|_| DecimalError::TooLong)?;
-    let whole_ns = whole.checked_mul(unit_ns).ok_or(DecimalError::TooLong)?;
-    // No unit reaches further: an hour is 3.6e12 ns.
-    const MAX_DECIMALS: usize = 13;
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.len() > MAX_DECIMALS {
-        return Err(DecimalError::TooFine);
-    }
-    let (mut numerator, mut denominator) = (0, 1);
-    for digit in fraction.bytes() {
-        numerator = numerator * 10 + u128::from(digit - b'0');
-        denominator *= 10;
-    }
-    let product = numerator * u128::from(unit_ns);
-    if product % denominator != 0 {
-        return Err(DecimalError::TooFine);
-    }
-    let fraction_ns = u64::try_from(product / denominator).map_err(|_| DecimalError::TooLong)?;
-    whole_ns
-        .checked_add(fraction_ns)
-        .ok_or(DecimalError::TooLong)
 }
 
 impl fmt::Display for Span {

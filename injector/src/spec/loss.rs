@@ -1,12 +1,15 @@
 //! The values of loss models.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use injector_common::faults::net_loss::{CERTAIN, Gilbert, Markov};
 
 use crate::{
     model::Visibility,
-    spec::{percent::Percent, text::ValueError},
+    spec::{
+        percent::{self, Percent},
+        text::{ValueError, word},
+    },
 };
 
 /// A share from 0 to 100 %, out of 2^31.
@@ -34,6 +37,12 @@ impl FromStr for Share {
         Ok(Self(
             u32::try_from(percent.threshold.div_ceil(2)).unwrap_or(CERTAIN),
         ))
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&percent::format(u64::from(self.0) * 2))
     }
 }
 
@@ -135,15 +144,8 @@ impl FromStr for Visibility {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "silent" => Ok(Self::Silent),
-            "local" => Ok(Self::Local),
-            _ => Err(ValueError::new(
-                text,
-                "is not one of the words",
-                "silent or local",
-            )),
-        }
+        let words = [("silent", Self::Silent), ("local", Self::Local)];
+        word(text, &words, "silent or local")
     }
 }
 
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused<T: FromStr<Err = ValueError> + std::fmt::Debug>(text: &str, why: &str) {
+    fn refused<T: FromStr<Err = ValueError> + fmt::Debug>(text: &str, why: &str) {
         let error = text.parse::<T>().expect_err(text);
         assert!(error.problem.contains(why), "{text}: {error}");
     }

@@ -4,6 +4,7 @@
 //! delays that it names.
 
 pub mod build;
+mod decimal;
 pub mod distribution;
 pub mod document;
 pub mod duration;

@@ -4,21 +4,8 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use crate::{
     model::{Checksum, Cidr, Direction},
-    spec::text::ValueError,
+    spec::text::{ValueError, is_digits, word},
 };
-
-/// Reads one of a few words.
-pub(super) fn word<T: Copy>(
-    text: &str,
-    words: &[(&str, T)],
-    allowed: &'static str,
-) -> Result<T, ValueError> {
-    words
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, value)| *value)
-        .ok_or_else(|| ValueError::new(text, "is not one of the words", allowed))
-}
 
 impl FromStr for Direction {
     type Err = ValueError;
@@ -66,7 +53,7 @@ impl FromStr for Cidr {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => longest,
-            Some(digits) if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(digits) if !is_digits(digits) => {
                 return Err(refuse("has a prefix length that is not a number"));
             }
             Some(digits) => digits
@@ -140,7 +127,7 @@ impl FromStr for Ports {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refuse = |what: &str| ValueError::new(text, what, PORTS_ALLOWED);
         let port = |digits: &str| -> Result<u16, ValueError> {
-            if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            if !is_digits(digits) {
                 return Err(refuse("is not a port"));
             }
             match digits.parse() {

@@ -4,10 +4,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use crate::{
     model::{Choice, Dscp, Mark, Protocol, Sizes, State, TcpFlags},
-    spec::{
-        net::word,
-        text::{Text, ValueError},
-    },
+    spec::text::{Text, ValueError, is_digits, sign, word},
 };
 
 /// A value, or with a leading `!` anything but it.
@@ -23,10 +20,7 @@ impl<T: FromStr<Err = ValueError>> FromStr for Signed<T> {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (negated, text) = match text.strip_prefix('!') {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
+        let (negated, text) = sign(text);
         Ok(Self {
             negated,
             value: text.parse()?,
@@ -120,10 +114,7 @@ impl FromStr for Proto {
 
 /// A whole number in decimal digits.
 fn number(text: &str) -> Option<u32> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    is_digits(text).then(|| text.parse().ok()).flatten()
 }
 
 const DSCP_NAMES: [(&str, u8); 21] = [
@@ -194,10 +185,7 @@ impl FromStr for Mark {
             Some(_) => None,
             None => number(text),
         };
-        let (negated, rest) = match text.strip_prefix('!') {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
+        let (negated, rest) = sign(text);
         let (value, mask) = match rest.split_once('/') {
             Some((value, mask)) => (word(value), word(mask)),
             None => (word(rest), Some(u32::MAX)),
@@ -232,13 +220,9 @@ impl FromStr for Sizes {
                            1000-1500; or one with a leading !";
             ValueError::new(text, what, allowed)
         };
-        let (negated, rest) = match text.strip_prefix('!') {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
+        let (negated, rest) = sign(text);
         let (first, last) = rest.split_once('-').unwrap_or((rest, rest));
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !digits(first) || !digits(last) {
+        if !is_digits(first) || !is_digits(last) {
             return Err(refuse("is no length"));
         }
         let size = |text: &str| number(text).filter(|size| SIZES.contains(size));

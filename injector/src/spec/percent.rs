@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use injector_common::trigger::THRESHOLD_ALWAYS;
 
-use crate::spec::text::ValueError;
+use crate::spec::text::{ValueError, is_digits};
 
 /// A share above 0 and at most 100 %, as a [`injector_common::Trigger`]
 /// threshold.
@@ -26,8 +26,7 @@ impl FromStr for Percent {
             return Err(refuse("is negative"));
         }
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) {
+        if !is_digits(whole) || !is_digits(fraction) {
             return Err(refuse("is not a percentage"));
         }
         let fraction = fraction.trim_end_matches('0');

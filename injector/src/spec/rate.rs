@@ -4,7 +4,13 @@ use std::str::FromStr;
 
 use injector_common::faults::net_rate::{MAX_RATE, MIN_RATE};
 
-use crate::{model::Sharing, spec::text::ValueError};
+use crate::{
+    model::Sharing,
+    spec::{
+        decimal,
+        text::{ValueError, word},
+    },
+};
 
 /// A bandwidth in bits per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,24 +22,11 @@ const RATE_ALLOWED: &str = "8kbit to 1tbit: a number with a unit of tc(8) out of
 
 /// A number with a decimal fraction times `factor`, if that is whole.
 fn times(number: &str, factor: u64) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| {
-        !text.is_empty() && text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    if !digits(whole) || !digits(fraction) {
+    const MAX_DIGITS: usize = 15;
+    if number.split('.').any(|part| part.len() > MAX_DIGITS) {
         return None;
     }
-    let mut numerator: u128 = whole.parse().ok()?;
-    let mut denominator: u128 = 1;
-    for digit in fraction.bytes() {
-        numerator = numerator * 10 + u128::from(digit - b'0');
-        denominator *= 10;
-    }
-    let scaled = numerator * u128::from(factor);
-    scaled
-        .is_multiple_of(denominator)
-        .then(|| u64::try_from(scaled / denominator).ok())
-        .flatten()
+    decimal::times(number, factor).ok()
 }
 
 /// Splits a number from its unit.
@@ -141,15 +134,8 @@ impl FromStr for Sharing {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "target" => Ok(Self::Target),
-            "flow" => Ok(Self::Flow),
-            _ => Err(ValueError::new(
-                text,
-                "is not one of the words",
-                "target or flow",
-            )),
-        }
+        let words = [("target", Self::Target), ("flow", Self::Flow)];
+        word(text, &words, "target or flow")
     }
 }
 

@@ -44,6 +44,32 @@ fn shorten(value: &str) -> String {
     text
 }
 
+/// Reads one of a few words.
+pub(super) fn word<T: Copy>(
+    text: &str,
+    words: &[(&str, T)],
+    allowed: &'static str,
+) -> Result<T, ValueError> {
+    words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| ValueError::new(text, "is not one of the words", allowed))
+}
+
+/// Whether the text is one or more decimal digits.
+pub(super) fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Splits a leading `!` off: whether it is there, and the rest.
+pub(super) fn sign(text: &str) -> (bool, &str) {
+    match text.strip_prefix('!') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    }
+}
+
 /// A value written as text, on the command line or in a spec file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text<T>(pub T);

@@ -14,7 +14,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::spec::text::ValueError;
+use crate::spec::text::{ValueError, is_digits};
 
 /// A set of occurrences, counted from 1: `first`, `first + step`, … up to `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl FromStr for When {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refuse = |what: &str| ValueError::new(text, what, ALLOWED);
         let number = |digits: &str| -> Result<u64, ValueError> {
-            if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            if !is_digits(digits) {
                 return Err(refuse("is not of the form"));
             }
             digits
