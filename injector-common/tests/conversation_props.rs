@@ -9,25 +9,7 @@ use injector_common::{
     packet::Facts,
 };
 use proptest::{collection::vec, prelude::*};
-use support::any_shape;
-
-fn any_facts() -> impl Strategy<Value = Facts> {
-    any_shape().prop_map(|shape| shape.build().facts)
-}
-
-fn reversed(facts: &Facts) -> Facts {
-    Facts {
-        src: facts.dst,
-        dst: facts.src,
-        src_port: facts.dst_port,
-        dst_port: facts.src_port,
-        ..*facts
-    }
-}
-
-fn any_way() -> impl Strategy<Value = u32> {
-    prop_oneof![Just(EGRESS), Just(INGRESS)]
-}
+use support::{any_facts, any_way, reversed};
 
 /// Facts of a UDP packet.
 fn any_udp() -> impl Strategy<Value = Facts> {

@@ -13,26 +13,7 @@ use injector_common::{
     packet::Facts,
 };
 use proptest::{collection::vec, prelude::*};
-use support::{any_ends, any_port, any_shape, any_v6, words};
-
-/// Facts of packets that were really parsed.
-fn any_facts() -> impl Strategy<Value = Facts> {
-    any_shape().prop_map(|shape| shape.build().facts)
-}
-
-fn reversed(facts: &Facts) -> Facts {
-    Facts {
-        src: facts.dst,
-        dst: facts.src,
-        src_port: facts.dst_port,
-        dst_port: facts.src_port,
-        ..*facts
-    }
-}
-
-fn any_way() -> impl Strategy<Value = u32> {
-    prop_oneof![Just(EGRESS), Just(INGRESS)]
-}
+use support::{any_ends, any_facts, any_port, any_shape, any_v6, any_way, reversed, words};
 
 /// The peer's end of a packet: address and port.
 fn peer(facts: &Facts, way: u32) -> ([u32; 4], u16) {

@@ -130,12 +130,7 @@ fn checksum_errors(netns: &Netns, ip: Ip) -> u64 {
 #[test]
 fn times_damages_exactly_so_many() {
     require!(NetCorrupt);
-    let case = Case {
-        form: Form::Cgroup,
-        ip: Ip::V4,
-        direction: Direction::Egress,
-    };
-    let mut bed = Bed::new(case);
+    let mut bed = Bed::new(Case::plain(Direction::Egress));
     let injection = bed.inject(&["net-corrupt", "--checksum", "valid", "--times", "12"]);
     let arrived = bed.round(LOAD, LOAD);
     let finished = injection.wait();

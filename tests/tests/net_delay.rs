@@ -65,18 +65,10 @@ fn assert_undelayed(delays: &Delays) {
     );
 }
 
-fn case(direction: Direction) -> Case {
-    Case {
-        form: Form::Cgroup,
-        ip: Ip::V4,
-        direction,
-    }
-}
-
 /// Sends a round through a delay of 40 ms with 30 ms of jitter.
 #[track_caller]
 fn jittered(direction: Direction, load: Load) -> Arrived {
-    let mut bed = Bed::new(case(direction));
+    let mut bed = Bed::new(Case::plain(direction));
     let injection = bed.inject(&[
         "net-delay",
         "--delay",
@@ -139,7 +131,7 @@ fn jitter_keeps_a_burst_in_order() {
 #[test]
 fn a_burst_is_held_whole() {
     require!(NetDelay);
-    let mut bed = Bed::new(case(Direction::Egress));
+    let mut bed = Bed::new(Case::plain(Direction::Egress));
     // Long enough for all to wait at once: the sender is done before the first
     // one leaves. At a pace that a slow machine keeps: what it lets pile up, a
     // cable's backlog of 1000 packets drops with and without us.
@@ -191,8 +183,8 @@ fn tcp_arrives_whole_and_nothing_seems_lost() {
 fn two_namespaces_of_one_run() {
     require!(NetDelay);
     let mut beds = [
-        Bed::new(case(Direction::Egress)),
-        Bed::new(case(Direction::Egress)),
+        Bed::new(Case::plain(Direction::Egress)),
+        Bed::new(Case::plain(Direction::Egress)),
     ];
     let targets = [beds[0].cgroup.target(), beds[1].cgroup.target()];
     let injection = Injection::start(&[

@@ -18,11 +18,7 @@ fn ms(ms: u64) -> Duration {
 /// Sends a round through a delay of 40 ms that is spread by these options.
 #[track_caller]
 fn spread(direction: Direction, options: &[&str]) -> Arrived {
-    let mut bed = Bed::new(Case {
-        form: Form::Cgroup,
-        ip: Ip::V4,
-        direction,
-    });
+    let mut bed = Bed::new(Case::plain(direction));
     let fault = ["net-delay", "--delay", "40ms", "--seed", "6", "--reorder"];
     let injection = bed.inject(&[&fault[..], options].concat());
     let arrived = bed.round(LOAD, LOAD);

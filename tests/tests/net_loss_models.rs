@@ -8,11 +8,7 @@ use injector_tests::{
 };
 
 fn bed(direction: Direction) -> Bed {
-    Bed::new(Case {
-        form: Form::Cgroup,
-        ip: Ip::V4,
-        direction,
-    })
+    Bed::new(Case::plain(direction))
 }
 
 /// Sends a round through a loss, which counts exactly what does not arrive.

@@ -54,11 +54,7 @@ fn check(case: Case) {
 }
 
 fn bed(direction: Direction) -> Bed {
-    Bed::new(Case {
-        form: Form::Cgroup,
-        ip: Ip::V4,
-        direction,
-    })
+    Bed::new(Case::plain(direction))
 }
 
 #[test]

@@ -49,11 +49,7 @@ fn check(case: Case) {
 #[test]
 fn a_gap_lets_every_nth_ahead() {
     require!(NetDelay);
-    let mut bed = Bed::new(Case {
-        form: Form::Cgroup,
-        ip: Ip::V4,
-        direction: Direction::Egress,
-    });
+    let mut bed = Bed::new(Case::plain(Direction::Egress));
     let injection = bed.inject(&["net-reorder", "--delay", "20ms", "--gap", "5"]);
     let arrived = bed.round(LOAD, LOAD);
     let rule = bed.stop(injection).rule();

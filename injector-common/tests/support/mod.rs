@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use injector_common::{
     conversation::{STATE_ESTABLISHED, STATE_NEW, STATE_NONE},
+    filter::{EGRESS, INGRESS},
     packet::{Facts, PROTO_ICMP, PROTO_TCP, PROTO_UDP, TCP_FLAGS_KNOWN},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -377,4 +378,25 @@ pub(crate) fn any_shape() -> impl Strategy<Value = Shape> {
                 trailer,
             },
         )
+}
+
+/// Facts of packets that were really parsed.
+pub(crate) fn any_facts() -> impl Strategy<Value = Facts> {
+    any_shape().prop_map(|shape| shape.build().facts)
+}
+
+/// Facts of the packet that goes the other way.
+pub(crate) fn reversed(facts: &Facts) -> Facts {
+    Facts {
+        src: facts.dst,
+        dst: facts.src,
+        src_port: facts.dst_port,
+        dst_port: facts.src_port,
+        ..*facts
+    }
+}
+
+/// One of the two directions.
+pub(crate) fn any_way() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(EGRESS), Just(INGRESS)]
 }

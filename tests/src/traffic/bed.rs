@@ -52,6 +52,18 @@ pub struct Case {
     pub direction: Direction,
 }
 
+impl Case {
+    /// The plainest case of this direction: a group's packets of IPv4.
+    #[must_use]
+    pub const fn plain(direction: Direction) -> Self {
+        Self {
+            form: Form::Cgroup,
+            ip: Ip::V4,
+            direction,
+        }
+    }
+}
+
 /// Ports of the flows' far ends; the near ends use the same plus 1000.
 const VICTIM_PORT: u16 = 7001;
 const BYSTANDER_PORT: u16 = 7002;
