@@ -197,7 +197,7 @@ impl Board {
             if round != last {
                 return Some(round);
             }
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

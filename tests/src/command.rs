@@ -106,6 +106,33 @@ impl<'a> Place<'a> {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs a program here to its end, with this as its standard input.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started, does not read, or fails.
+    #[track_caller]
+    pub fn run_with_input(&self, program: &str, args: &[&str], input: &str) {
+        let mut command = self.command(program);
+        command.args(args).stdin(Stdio::piped());
+        let mut child = match command.stderr(Stdio::piped()).spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("cannot start {program}: {error}"),
+        };
+        let written = child
+            .stdin
+            .take()
+            .map(|mut stdin| stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output().expect("wait for a child");
+        assert!(
+            output.status.success() && matches!(written, Some(Ok(()))),
+            "{program} {} failed ({}; input {written:?}): {}\n{input}",
+            args.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+        );
+    }
+
     /// Runs a program here to its end, whatever its status.
     ///
     /// # Panics

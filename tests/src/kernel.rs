@@ -10,7 +10,7 @@
 
 mod host;
 
-use std::{env, fmt, io::Write as _, sync::OnceLock, thread};
+use std::{env, fmt, fs, io::Write as _, sync::OnceLock, thread};
 
 use serde_json::Value;
 
@@ -173,13 +173,17 @@ impl fmt::Display for Feature {
     }
 }
 
-/// What `injector doctor` says, asked once per test binary.
+/// What `injector doctor` says, asked once per test binary, or once for all of
+/// them and kept in the file that the variable `INJECTOR_TEST_DOCTOR` names.
 pub fn doctor() -> &'static Value {
     static DOCTOR: OnceLock<Value> = OnceLock::new();
     DOCTOR.get_or_init(|| {
-        let output = agent::run(&["doctor", "--output", "json"]);
-        serde_json::from_str(&output.stdout).unwrap_or_else(|error| {
-            panic!("the doctor's answer is no JSON ({error}): {output:?}");
+        let answer = match env::var_os("INJECTOR_TEST_DOCTOR") {
+            Some(file) => fs::read_to_string(file).expect("read the doctor's answer"),
+            None => agent::run(&["doctor", "--output", "json"]).stdout,
+        };
+        serde_json::from_str(&answer).unwrap_or_else(|error| {
+            panic!("the doctor's answer is no JSON ({error}): {answer}");
         })
     })
 }

@@ -1,16 +1,19 @@
 //! Network namespaces, and pairs of them joined by a cable.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::fd::{AsRawFd as _, OwnedFd},
     path::PathBuf,
     process, thread,
+    time::Duration,
 };
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::command::Place;
+use crate::{command::Place, wait};
 
 /// A network namespace of the test's own.
 ///
@@ -29,15 +32,20 @@ impl Netns {
     /// When the kernel refuses.
     #[must_use]
     pub fn new() -> Self {
+        let netns = Self::bare();
+        netns.ip(&["link", "set", "lo", "up"]);
+        netns
+    }
+
+    /// Makes a namespace whose loopback interface is down.
+    fn bare() -> Self {
         let file = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("make a network namespace");
             File::open("/proc/thread-self/ns/net").expect("open a network namespace")
         })
         .join()
         .expect("a thread with a network namespace");
-        let netns = Self { file };
-        netns.ip(&["link", "set", "lo", "up"]);
-        netns
+        Self { file }
     }
 
     /// The namespace of the calling thread.
@@ -90,6 +98,31 @@ impl Netns {
     #[track_caller]
     pub fn ip(&self, args: &[&str]) -> String {
         Place::netns(self).run("ip", args)
+    }
+
+    /// Runs `ip` once for all these lines of arguments: under emulation, the
+    /// start of a program takes far longer than its work.
+    ///
+    /// # Panics
+    ///
+    /// When a line fails; the lines before it have been carried out.
+    #[track_caller]
+    fn ip_batch(&self, lines: &str) {
+        Place::netns(self).run_with_input("ip", &["-batch", "-"], lines);
+    }
+
+    /// Waits until the namespace has sent a packet to this address and got an
+    /// answer: the refusal of a connection to a port that nobody listens on.
+    #[track_caller]
+    fn await_answer(&self, address: IpAddr) {
+        let discard = SocketAddr::new(address, 9);
+        let timeout = Duration::from_secs(20);
+        self.enter(|| {
+            wait::until("an answer from the far side", || {
+                let error = TcpStream::connect_timeout(&discard, timeout).err()?;
+                (error.kind() == ErrorKind::ConnectionRefused).then_some(())
+            });
+        });
     }
 
     /// Runs `tc` in the namespace and returns what it printed.
@@ -186,16 +219,10 @@ impl Pair {
     #[must_use]
     pub fn new() -> Self {
         let pair = Self {
-            near: Netns::new(),
-            far: Netns::new(),
+            near: Netns::bare(),
+            far: Netns::bare(),
         };
-        pair.join(Self::NEAR_LINK, Self::FAR_LINK, 0);
-        // What is sent before the sides have found each other waits in a short
-        // queue, which a burst of a test's would overflow.
-        for ip in [Ip::V4, Ip::V6] {
-            let far = Self::far_address(ip).to_string();
-            Place::netns(&pair.near).run("ping", &["-c", "1", "-W", "20", &far]);
-        }
+        pair.cable(Self::NEAR_LINK, Self::FAR_LINK, 0, "link set lo up\n");
         pair
     }
 
@@ -205,26 +232,34 @@ impl Pair {
     ///
     /// When the kernel refuses.
     pub fn join(&self, near_link: &str, far_link: &str, net: u8) {
-        let far = self.far.path().display().to_string();
-        self.near.ip(&[
-            "link", "add", near_link, "type", "veth", "peer", "name", far_link, "netns", &far,
-        ]);
-        for (netns, link, side) in [(&self.near, near_link, 1), (&self.far, far_link, 2)] {
+        self.cable(near_link, far_link, net, "");
+    }
+
+    /// Joins them by a cable and does these lines of `ip` first, on both sides.
+    fn cable(&self, near_link: &str, far_link: &str, net: u8, first: &str) {
+        let far = self.far.path();
+        let add = format!(
+            "link add {near_link} type veth peer name {far_link} netns {}\n",
+            far.display()
+        );
+        for (netns, link, side, add) in [
+            (&self.near, near_link, 1, add.as_str()),
+            (&self.far, far_link, 2, ""),
+        ] {
+            let mut lines = format!("{first}{add}");
             for ip in [Ip::V4, Ip::V6] {
-                let address = format!("{}/{}", address(ip, net, side), prefix(ip));
+                let (address, prefix) = (address(ip, net, side), prefix(ip));
                 // Duplicate address detection would keep the address unusable
                 // for a second.
-                netns.ip(&["address", "add", &address, "dev", link, "nodad"]);
+                let line = writeln!(lines, "address add {address}/{prefix} dev {link} nodad");
+                line.expect("write to a string");
             }
-            netns.ip(&["link", "set", link, "up"]);
+            netns.ip_batch(&format!("{lines}link set {link} up\n"));
         }
-        for (netns, link) in [(&self.near, near_link), (&self.far, far_link)] {
-            crate::wait::until("the cable's carrier", || {
-                netns
-                    .ip(&["-o", "link", "show", "dev", link])
-                    .contains("state UP")
-                    .then_some(())
-            });
+        // What is sent before the sides have found each other waits in a short
+        // queue, which a burst of a test's would overflow.
+        for ip in [Ip::V4, Ip::V6] {
+            self.near.await_answer(address(ip, net, 2));
         }
     }
 
@@ -283,8 +318,12 @@ mod tests {
     #[test]
     fn a_pair_reaches_itself_in_both_families() {
         let pair = Pair::new();
-        assert!(pair.far.counter("Icmp", "InEchos") >= 1);
-        assert!(pair.far.counter("Icmp6", "InEchos") >= 1);
+        assert!(pair.far.counter("Ip", "InReceives") >= 1);
+        assert!(pair.far.counter("Ip6", "InDelivers") >= 1);
+        let near = Place::netns(&pair.near);
+        for ip in [Ip::V4, Ip::V6] {
+            near.run("ping", &["-c", "1", &Pair::far_address(ip).to_string()]);
+        }
     }
 
     #[test]
@@ -293,7 +332,7 @@ mod tests {
         let far = pair.far;
         drop(pair.near);
         // The other end of the cable goes with its namespace.
-        crate::wait::until("the end of the cable", || {
+        wait::until("the end of the cable", || {
             let links = far.ip(&["-o", "link", "show"]);
             (!links.contains(Pair::FAR_LINK)).then_some(())
         });

@@ -13,7 +13,7 @@ use std::{
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// How often a condition is looked at.
-const INTERVAL: Duration = Duration::from_millis(2);
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Polls until the condition yields a value, or returns `None` at the deadline.
 pub fn poll<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {

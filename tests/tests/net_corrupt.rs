@@ -8,7 +8,7 @@ use injector_tests::{
     netns::{Ip, Netns, Pair},
     packet_matrix, require,
     stats::binomial_999,
-    traffic::{Arrived, Bed, Case, Direction, Form, Load, TcpFlow},
+    traffic::{Arrived, Bed, Case, Direction, Load, TcpFlow},
 };
 
 /// Large enough that the flipped byte seldom lies in a packet's own header.

@@ -10,7 +10,7 @@ use injector_tests::{
     netns::{Ip, Netns, Pair},
     packet_matrix, require,
     stats::median,
-    traffic::{Arrived, Bed, Case, Delays, Direction, Form, Load, TcpFlow, UdpFlow, ping},
+    traffic::{Arrived, Bed, Case, Delays, Direction, Load, TcpFlow, UdpFlow, ping},
     wait,
 };
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use injector_tests::{
-    netns::Ip,
     require,
-    traffic::{Arrived, Bed, Case, Direction, Form, Load},
+    traffic::{Arrived, Bed, Case, Direction, Load},
 };
 
 /// Far enough apart that no packet is held up by the order of the flow.

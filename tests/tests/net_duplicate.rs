@@ -1,10 +1,9 @@
 //! `net-duplicate`: packets arrive more than once, and are counted once.
 
 use injector_tests::{
-    netns::Ip,
     packet_matrix, require,
     stats::binomial_999,
-    traffic::{Bed, Case, Direction, Form, Load},
+    traffic::{Bed, Case, Direction, Load},
 };
 
 const LOAD: Load = Load::of(3000);

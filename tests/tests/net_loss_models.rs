@@ -2,9 +2,8 @@
 
 use injector_tests::{
     agent::RuleReport,
-    netns::Ip,
     require,
-    traffic::{Arrived, Bed, Case, Direction, Form, Load},
+    traffic::{Arrived, Bed, Case, Direction, Load},
 };
 
 fn bed(direction: Direction) -> Bed {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use injector_tests::{
     netns::Ip,
     packet_matrix, require,
-    traffic::{Bed, Case, Direction, Form, Load},
+    traffic::{Bed, Case, Direction, Load},
 };
 
 /// 100 packets of 1,000 bytes of payload, all under way at once.

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use injector_tests::{
-    netns::Ip,
     packet_matrix, require,
     stats::binomial_999,
-    traffic::{Bed, Case, Direction, Form, Load},
+    traffic::{Bed, Case, Direction, Load},
 };
 
 const LOAD: Load = Load::of(120).spaced(Duration::from_millis(1));

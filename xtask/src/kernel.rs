@@ -15,7 +15,10 @@ use crate::paths;
 
 /// The kernels that the integration tests run on: one that can do everything, and what Debian
 /// ships.
-pub(crate) const TESTED: &[&str] = &["override", "debian-6.12", "debian-6.1"];
+pub(crate) const TESTED: &[&str] = &[OVERRIDE, "debian-6.12", "debian-6.1"];
+
+/// The one that lets programs override system calls.
+pub(crate) const OVERRIDE: &str = "override";
 
 /// A folder of kernels that is looked in before the repository's own.
 const CACHE_VARIABLE: &str = "INJECTOR_KERNEL_CACHE";

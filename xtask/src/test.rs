@@ -93,20 +93,25 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
 fn jobs(options: &Options, kernels: &[Kernel], binaries: &[TestBinary]) -> Vec<Job> {
     let mut jobs = Vec::new();
     for clock in [Clock::Host, Clock::Instructions, Clock::OneProcessor] {
-        let binaries: Vec<_> = binaries
-            .iter()
-            .filter(|binary| binary.clock() == clock)
-            .cloned()
-            .collect();
-        jobs.extend(kernels.iter().map(|kernel| Job {
-            machine: Machine {
-                limit: Duration::from_secs(options.timeout),
-                icount: clock != Clock::Host,
-                cpus: if clock == Clock::OneProcessor { 1 } else { 2 },
-                ..Machine::new(kernel.clone())
-            },
-            script: script(options, &kernel.name, &binaries),
-        }));
+        for kernel in kernels {
+            let binaries: Vec<_> = binaries
+                .iter()
+                .filter(|binary| binary.clock() == clock && binary.runs_on(&kernel.name))
+                .cloned()
+                .collect();
+            if binaries.is_empty() {
+                continue;
+            }
+            jobs.push(Job {
+                machine: Machine {
+                    limit: Duration::from_secs(options.timeout),
+                    icount: clock != Clock::Host,
+                    cpus: if clock == Clock::OneProcessor { 1 } else { 2 },
+                    ..Machine::new(kernel.clone())
+                },
+                script: script(options, &kernel.name, &binaries),
+            });
+        }
     }
     jobs
 }
@@ -165,7 +170,9 @@ fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
     let injector = quote(&paths::injector().display().to_string());
     let mut script = format!(
         "exec 2>&1\ncd {folder} || exit\n\
-         export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n",
+         export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n\
+         export INJECTOR_TEST_DOCTOR=$(mktemp)\n\
+         \"$INJECTOR_BIN\" doctor --output json >\"$INJECTOR_TEST_DOCTOR\"\n",
         quote(place)
     );
     for binary in binaries {
@@ -180,6 +187,6 @@ fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
             path = quote(&binary.path.display().to_string()),
         ));
     }
-    script.push_str("exit 0\n");
+    script.push_str("rm \"$INJECTOR_TEST_DOCTOR\"\nexit 0\n");
     script
 }

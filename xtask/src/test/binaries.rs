@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Message, TargetKind};
 
 use crate::exec::cargo;
+use crate::kernel;
 
 /// One binary of integration tests.
 #[derive(Clone)]
@@ -39,6 +40,18 @@ impl TestBinary {
             "fidelity" => Clock::OneProcessor,
             _ => Clock::Host,
         }
+    }
+
+    /// Whether its tests could find out anything on this kernel that the others do not tell. The
+    /// override kernel is the backported one with one option more, about system calls: packets
+    /// take the same way in both.
+    pub(crate) fn runs_on(&self, kernel: &str) -> bool {
+        let of_packets_alone = self.name.starts_with("net_")
+            || matches!(
+                self.name.as_str(),
+                "fidelity" | "loopback" | "open_sockets" | "workers"
+            );
+        !(of_packets_alone && kernel == kernel::OVERRIDE)
     }
 }
 
@@ -81,4 +94,22 @@ pub(crate) fn build() -> Result<Vec<TestBinary>> {
     }
     binaries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(binaries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_override_kernel_leaves_packets_to_another() {
+        let binary = |name: &str| TestBinary {
+            name: name.to_owned(),
+            path: PathBuf::new(),
+        };
+        for kernel in kernel::TESTED {
+            assert!(binary("sys_errno").runs_on(kernel), "{kernel}");
+            let others = *kernel != kernel::OVERRIDE;
+            assert_eq!(binary("net_loss").runs_on(kernel), others, "{kernel}");
+        }
+    }
 }
