@@ -10,6 +10,8 @@ pub enum Family {
     Packet,
     /// Acts on system calls, at their entry or at a security hook behind it.
     Syscall,
+    /// Acts on `connect`, at the hooks of the root cgroup.
+    Connect,
 }
 
 macro_rules! fault_kinds {
@@ -65,6 +67,8 @@ fault_kinds! {
     6 => NetReorder, "net-reorder", Packet;
     /// Packets share a link of a given bandwidth.
     7 => NetRate, "net-rate", Packet;
+    /// `connect` fails with a chosen error.
+    10 => NetRefuse, "net-refuse", Connect;
     /// System calls fail with a chosen error.
     4 => SysErrno, "sys-errno", Syscall;
 }

@@ -153,6 +153,14 @@ pub const PROG_RETURN: &str = "inj_return";
 pub const PROG_SYSCALL: &str = "inj_syscall";
 /// Sockets that a targeted process creates.
 pub const PROG_SOCKET: &str = "inj_sock_new";
+/// `connect` to an IPv4 address, where a program chooses the error.
+pub const PROG_REFUSE4: &str = "inj_refuse4";
+/// The same to an IPv6 address.
+pub const PROG_REFUSE6: &str = "inj_refuse6";
+/// `connect` to an IPv4 address, where the error is always `EPERM`.
+pub const PROG_DENY4: &str = "inj_deny4";
+/// The same to an IPv6 address.
+pub const PROG_DENY6: &str = "inj_deny6";
 /// Children of a targeted process.
 pub const PROG_FORK: &str = "inj_fork";
 /// The end of a targeted process.

@@ -121,6 +121,26 @@ impl Facts {
         protected: 0,
     };
 
+    /// Facts of the packets that go to `dst` by `connect`: an address in wire
+    /// order and native words, IPv4 as `::ffff:a.b.c.d`, of whichever socket.
+    #[inline(always)]
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only that of MPTCP (262) is larger, and its packets are TCP's (6)"
+    )]
+    pub const fn of_connect(dst: [u32; 4], dst_port: u16, proto: u32) -> Self {
+        let mapped = dst[0] == 0 && dst[1] == 0 && dst[2] == V4_MAPPED;
+        Self {
+            dst,
+            dst_port,
+            proto,
+            number: proto as u8,
+            family: if mapped { 4 } else { 6 },
+            ..Self::NONE
+        }
+    }
+
     /// Whether this is a later fragment, whose transport header lies in
     /// another packet.
     #[inline(always)]
@@ -314,13 +334,11 @@ const fn is_dhcp(src: u16, dst: u16) -> bool {
     matches!((src, dst), (67 | 68, 67 | 68) | (546 | 547, 546 | 547))
 }
 
+/// Third word of the IPv6 form of an IPv4 address, `::ffff:a.b.c.d`.
+pub const V4_MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+
 const fn mapped(v4: [u8; 4]) -> [u32; 4] {
-    [
-        0,
-        0,
-        u32::from_ne_bytes([0, 0, 0xff, 0xff]),
-        u32::from_ne_bytes(v4),
-    ]
+    [0, 0, V4_MAPPED, u32::from_ne_bytes(v4)]
 }
 
 const fn words(b: [u8; 16]) -> [u32; 4] {

@@ -3,6 +3,7 @@
 use injector_common::faults::{
     net_corrupt,
     net_delay::{self, MAX_DELAY_NS},
+    net_refuse,
     sys_errno::{self, MAX_ERRNO},
 };
 use proptest::{collection::vec, prelude::*};
@@ -134,4 +135,14 @@ fn only_a_broken_checksum_needs_the_detour() {
     let of = |checksum| net_corrupt::needs_detour(net_corrupt::params(checksum));
     assert!(of(net_corrupt::CHECKSUM_BROKEN));
     assert!(!of(net_corrupt::CHECKSUM_VALID));
+}
+
+proptest! {
+    #[test]
+    fn a_refusal_returns_its_error(errno in 1..=MAX_ERRNO, garbage in any::<u64>()) {
+        let value = net_refuse::return_value(net_refuse::params(errno));
+        prop_assert_eq!(value, -i32::try_from(errno).expect("small"));
+        let value = net_refuse::return_value([garbage, 0, 0, 0]);
+        prop_assert_eq!(sys_errno::clamp(value), value, "in bounds whatever the map holds");
+    }
 }

@@ -1,11 +1,14 @@
+//! Programs of the tests' own, loaded without any help.
+//!
 //! The attachment alone: programs that do nothing but return, loaded without
 //! any help. They tell what a kernel lets a program hook, whatever the injector
 //! says, and what hooking costs before the injector's programs do anything.
 
 use std::{
     ffi::{CString, c_long},
-    fs,
+    fs::{self, File},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
 };
 
 use anyhow::Context as _;
@@ -23,6 +26,10 @@ const LINK_CREATE: c_long = 28;
 const TYPE_KPROBE: u32 = 2;
 /// `BPF_PROG_TYPE_LSM`
 const TYPE_LSM: u32 = 29;
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`
+const TYPE_SOCK_ADDR: u32 = 18;
+/// `BPF_CGROUP_INET4_CONNECT`
+const ATTACH_CONNECT4: u32 = 10;
 /// `BPF_LSM_MAC`
 const ATTACH_LSM: u32 = 27;
 /// `BPF_PERF_EVENT`, as the injector's own library attaches.
@@ -154,6 +161,44 @@ impl Bare {
     }
 }
 
+/// A program of somebody else's that lets `connect` to one IPv4 port fail.
+#[derive(Debug)]
+pub struct Denial {
+    _descriptors: [OwnedFd; 2],
+}
+
+impl Denial {
+    /// Attaches it below a control group, beside others.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel takes no such program.
+    pub fn connect4(cgroup: &Path, port: u16) -> anyhow::Result<Self> {
+        // r0 = 1; r2 = call->user_port; if r2 == port { r0 = 0 }; exit
+        let port = u64::from(port.to_be());
+        let program = [
+            0x0000_0001_0000_00b7,
+            0x0000_0000_0018_1261,
+            0x0000_0000_0001_0255 | port << 32,
+            0x0000_0000_0000_00b7,
+            0x0000_0000_0000_0095,
+        ];
+        let program = load_program(&program, TYPE_SOCK_ADDR, ATTACH_CONNECT4, 0)?;
+        let cgroup = File::open(cgroup)?;
+        let attribute = LinkCreate {
+            prog_fd: program.as_raw_fd().cast_unsigned(),
+            target_fd: cgroup.as_raw_fd().cast_unsigned(),
+            attach_type: ATTACH_CONNECT4,
+            ..LinkCreate::default()
+        };
+        // SAFETY: the structure begins as the kernel expects it.
+        let link = unsafe { bpf(LINK_CREATE, &attribute) }.context("cannot attach to connect")?;
+        Ok(Self {
+            _descriptors: [link, program],
+        })
+    }
+}
+
 /// The kernel's description of its own types and functions.
 ///
 /// # Errors
@@ -171,19 +216,29 @@ pub(crate) fn security_function(types: &Btf, hook: &str) -> Option<u32> {
         .find(|&id| matches!(types.resolve_type_by_id(id), Ok(Type::Func(_))))
 }
 
+/// A program that does nothing.
 fn load(prog_type: u32, expected_attach_type: u32, attach_btf_id: u32) -> anyhow::Result<OwnedFd> {
+    load_program(&NOTHING, prog_type, expected_attach_type, attach_btf_id)
+}
+
+fn load_program(
+    instructions: &[u64],
+    prog_type: u32,
+    expected_attach_type: u32,
+    attach_btf_id: u32,
+) -> anyhow::Result<OwnedFd> {
     let attribute = ProgLoad {
         prog_type,
         expected_attach_type,
         attach_btf_id,
-        insn_cnt: u32::try_from(NOTHING.len())?,
-        insns: NOTHING.as_ptr() as u64,
+        insn_cnt: u32::try_from(instructions.len())?,
+        insns: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
         ..ProgLoad::default()
     };
     // SAFETY: the structure begins as the kernel expects it, and what it points
     // to lives as long as the program.
-    unsafe { bpf(PROG_LOAD, &attribute) }.context("cannot load a program that does nothing")
+    unsafe { bpf(PROG_LOAD, &attribute) }.context("cannot load a program of the test's own")
 }
 
 /// # Safety

@@ -64,6 +64,8 @@ pub enum Feature {
     LoopbackDelay,
     /// Rules of kind `net-corrupt`.
     NetCorrupt,
+    /// Rules of kind `net-refuse`, with an error of choice.
+    NetRefuse,
     /// Rules of kind `sys-errno`, on whichever rung.
     SysErrno,
     /// Overriding a system call's result at its entry, which reaches all calls.
@@ -80,11 +82,12 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NetLoss,
         Self::NetDelay,
         Self::LoopbackDelay,
         Self::NetCorrupt,
+        Self::NetRefuse,
         Self::SysErrno,
         Self::Override,
         Self::Lsm,
@@ -102,7 +105,7 @@ impl Feature {
     pub fn expected(self, place: Where) -> Result<(), &'static str> {
         match (self, place) {
             (_, Where::Host) => host::expected(self),
-            (Self::NetLoss | Self::NetCorrupt, _)
+            (Self::NetLoss | Self::NetCorrupt | Self::NetRefuse, _)
             | (_, Where::Override)
             | (Self::Tcx | Self::LoopbackDelay, Where::Debian612)
             | (
@@ -134,6 +137,7 @@ impl Feature {
             Self::NetDelay => any_rung_supported("net-delay", |rung| rung != LOOPBACK),
             Self::LoopbackDelay => rung_supported("net-delay", LOOPBACK),
             Self::NetCorrupt => kind_supported("net-corrupt"),
+            Self::NetRefuse => rung_supported("net-refuse", "cgroup"),
             Self::SysErrno => kind_supported("sys-errno"),
             Self::Override => rung_supported("sys-errno", "kprobe"),
             Self::Lsm => rung_supported("sys-errno", "lsm"),

@@ -13,12 +13,13 @@
 
 pub mod actor;
 pub mod agent;
-pub(crate) mod bare;
+pub mod bare;
 pub mod bench;
 pub mod board;
 pub mod cgroup;
 pub mod command;
 pub mod demo;
+pub mod dialer;
 pub mod kernel;
 pub mod netns;
 pub mod residue;

@@ -7,6 +7,7 @@ use crate::{
     agent::{Agent, Finished, Injection},
     cgroup::Cgroup,
     command::Place,
+    dialer::Dialer,
     kernel::{Feature, Where},
     netns::{Ip, Pair},
     residue::Snapshot,
@@ -28,6 +29,8 @@ pub enum Kind {
     Corruption,
     /// Every `mkdir` fails.
     Errno,
+    /// Every `connect` fails.
+    Refusal,
 }
 
 impl Kind {
@@ -39,6 +42,7 @@ impl Kind {
             Self::Delay => Feature::NetDelay,
             Self::Corruption => Feature::NetCorrupt,
             Self::Errno => Feature::SysErrno,
+            Self::Refusal => Feature::NetRefuse,
         }
     }
 
@@ -50,13 +54,15 @@ impl Kind {
             Self::Corruption => &["net-corrupt", "--checksum", "broken"],
             // A call that no shell and no loader makes.
             Self::Errno => &["sys-errno", "--call", "mkdir", "--errno", "EIO"],
+            Self::Refusal => &["net-refuse"],
         }
     }
 
     /// Whether some of its programs outlive their agent here, in filters.
     #[must_use]
     pub fn uses_filters(self) -> bool {
-        self != Self::Errno && Feature::Tcx.expected(Where::current()).is_err()
+        !matches!(self, Self::Errno | Self::Refusal)
+            && Feature::Tcx.expected(Where::current()).is_err()
     }
 }
 
@@ -84,7 +90,9 @@ pub struct Scene {
     pub flow: UdpFlow,
     /// A victim that makes calls.
     calls: CallVictim,
-    /// The group of both.
+    /// A victim that makes connections, on its own loopback.
+    dialer: Dialer,
+    /// The group of all three.
     cgroup: Cgroup,
     /// Where the flow flows.
     pub pair: Pair,
@@ -109,9 +117,12 @@ impl Scene {
             (Pair::far_address(Ip::V4), 7001).into(),
         );
         let calls = CallVictim::start(near, "mkdir", Callers::One);
+        let here = (std::net::Ipv4Addr::LOCALHOST, 7100).into();
+        let dialer = Dialer::start(near, near, here, &[]);
         Self {
             flow,
             calls,
+            dialer,
             cgroup,
             pair,
         }
@@ -133,7 +144,9 @@ impl Scene {
     fn target_of(&self, kind: Kind) -> String {
         match kind {
             Kind::Reception => format!("pid:{}", self.flow.receiver().pid()),
-            Kind::Loss | Kind::Delay | Kind::Corruption | Kind::Errno => self.target(),
+            Kind::Loss | Kind::Delay | Kind::Corruption | Kind::Errno | Kind::Refusal => {
+                self.target()
+            }
         }
     }
 
@@ -146,6 +159,7 @@ impl Scene {
     pub fn harm(&self, kind: Kind) -> Harm {
         let harmed = match kind {
             Kind::Errno => failures(&self.calls.round(LOAD.count)),
+            Kind::Refusal => self.dialer.round(LOAD.count).failures,
             Kind::Loss | Kind::Reception | Kind::Corruption => self.flow.round(LOAD).missing(),
             Kind::Delay => {
                 let arrived = self.flow.round(LOAD);

@@ -128,6 +128,32 @@ pub struct Seen {
     pub failed_calls: Vec<u64>,
 }
 
+impl Seen {
+    /// Reads what the actor in this place of the board saw.
+    ///
+    /// # Panics
+    ///
+    /// When it saw more than one error number.
+    #[must_use]
+    #[track_caller]
+    pub fn read(board: &Board, index: usize) -> Self {
+        let actor = &board.actors[index];
+        assert_eq!(
+            actor.errno_changes.load(Relaxed),
+            0,
+            "actor {index} saw several error numbers, {} last",
+            actor.errno.load(Relaxed)
+        );
+        Self {
+            actor: index,
+            calls: actor.calls.load(Relaxed),
+            failures: actor.failures.load(Relaxed),
+            errno: actor.errno.load(Relaxed),
+            failed_calls: actor.failed_calls(),
+        }
+    }
+}
+
 /// Which threads and processes of a victim make calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callers {
@@ -289,23 +315,10 @@ impl CallVictim {
             let done = |&actor: &usize| board.actors[actor].round.load(Acquire) == round;
             actors.iter().all(done).then_some(())
         });
-        let read = |index: usize| {
-            let actor = &board.actors[index];
-            assert_eq!(
-                actor.errno_changes.load(Relaxed),
-                0,
-                "actor {index} saw several error numbers, {} last",
-                actor.errno.load(Relaxed)
-            );
-            Seen {
-                actor: index,
-                calls: actor.calls.load(Relaxed),
-                failures: actor.failures.load(Relaxed),
-                errno: actor.errno.load(Relaxed),
-                failed_calls: actor.failed_calls(),
-            }
-        };
-        actors.into_iter().map(read).collect()
+        actors
+            .into_iter()
+            .map(|index| Seen::read(board, index))
+            .collect()
     }
 
     /// Orders a round and waits for its end.

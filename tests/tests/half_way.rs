@@ -88,11 +88,13 @@ half_way! {
     corruption_fails_half_way: Corruption, Fail, 5;
     delay_fails_half_way: Delay, Fail, 3;
     errno_fails_half_way: Errno, Fail, 2;
+    refusal_fails_half_way: Refusal, Fail, 2;
     loss_is_killed_half_way: Loss, Kill, 3;
     reception_is_killed_half_way: Reception, Kill, 7;
     corruption_is_killed_half_way: Corruption, Kill, 11;
     delay_is_killed_half_way: Delay, Kill, 5;
     errno_is_killed_half_way: Errno, Kill, 4;
+    refusal_is_killed_half_way: Refusal, Kill, 4;
 }
 
 #[track_caller]
@@ -128,4 +130,5 @@ panics! {
     corruption_panics_half_way: Corruption;
     delay_panics_half_way: Delay;
     errno_panics_half_way: Errno;
+    refusal_panics_half_way: Refusal;
 }

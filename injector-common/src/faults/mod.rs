@@ -8,5 +8,6 @@ pub mod net_delay;
 pub mod net_duplicate;
 pub mod net_loss;
 pub mod net_rate;
+pub mod net_refuse;
 pub mod net_reorder;
 pub mod sys_errno;

@@ -5,4 +5,5 @@ pub(crate) mod net_delay;
 pub(crate) mod net_duplicate;
 pub(crate) mod net_loss;
 pub(crate) mod net_rate;
+pub(crate) mod net_refuse;
 pub(crate) mod sys_errno;

@@ -1,5 +1,6 @@
 //! The programs, one module per family of hooks.
 
+mod connect;
 mod packet;
 mod parity;
 mod passing;

@@ -133,6 +133,7 @@ kinds! {
     net_duplicate::NetDuplicate,
     net_reorder::NetReorder,
     net_rate::NetRate,
+    net_refuse::NetRefuse,
     sys_errno::SysErrno,
 }
 
@@ -216,6 +217,7 @@ pub fn explain(fault: &Fault) -> String {
             PacketFault::Corrupt { checksum } => net_corrupt::explain(filter, *checksum),
         },
         Fault::SysErrno { calls, errno } => sys_errno::explain(calls, *errno),
+        Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
     }
 }
 

@@ -4,7 +4,7 @@ mod check;
 mod describe;
 
 pub(super) use check::{Options, filter};
-pub(super) use describe::describe;
+pub(super) use describe::{describe, describe_peers};
 
 /// Defines the `Raw` of a kind that acts on packets: its own options and the
 /// filter's.

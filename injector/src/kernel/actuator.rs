@@ -261,6 +261,7 @@ impl KernelActuator {
                 self.attached.push((effect.clone(), link));
                 Ok(())
             }
+            Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
             Effect::Enable => self.enable(plan),
         }
     }
@@ -363,7 +364,8 @@ impl Actuator for KernelActuator {
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
-            | Effect::AttachSecurity { .. } => {}
+            | Effect::AttachSecurity { .. }
+            | Effect::AttachConnect { .. } => {}
         }
         let mut left: Vec<CleanupError> = left
             .into_iter()

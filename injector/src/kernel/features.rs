@@ -6,15 +6,15 @@ use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, time::Duration};
 use aya::{
     Ebpf,
     maps::Array,
-    programs::{KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
+    programs::{CgroupSockAddr, KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
 };
 use injector_common::{Control, FaultKind, kinds::Family, names, names::SecurityHook};
 
 use super::{
-    links,
+    cgroup, links,
     netlink::{self, NewDevice},
     netns,
-    object::{Needs, Programs, describe, once, refusal},
+    object::{self, Needs, Programs, describe, once, refusal},
     queue,
 };
 use crate::plan::{Features, PacketAttach, Support, features::Probe};
@@ -23,7 +23,7 @@ use crate::plan::{Features, PacketAttach, Support, features::Probe};
 /// supported if one of its lines is.
 #[must_use]
 pub fn probe_all() -> Vec<Probe> {
-    let families = [Family::Packet, Family::Syscall];
+    let families = [Family::Packet, Family::Syscall, Family::Connect];
     let needs = Needs {
         offsets: true,
         conversations: false,
@@ -88,6 +88,14 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
             probe("kprobe", features.override_return.clone()),
             probe("lsm", all_of(&features.security)),
         ],
+        FaultKind::NetRefuse => {
+            let mut rungs = vec![probe("cgroup", features.refuse.clone())];
+            if !features.refuse.is_supported() {
+                // The same, but for --errno EPERM alone.
+                rungs.push(probe("cgroup-eperm", features.deny.clone()));
+            }
+            rungs
+        }
     }
 }
 
@@ -110,6 +118,8 @@ pub fn probe(programs: &mut Programs, families: &[Family], hooks: &[SecurityHook
         hop_devices: untried(),
         loopback_hop: untried(),
         override_return: untried(),
+        refuse: untried(),
+        deny: untried(),
         security: BTreeMap::new(),
     };
     if families.contains(&Family::Packet) {
@@ -119,6 +129,12 @@ pub fn probe(programs: &mut Programs, families: &[Family], hooks: &[SecurityHook
         features.override_return = probe_override(&mut programs.ebpf);
         if !features.override_return.is_supported() || hooks.len() == SecurityHook::ALL.len() {
             features.security = probe_security(programs, hooks);
+        }
+    }
+    if families.contains(&Family::Connect) {
+        features.refuse = probe_connect(&mut programs.ebpf, true);
+        if !features.refuse.is_supported() {
+            features.deny = probe_connect(&mut programs.ebpf, false);
         }
     }
     features
@@ -299,6 +315,27 @@ fn probe_override(ebpf: &mut Ebpf) -> Support {
         Ok(()) => Support::Supported,
         Err(error) => no(refusal(&error)),
     }
+}
+
+/// Tries to attach programs at `connect`, without a rule to refuse it by.
+fn probe_connect(ebpf: &mut Ebpf, chooses: bool) -> Support {
+    let root = match cgroup::mount_point().map(File::open) {
+        Ok(Ok(root)) => root,
+        Ok(Err(error)) => return no(format!("the root cgroup: {error}")),
+        Err(error) => return no(error.to_string()),
+    };
+    for name in object::connect_programs(chooses) {
+        let mut attempt = || -> Result<(), ProgramError> {
+            let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            once(program.load())?;
+            links::attach_connect(program, &root).map(drop)
+        };
+        if let Err(error) = attempt() {
+            return no(refusal(&error));
+        }
+    }
+    Support::Supported
 }
 
 fn probe_security(

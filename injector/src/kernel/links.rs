@@ -3,8 +3,9 @@
 use std::{fs::File, io, sync::Arc};
 
 use aya::programs::{
-    CgroupSock, KProbe, Lsm, RawTracePoint, SchedClassifier,
+    CgroupSock, CgroupSockAddr, KProbe, Lsm, RawTracePoint, SchedClassifier,
     cgroup_sock::CgroupSockLink,
+    cgroup_sock_addr::CgroupSockAddrLink,
     kprobe::KProbeLink,
     links::CgroupAttachMode,
     lsm::LsmLink,
@@ -46,6 +47,7 @@ pub(super) enum OwnedLink {
     Lsm(LsmLink),
     RawTracePoint(RawTracePointLink),
     CgroupSock(CgroupSockLink),
+    CgroupSockAddr(CgroupSockAddrLink),
 }
 
 /// Whether an interface needs a clsact qdisc added before a filter.
@@ -147,6 +149,22 @@ pub(super) fn attach_sockets(
 ) -> Result<Attached, ProgramError> {
     let link = program.attach(cgroup, CgroupAttachMode::Single)?;
     Ok(Attached::Owned(OwnedLink::CgroupSock(
+        program.take_link(link)?,
+    )))
+}
+
+/// Attaches to the hook that the program was loaded for, below a cgroup, beside
+/// other programs as above.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_connect(
+    program: &mut CgroupSockAddr,
+    cgroup: &File,
+) -> Result<Attached, ProgramError> {
+    let link = program.attach(cgroup, CgroupAttachMode::Single)?;
+    Ok(Attached::Owned(OwnedLink::CgroupSockAddr(
         program.take_link(link)?,
     )))
 }

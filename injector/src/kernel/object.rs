@@ -131,6 +131,16 @@ impl Programs {
     }
 }
 
+/// The programs at `connect`, for IPv4 and IPv6: those that choose its error, or
+/// those that let it fail with `EPERM`.
+pub(super) const fn connect_programs(chooses: bool) -> [&'static str; 2] {
+    if chooses {
+        [names::PROG_REFUSE4, names::PROG_REFUSE6]
+    } else {
+        [names::PROG_DENY4, names::PROG_DENY6]
+    }
+}
+
 /// Loading a program that is loaded already is no error.
 pub(super) fn once(result: Result<(), ProgramError>) -> Result<(), ProgramError> {
     match result {

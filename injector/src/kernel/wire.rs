@@ -7,7 +7,8 @@ use std::time::Duration;
 use injector_common::{
     RuleEntry, RuleIndex,
     faults::{
-        Params, net_corrupt, net_delay, net_duplicate, net_loss, net_rate, net_reorder, sys_errno,
+        Params, net_corrupt, net_delay, net_duplicate, net_loss, net_rate, net_refuse, net_reorder,
+        sys_errno,
     },
     filter::PacketFilter as WireFilter,
     random::rule_seed,
@@ -36,8 +37,12 @@ pub(super) fn entry(
         params: match &rule.fault {
             Fault::Packet(_, fault) => packet_params(fault, table),
             Fault::SysErrno { errno, .. } => sys_errno::params(errno.value),
+            Fault::Refuse { errno, .. } => net_refuse::params(errno.value),
         },
-        filter: rule.fault.filter().map_or(WireFilter::ANY, filter::entry),
+        filter: rule
+            .fault
+            .conditions()
+            .map_or(WireFilter::ANY, filter::entry),
         kind: rule.fault.kind() as u32,
         enabled: 0,
     }

@@ -45,6 +45,18 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
             if let Some(reason) = hides_call(first, second).filter(|_| cover(a, b)) {
                 return Err(refuse(reason));
             }
+            if let Some(reason) = hides_connect(first, second).filter(|_| cover(a, b)) {
+                return Err(refuse(reason));
+            }
+            // A call that fails at its entry gets no further, whichever rule
+            // comes first.
+            for (call, connect, covered) in [(first, second, (a, b)), (second, first, (b, a))] {
+                if let Some(reason) =
+                    fails_connect(call, connect).filter(|_| cover(covered.0, covered.1))
+                {
+                    return Err(refuse(reason));
+                }
+            }
             if let Some(reason) = both_checksums(first, second)
                 && (cover(a, b) || cover(b, a))
             {
@@ -107,6 +119,36 @@ fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
         format!(
             "`{}` fails every {} of the same target with {}, so `{}` can never fail it",
             first.name, common.name, errno.name, second.name
+        )
+    })
+}
+
+/// Two refusals, of which the first leaves nothing to the second.
+fn hides_connect(first: &Rule, second: &Rule) -> Option<String> {
+    let (Fault::Refuse { filter, errno }, Fault::Refuse { filter: other, .. }) =
+        (&first.fault, &second.fault)
+    else {
+        return None;
+    };
+    (unconditional(first) && filter_covers(filter, other)).then(|| {
+        format!(
+            "`{}` refuses every connect that `{}` could, with {}",
+            first.name, second.name, errno.name
+        )
+    })
+}
+
+/// A failing `connect` that leaves nothing to a refusal.
+fn fails_connect(call: &Rule, refusal: &Rule) -> Option<String> {
+    let (Fault::SysErrno { calls, .. }, Fault::Refuse { .. }) = (&call.fault, &refusal.fault)
+    else {
+        return None;
+    };
+    let connects = calls.iter().any(|call| call.name == "connect");
+    (unconditional(call) && connects).then(|| {
+        format!(
+            "`{}` fails every connect before `{}` could",
+            call.name, refusal.name
         )
     })
 }

@@ -335,3 +335,57 @@ fn checksums_contradict_only_where_packets_are_the_same() {
         );
     }
 }
+
+#[test]
+fn an_unconditional_refusal_hides_later_ones() {
+    let all = "net-refuse --target cgroup:/a";
+    for (first, second, refused) in [
+        (all, "net-refuse --target cgroup:/a --peer-port 80", true),
+        (all, "net-refuse --target cgroup:/a/b --errno EPERM", true),
+        (all, "net-refuse --target cgroup:/b", false),
+        (
+            "net-refuse --target cgroup:/a --percent 50",
+            "net-refuse --target cgroup:/a",
+            false,
+        ),
+        (
+            "net-refuse --target cgroup:/a --proto udp --peer 10.0.0.0/8",
+            "net-refuse --target cgroup:/a --proto udp --peer 10.1.0.0/16 --peer-port 53",
+            true,
+        ),
+        (
+            "net-refuse --target cgroup:/a --peer-port 80",
+            "net-refuse --target cgroup:/a",
+            false,
+        ),
+    ] {
+        assert_eq!(conflict(first, second).is_some(), refused, "{second}");
+    }
+}
+
+#[test]
+fn a_connect_that_fails_at_its_entry_is_not_refused() {
+    let refuse = "net-refuse --target cgroup:/a --peer-port 80";
+    for (call, refused) in [
+        (
+            "sys-errno --target cgroup:/a --call connect --errno EIO",
+            true,
+        ),
+        (
+            "sys-errno --target cgroup:/a --call bind --errno EIO",
+            false,
+        ),
+        (
+            "sys-errno --target cgroup:/a --call connect --errno EIO --percent 5",
+            false,
+        ),
+        (
+            "sys-errno --target cgroup:/a/b --call connect --errno EIO",
+            false,
+        ),
+    ] {
+        for (first, second) in [(call, refuse), (refuse, call)] {
+            assert_eq!(conflict(first, second).is_some(), refused, "{call}");
+        }
+    }
+}

@@ -68,10 +68,6 @@ pub enum Target {
 
 /// What a rule does.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an experiment holds few of them, and most are on packets"
-)]
 pub enum Fault {
     /// Something happens to the packets that the filter matches.
     Packet(PacketFilter, PacketFault),
@@ -79,6 +75,14 @@ pub enum Fault {
     SysErrno {
         /// The calls, at least one, without repeats.
         calls: Vec<Syscall>,
+        /// The error.
+        errno: Errno,
+    },
+    /// `connect` fails.
+    Refuse {
+        /// To whom: a filter of the packets that the call would send, which says
+        /// no more than their protocol and peer.
+        filter: PacketFilter,
         /// The error.
         errno: Errno,
     },
@@ -124,6 +128,7 @@ impl Fault {
         match self {
             Self::Packet(_, fault) => fault.kind(),
             Self::SysErrno { .. } => FaultKind::SysErrno,
+            Self::Refuse { .. } => FaultKind::NetRefuse,
         }
     }
 
@@ -132,7 +137,7 @@ impl Fault {
     pub fn longest_wait(&self) -> Duration {
         match self {
             Self::Packet(_, fault) => fault.longest_wait(),
-            Self::SysErrno { .. } => Duration::ZERO,
+            Self::SysErrno { .. } | Self::Refuse { .. } => Duration::ZERO,
         }
     }
 
@@ -162,6 +167,16 @@ impl Fault {
     pub const fn filter(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) => Some(filter),
+            Self::SysErrno { .. } | Self::Refuse { .. } => None,
+        }
+    }
+
+    /// The conditions on what it acts on: on packets, or on a call as on the
+    /// packets that it would send.
+    #[must_use]
+    pub const fn conditions(&self) -> Option<&PacketFilter> {
+        match self {
+            Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
             Self::SysErrno { .. } => None,
         }
     }

@@ -1,10 +1,12 @@
 //! Building a plan.
 
+mod calls;
+
 use std::collections::BTreeMap;
 
 use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 
-use super::{CallHook, Effect, Features, Hop, Plan, hooks::security_hook, limits};
+use super::{CallHook, Effect, Features, Hop, Plan, limits};
 use crate::{
     error::{Error, Unsupported},
     model::{Direction, Experiment, Fault, PacketFault, PacketFilter, Rule, Syscall},
@@ -37,6 +39,7 @@ pub fn build(
         }
         backends.push(match &rule.fault {
             Fault::SysErrno { calls, .. } => parts.calls(rule, calls, mask, features)?,
+            Fault::Refuse { errno, .. } => parts.connects(rule, *errno, features)?,
             Fault::Packet(filter, fault) => {
                 let act = PacketAct {
                     rule,
@@ -91,6 +94,8 @@ struct Parts {
     by_socket: Vec<(Scope, u64)>,
     by_process: bool,
     calls: Vec<(CallHook, Syscall, u64)>,
+    /// Programs at `connect`, and whether they choose its error.
+    connects: Option<bool>,
     sites: BTreeMap<NetnsInode, Site>,
     notes: Vec<String>,
 }
@@ -109,34 +114,6 @@ impl Parts {
             merge(&mut self.by_socket, scope, mask);
         }
         merge(&mut self.scopes, scope, mask);
-    }
-
-    /// Chooses the rung for a rule on calls: the entry where results can be
-    /// overridden, since it reaches every call; security hooks otherwise.
-    fn calls(
-        &mut self,
-        rule: &Rule,
-        calls: &[Syscall],
-        mask: u64,
-        features: &Features,
-    ) -> Result<&'static str, Error> {
-        let by_entry = features.override_return.is_supported();
-        for call in calls {
-            let hook = if by_entry {
-                CallHook::Entry
-            } else {
-                CallHook::Security(usable_hook(rule, call, features)?)
-            };
-            match self
-                .calls
-                .iter_mut()
-                .find(|known| known.0 == hook && known.1 == *call)
-            {
-                Some(known) => known.2 |= mask,
-                None => self.calls.push((hook, *call, mask)),
-            }
-        }
-        Ok(if by_entry { "kprobe" } else { "lsm" })
     }
 
     fn packets(
@@ -323,6 +300,9 @@ impl Parts {
                 .into_iter()
                 .map(|hook| Effect::AttachSecurity { hook }),
         );
+        if let Some(chooses) = self.connects {
+            effects.push(Effect::AttachConnect { chooses });
+        }
         effects.push(Effect::Enable);
         effects
     }
@@ -342,33 +322,6 @@ fn shared_indexes(sites: &BTreeMap<NetnsInode, Site>) -> BTreeMap<u32, usize> {
         *counts.entry(*index).or_insert(0) += 1;
     }
     counts
-}
-
-fn usable_hook(rule: &Rule, call: &Syscall, features: &Features) -> Result<SecurityHook, Error> {
-    let unsupported = |needs: String, found: String| Unsupported {
-        what: format!("rule {}: --call {}", rule.name, call.name).into(),
-        needs: needs.into(),
-        found: found.into(),
-    };
-    let entry = format!(
-        "a kernel that lets programs override system calls (CONFIG_BPF_KPROBE_OVERRIDE): {}",
-        features.override_return.reason()
-    );
-    let Some(hook) = security_hook(call.name) else {
-        return Err(unsupported(
-            entry,
-            "no security hook that stands for this call either".to_owned(),
-        )
-        .into());
-    };
-    match features.security.get(&hook) {
-        Some(support) if support.is_supported() => Ok(hook),
-        Some(support) => {
-            let found = format!("security hook {}: {}", hook.attach(), support.reason());
-            Err(unsupported(entry, found).into())
-        }
-        None => Err(unsupported(entry, "security hooks were not tried".to_owned()).into()),
-    }
 }
 
 fn need(rule: &Rule, what: &'static str, support: &super::Support) -> Result<(), Unsupported> {

@@ -120,6 +120,11 @@ pub enum Effect {
         /// The hook.
         hook: SecurityHook,
     },
+    /// Attaches programs at `connect`.
+    AttachConnect {
+        /// Whether they choose its error; otherwise it is `EPERM`.
+        chooses: bool,
+    },
     /// Puts all rules in force and starts the lease.
     Enable,
 }
@@ -212,6 +217,10 @@ impl fmt::Display for Effect {
             Self::AttachEntry { call } => write!(f, "attach to the entry of {}", call.name),
             Self::AttachSecurity { hook } => {
                 write!(f, "attach to security hook {}", hook.attach())
+            }
+            Self::AttachConnect { chooses } => {
+                f.write_str("attach to connect below the root cgroup, for IPv4 and IPv6")?;
+                f.write_str(if *chooses { "" } else { ", to fail with EPERM" })
             }
             Self::Enable => f.write_str("put the rules in force"),
         }

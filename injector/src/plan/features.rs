@@ -86,6 +86,10 @@ pub struct Features {
     pub loopback_hop: Support,
     /// Whether a program may override a system call's result.
     pub override_return: Support,
+    /// Whether programs at `connect` choose its error.
+    pub refuse: Support,
+    /// Whether programs at `connect` can at least let it fail, with `EPERM`.
+    pub deny: Support,
     /// Whether security programs run, per hook.
     pub security: BTreeMap<SecurityHook, Support>,
 }

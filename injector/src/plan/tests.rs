@@ -134,6 +134,8 @@ fn able() -> Features {
         hop_devices: Support::Supported,
         loopback_hop: Support::Supported,
         override_return: Support::Supported,
+        refuse: Support::Supported,
+        deny: Support::Supported,
         security: hooks.collect(),
     }
 }
@@ -217,7 +219,8 @@ fn assert_in_order(plan: &Plan) {
         Effect::AttachPackets { .. } => 9,
         Effect::AttachEntry { .. } => 10,
         Effect::AttachSecurity { .. } => 11,
-        Effect::Enable => 12,
+        Effect::AttachConnect { .. } => 12,
+        Effect::Enable => 13,
     };
     assert!(plan.effects.is_sorted_by_key(rank), "{plan}");
     let enabled = plan

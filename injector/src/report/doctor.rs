@@ -164,10 +164,10 @@ mod tests {
     fn a_kind_is_supported_if_one_rung_is() {
         let json = diagnosis().to_json().expect("text keys");
         assert!(
-            json.ends_with(
+            json.contains(
                 "{\"kind\":\"sys-errno\",\"supported\":true,\"rungs\":[\
                  {\"rung\":\"kprobe\",\"state\":\"unsupported\",\"reason\":\"no override\"},\
-                 {\"rung\":\"lsm\",\"state\":\"supported\"}]}]}"
+                 {\"rung\":\"lsm\",\"state\":\"supported\"}]}"
             ),
             "{json}"
         );

@@ -59,7 +59,10 @@ fn check_foreign_ids(experiment: &Experiment) -> Result<(), Unsupported> {
                 "a pid namespace of a container, whose ids are not the kernel's",
             ));
         }
-        if rule.fault.kind().family() == Family::Syscall {
+        if matches!(
+            rule.fault.kind().family(),
+            Family::Syscall | Family::Connect
+        ) {
             return Err(refuse(
                 "a rule on system calls",
                 "a pid namespace of a container, where the injector cannot tell the kernel \

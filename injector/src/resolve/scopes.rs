@@ -82,7 +82,7 @@ impl<H: Host> Facts<'_, H> {
         }
         let netns = match rule.fault.kind().family() {
             Family::Packet => self.netns(rule, &scopes)?,
-            Family::Syscall => Vec::new(),
+            Family::Syscall | Family::Connect => Vec::new(),
         };
         Ok(RuleScope { scopes, netns })
     }

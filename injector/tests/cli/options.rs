@@ -244,6 +244,13 @@ fn options_of_another_kind() {
         &["--checksum"],
     );
     refused(&inject(&["sys-errno", "--peer", "::1"]), 2, &["--peer"]);
+    for option in ["--direction", "--interface", "--local-port"] {
+        refused(&inject(&["net-refuse", option, "lo"]), 2, &[option]);
+    }
+    let line = inject(&["net-refuse", "--proto", "icmp"]);
+    refused(&line, 2, &["--proto", "tcp, udp or any"]);
+    let line = inject(&["net-refuse", "--errno", "ERESTARTSYS"]);
+    refused(&line, 2, &["--errno", "1 to 133"]);
     refused(
         &inject(&["no-such-kind"]),
         2,

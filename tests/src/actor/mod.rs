@@ -2,6 +2,7 @@
 //! started through the `injector-victim` program.
 
 pub mod calls;
+pub mod dial;
 pub mod forks;
 pub mod packet;
 pub mod tcp;
@@ -35,6 +36,10 @@ pub enum Work {
     Calls(calls::Options),
     /// Fork children that make system calls and send packets
     Forks(forks::Options),
+    /// Make connections, and exchange bytes through them
+    Dial(dial::CallOptions),
+    /// Answer those who do
+    Answer(dial::AnswerOptions),
     /// Send numbered UDP packets
     UdpSend(udp::SendOptions),
     /// Receive numbered UDP packets
@@ -56,6 +61,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     match &options.work {
         Work::Calls(work) => calls::run(&board, options.rounds, work),
         Work::Forks(work) => forks::run(&board, work),
+        Work::Dial(work) => dial::call(&board, options.rounds, work),
+        Work::Answer(work) => dial::answer(&board, work),
         Work::UdpSend(work) => udp::send(&board, options.rounds, work),
         Work::UdpReceive(work) => udp::receive(&board, options.rounds, work),
         Work::TcpSend(work) => tcp::send(&board, options.rounds, work),

@@ -60,6 +60,8 @@ impl Evidence {
         let renames = since((5, 19), "path_rename has flags since Linux 5.19");
         match feature {
             Feature::NetLoss | Feature::NetCorrupt => Ok(()),
+            // bpf_set_retval, for programs at connect
+            Feature::NetRefuse => since((6, 1), "programs choose connect's error since Linux 6.1"),
             // bpf_skb_set_tstamp
             Feature::NetDelay => {
                 fq.and(since((5, 18), "programs can time packets since Linux 5.18"))
@@ -183,14 +185,19 @@ mod tests {
 
     #[test]
     fn each_piece_of_evidence_decides_its_features() {
-        use Feature::{Fq, LoopbackDelay, Lsm, NetDelay, Netem, Override, SysErrno, Tcx};
+        use Feature::{
+            Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse, Netem, Override, SysErrno, Tcx,
+        };
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
         lacks(release((6, 6)), &[]);
         lacks(release((6, 5)), &[Tcx]);
         lacks(release((6, 3)), &[Tcx]);
         lacks(release((6, 1)), &[LoopbackDelay, Tcx]);
-        lacks(release((5, 15)), &[NetDelay, LoopbackDelay, Lsm, Tcx]);
+        lacks(
+            release((5, 15)),
+            &[NetDelay, LoopbackDelay, NetRefuse, Lsm, Tcx],
+        );
         let fq = Evidence { fq: false, ..RICH };
         lacks(fq, &[NetDelay, LoopbackDelay, Fq]);
         let netem = Evidence {

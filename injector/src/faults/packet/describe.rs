@@ -1,6 +1,6 @@
 //! A packet filter in words.
 
-use std::fmt::Display;
+use std::{fmt::Display, ops::RangeInclusive};
 
 use crate::{
     model::{Choice, Direction, PacketFilter, Sizes, State},
@@ -55,22 +55,19 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
         Direction::Both => (" that the target sends or receives", "to or from"),
     };
     text.push_str(way);
-    let named = |choice: &Choice<std::ops::RangeInclusive<u16>>| {
-        let texts = Choice {
-            these: choice.these.iter().map(ports).collect(),
-            not: choice.not.iter().map(ports).collect(),
-        };
-        let one = matches!(&choice.these[..], [range] if range.start() == range.end());
-        let word = if one || choice.these.is_empty() {
-            "port"
-        } else {
-            "ports"
-        };
-        match texts.these.is_empty() {
-            true => format!("any {word} but {}", list(&texts.not)),
-            false => format!("{word} {}", chosen(&texts)),
-        }
-    };
+    text += &describe_peers(filter, preposition);
+    if !filter.local_ports.is_any() {
+        text += &format!(" on its {}", named(&filter.local_ports));
+    }
+    if !filter.interfaces.is_any() {
+        text += &format!(" through {}", chosen(&filter.interfaces));
+    }
+    text
+}
+
+/// The peer in words, as in " to 10.0.0.0/8 port 80"; nothing for any.
+pub(in crate::faults) fn describe_peers(filter: &PacketFilter, preposition: &str) -> String {
+    let mut text = String::new();
     let peers = &filter.peers;
     if !peers.is_any() {
         text += &format!(" {preposition} {}", chosen(peers));
@@ -80,13 +77,25 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
         (true, false) => text += &format!(" {preposition} {} of a peer", named(&filter.peer_ports)),
         (false, false) => text += &format!(" {}", named(&filter.peer_ports)),
     }
-    if !filter.local_ports.is_any() {
-        text += &format!(" on its {}", named(&filter.local_ports));
-    }
-    if !filter.interfaces.is_any() {
-        text += &format!(" through {}", chosen(&filter.interfaces));
-    }
     text
+}
+
+/// Ports in words, as in "ports 80 or 443".
+fn named(choice: &Choice<RangeInclusive<u16>>) -> String {
+    let texts = Choice {
+        these: choice.these.iter().map(ports).collect(),
+        not: choice.not.iter().map(ports).collect(),
+    };
+    let one = matches!(&choice.these[..], [range] if range.start() == range.end());
+    let word = if one || choice.these.is_empty() {
+        "port"
+    } else {
+        "ports"
+    };
+    match texts.these.is_empty() {
+        true => format!("any {word} but {}", list(&texts.not)),
+        false => format!("{word} {}", chosen(&texts)),
+    }
 }
 
 /// How many of a list are told.

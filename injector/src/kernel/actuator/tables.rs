@@ -5,7 +5,7 @@ use std::fs::File;
 
 use aya::{
     maps::{MapData, SkStorage},
-    programs::{CgroupSock, RawTracePoint},
+    programs::{CgroupSock, CgroupSockAddr, RawTracePoint},
 };
 use injector_common::{
     ScopeKey, SiteEntry, Tgid,
@@ -29,7 +29,7 @@ impl KernelActuator {
         index: u32,
     ) -> Result<(), Failure> {
         let rule = &experiment.rules[index as usize];
-        if let Some(filter) = rule.fault.filter() {
+        if let Some(filter) = rule.fault.conditions() {
             for (key, value) in wire::peers(index, filter) {
                 self.peers.insert(&key, value, 0)?;
             }
@@ -170,6 +170,19 @@ impl KernelActuator {
         object::once(program.load())?;
         let link = links::attach_sockets(program, &root)?;
         self.attached.push((effect.clone(), link));
+        Ok(())
+    }
+
+    /// Attaches the programs for both families.
+    pub(super) fn attach_connect(&mut self, effect: &Effect, chooses: bool) -> Result<(), Failure> {
+        let root = File::open(cgroup::mount_point()?)?;
+        for name in object::connect_programs(chooses) {
+            let program: &mut CgroupSockAddr = self.program(name)?.try_into()?;
+            object::once(program.load())?;
+            let link = links::attach_connect(program, &root)?;
+            self.attached.push((effect.clone(), link));
+            self.parts.done()?;
+        }
         Ok(())
     }
 

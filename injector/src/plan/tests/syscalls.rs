@@ -119,3 +119,66 @@ fn a_call_that_nothing_can_fail_is_refused() {
         );
     }
 }
+
+fn refuse(errno: &str) -> Fault {
+    Fault::Refuse {
+        filter: PacketFilter {
+            peer_ports: vec![80..=80].into(),
+            ..PacketFilter::new(Direction::Egress)
+        },
+        errno: errno.parse().expect("an error"),
+    }
+}
+
+#[test]
+fn rules_on_connect_share_their_programs() {
+    check(
+        &[
+            (refuse("ECONNREFUSED"), calls_of(web())),
+            (refuse("EPERM"), calls_of(process())),
+        ],
+        &able(),
+        "rule r0 (net-refuse) through cgroup
+         rule r1 (net-refuse) through cgroup
+         1. write rule r0 at 0, inactive
+         2. write rule r1 at 1, inactive
+         3. follow the children of targeted processes
+         4. aim rules 0 at cgroup /web (id 42)
+         5. aim rules 1 at process 7 and 2 descendants
+         6. attach to connect below the root cgroup, for IPv4 and IPv6
+         7. put the rules in force",
+    );
+}
+
+#[test]
+fn where_no_error_can_be_chosen_only_eperm_is_possible() {
+    let old = Features {
+        refuse: no("no such helper"),
+        ..able()
+    };
+    check(
+        &[(refuse("EPERM"), calls_of(web()))],
+        &old,
+        "rule r0 (net-refuse) through cgroup
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. attach to connect below the root cgroup, for IPv4 and IPv6, to fail with EPERM
+         4. put the rules in force",
+    );
+    check(
+        &[(refuse("ECONNREFUSED"), calls_of(web()))],
+        &old,
+        "refused: rule r0 (net-refuse): not supported here: needs programs that choose \
+         connect's error (Linux 6.1); only --errno EPERM can be had without; found no such helper",
+    );
+    let none = Features {
+        deny: no("no programs"),
+        ..old
+    };
+    check(
+        &[(refuse("EPERM"), calls_of(web()))],
+        &none,
+        "refused: rule r0 (net-refuse): not supported here: needs programs at connect; \
+         found no programs",
+    );
+}

@@ -1,0 +1,202 @@
+//! Victims that make connections and exchange bytes through them: one calls, the
+//! other answers.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::atomic::Ordering::{Acquire, Relaxed, Release},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt,
+        },
+        time::TimeVal,
+    },
+};
+
+use super::{
+    Worker,
+    calls::{MAIN, THREADS},
+    udp::READY,
+};
+use crate::board::{Actor, Board, QUIT};
+
+/// Place of the answering end on the board.
+pub const ANSWERER: usize = THREADS;
+
+/// How long one call waits for the other end. Nothing here takes as long, unless
+/// something was lost.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// How many bytes an exchange sends and gets back.
+const SIZE: usize = 1000;
+
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// TCP, opened by the first bytes (`MSG_FASTOPEN`).
+    TcpFast,
+    /// UDP, connected.
+    Udp,
+}
+
+/// Options of a caller.
+#[derive(Debug, clap::Args)]
+pub struct CallOptions {
+    /// Address and port to connect to
+    #[arg(long)]
+    pub to: SocketAddr,
+    /// What carries the bytes
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub transport: Transport,
+    /// How often to send bytes and await them back, per connection
+    #[arg(long, default_value_t = 0)]
+    pub exchanges: u64,
+    /// Who makes the connections
+    #[arg(long, value_enum, default_value = "main")]
+    pub worker: Worker,
+}
+
+/// Options of an answering end.
+#[derive(Debug, clap::Args)]
+pub struct AnswerOptions {
+    /// Address and port to listen on, by TCP and UDP
+    #[arg(long)]
+    pub on: SocketAddr,
+}
+
+/// Makes the round's number of connections, one after the other, and records
+/// what became of each.
+///
+/// # Errors
+///
+/// When no socket can be made.
+pub fn call(board: &Board, rounds: u32, options: &CallOptions) -> anyhow::Result<()> {
+    let actor = &board.actors[MAIN];
+    actor
+        .thread
+        .store(nix::unistd::gettid().as_raw().unsigned_abs(), Release);
+    let mut last = 0;
+    for _ in 0..rounds {
+        let Some(round) = board.next_round(last) else {
+            break;
+        };
+        options.worker.run(|| {
+            for _ in 0..board.count.load(Relaxed) {
+                let outcome = talk(options);
+                actor.record(outcome.map_err(|errno| (errno as i32).unsigned_abs()));
+            }
+            Ok(())
+        })?;
+        actor.round.store(round, Release);
+        last = round;
+    }
+    Ok(())
+}
+
+/// One connection, from its beginning to its end.
+fn talk(options: &CallOptions) -> nix::Result<()> {
+    let socket = open(options)?;
+    let to = SockaddrStorage::from(options.to);
+    let bytes = [0x5a; SIZE];
+    let mut answer = [0; SIZE];
+    if options.transport == Transport::TcpFast {
+        let flags = MsgFlags::from_bits_retain(libc::MSG_FASTOPEN);
+        socket::sendto(socket.as_raw_fd(), &bytes, &to, flags)?;
+    } else {
+        socket::connect(socket.as_raw_fd(), &to)?;
+    }
+    for _ in 0..options.exchanges {
+        socket::send(socket.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?;
+        let mut missing = SIZE;
+        while missing > 0 {
+            match socket::recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())? {
+                0 => return Err(Errno::EPIPE),
+                len => missing = missing.saturating_sub(len),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open(options: &CallOptions) -> nix::Result<OwnedFd> {
+    let family = if options.to.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let kind = match options.transport {
+        Transport::Tcp | Transport::TcpFast => SockType::Stream,
+        Transport::Udp => SockType::Datagram,
+    };
+    let socket = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let patience = TimeVal::new(0, PATIENCE.subsec_micros().into());
+    setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    Ok(socket)
+}
+
+/// Sends everything back, and records how each TCP connection ended.
+///
+/// # Errors
+///
+/// When the port cannot be listened on.
+pub fn answer(board: &Board, options: &AnswerOptions) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(options.on)
+        .with_context(|| format!("cannot listen on {}", options.on))?;
+    listener.set_nonblocking(true)?;
+    let datagrams =
+        UdpSocket::bind(options.on).with_context(|| format!("cannot bind to {}", options.on))?;
+    // Looking up now and then is what ends this process when told to.
+    datagrams.set_read_timeout(Some(Duration::from_millis(20)))?;
+    board.flow.receiver_round.store(READY, Release);
+    let ended = || board.round.load(Acquire) == QUIT;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bytes = [0; SIZE];
+            while !ended() {
+                if let Ok((len, from)) = datagrams.recv_from(&mut bytes) {
+                    // Errors of an earlier answer are told here.
+                    let _ = datagrams.send_to(&bytes[..len], from);
+                }
+            }
+        });
+        while !ended() {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    scope.spawn(|| send_back(&board.actors[ANSWERER], stream));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => return Err(error).context("cannot accept"),
+            }
+        }
+        Ok(())
+    })
+}
+
+fn send_back(actor: &Actor, mut stream: TcpStream) {
+    let mut bytes = [0; SIZE];
+    let outcome = loop {
+        let passed = stream.read(&mut bytes).and_then(|len| {
+            stream.write_all(&bytes[..len])?;
+            Ok(len)
+        });
+        match passed {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error.raw_os_error().unwrap_or(0).unsigned_abs()),
+        }
+    };
+    actor.record(outcome);
+}
