@@ -69,6 +69,10 @@ fault_kinds! {
     7 => NetRate, "net-rate", Packet;
     /// `connect` fails with a chosen error.
     10 => NetRefuse, "net-refuse", Connect;
+    /// Packets are answered by an error, as by a firewall.
+    11 => NetReject, "net-reject", Packet;
+    /// TCP connections are torn down.
+    12 => NetReset, "net-reset", Packet;
     /// System calls fail with a chosen error.
     4 => SysErrno, "sys-errno", Syscall;
 }

@@ -13,6 +13,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod answer;
 pub mod conversation;
 pub mod faults;
 pub mod filter;

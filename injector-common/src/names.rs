@@ -42,6 +42,9 @@ pub const MAX_PEERS: u32 = 131_072;
 /// How many UDP conversations are remembered at once, if some rule asks for it.
 pub const MAX_CONVERSATIONS: u32 = 65_536;
 
+/// How many TCP connections are remembered at once by rules that wait for them.
+pub const MAX_STREAMS: u32 = 16_384;
+
 /// How many askers of an echo are remembered at once.
 pub const MAX_ECHOES: u32 = 4_096;
 
@@ -130,6 +133,8 @@ pub const MAP_FLOWS: &str = "inj_flows";
 pub const MAP_PEERS: &str = "inj_peers";
 /// What was seen of which UDP conversation.
 pub const MAP_CONVERSATIONS: &str = "inj_talks";
+/// What was seen of a connection that a rule waits for.
+pub const MAP_STREAMS: &str = "inj_streams";
 /// How often the trial program ran for the agent, or the device to try.
 pub const MAP_TRIAL: &str = "inj_trial";
 /// Working space for a packet.

@@ -1,10 +1,15 @@
 //! Laws of each fault kind's arithmetic.
 
-use injector_common::faults::{
-    net_corrupt,
-    net_delay::{self, MAX_DELAY_NS},
-    net_refuse,
-    sys_errno::{self, MAX_ERRNO},
+use injector_common::{
+    answer::{ACK, RST, SYN, Segment},
+    faults::{
+        net_corrupt,
+        net_delay::{self, MAX_DELAY_NS},
+        net_refuse,
+        net_reset::{self, StreamSeen},
+        sys_errno::{self, MAX_ERRNO},
+    },
+    filter::{EGRESS, INGRESS},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -144,5 +149,51 @@ proptest! {
         prop_assert_eq!(value, -i32::try_from(errno).expect("small"));
         let value = net_refuse::return_value([garbage, 0, 0, 0]);
         prop_assert_eq!(sys_errno::clamp(value), value, "in bounds whatever the map holds");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_connection_is_reset_once_it_is_due(
+        bytes in any::<u64>(),
+        time in any::<u64>(),
+        first_ns in any::<u64>(),
+        seen in any::<u64>(),
+        now in any::<u64>(),
+    ) {
+        let is_due = |params| {
+            net_reset::is_due(params, StreamSeen { first_ns, bytes: seen }, now)
+        };
+        prop_assert!(is_due(net_reset::params(net_reset::END_BOTH, 0, 0)));
+        prop_assert_eq!(is_due(net_reset::params(net_reset::END_BOTH, bytes, 0)), seen >= bytes);
+        let lasted = now.saturating_sub(first_ns) >= time;
+        prop_assert_eq!(is_due(net_reset::params(net_reset::END_BOTH, 0, time)), lasted);
+    }
+
+    #[test]
+    fn each_packet_tells_the_ends_that_were_named(egress in any::<bool>()) {
+        let way = if egress { EGRESS } else { INGRESS };
+        for (end, local, peer) in [
+            (net_reset::END_LOCAL, true, false),
+            (net_reset::END_PEER, false, true),
+            (net_reset::END_BOTH, true, true),
+        ] {
+            let params = net_reset::params(end, 0, 0);
+            let told = (
+                net_reset::tells_sender(params, way),
+                net_reset::tells_receiver(params, way),
+            );
+            // The target sends what leaves.
+            prop_assert_eq!(told, if egress { (local, peer) } else { (peer, local) });
+        }
+    }
+
+    #[test]
+    fn only_open_connections_are_reset(seq in any::<u32>(), ack in any::<u32>(), flags: u8) {
+        let open = flags & ACK != 0 && flags & (SYN | RST) == 0;
+        prop_assert_eq!(net_reset::is_open(flags), open);
+        let reset = net_reset::in_place(Segment { seq, ack, flags });
+        prop_assert_eq!((reset.seq, reset.ack), (seq, ack));
+        prop_assert!(!net_reset::is_open(reset.flags), "no rule resets a reset");
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn ask_rules<T>(ask: Ask<T>, state: &mut T) {
 pub(crate) struct Live<'a> {
     pub(crate) rule: &'a RuleEntry,
     stats: *mut RuleStats,
-    now: u64,
+    pub(crate) now: u64,
 }
 
 /// The rule at `index`, if it is in force.

@@ -11,6 +11,7 @@
     reason = "atomics that return the old value exist for BPF only as inline assembly"
 )]
 
+mod answer;
 mod atomic;
 mod decide;
 mod faults;

@@ -11,11 +11,14 @@ use aya_ebpf::{
 use injector_common::{
     Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry,
     conversation::Conversation,
-    faults::net_delay::Table,
+    faults::{
+        net_delay::Table,
+        net_reset::{StreamKey, StreamSeen},
+    },
     filter::{INGRESS, PeerName},
     names::{
         CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_CONVERSATIONS, MAX_ECHOES, MAX_FLOWS, MAX_PEERS,
-        MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_TABLES, SEEN_BITS,
+        MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS, MAX_TABLES, SEEN_BITS,
     },
     packet::EchoKey,
 };
@@ -97,6 +100,10 @@ pub(crate) static SITES: HashMap<u32, SiteEntry, { MAX_SITES as usize }> = HashM
 
 #[btf_map(name = "inj_flows")]
 pub(crate) static FLOWS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();
+
+#[btf_map(name = "inj_streams")]
+pub(crate) static STREAMS: LruHashMap<StreamKey, StreamSeen, { MAX_STREAMS as usize }> =
+    LruHashMap::new();
 
 #[btf_map(name = "inj_echoes")]
 pub(crate) static ECHOES: LruHashMap<EchoKey, u64, { MAX_ECHOES as usize }> = LruHashMap::new();

@@ -1,8 +1,8 @@
 //! Where a CPU works on one packet.
 
-use injector_common::packet::Facts;
+use injector_common::{faults::net_reset::StreamKey, packet::Facts};
 
-use crate::maps::SPACE;
+use crate::{answer::Draft, maps::SPACE};
 
 /// This CPU's space for the packet at hand, in a map and not on the stack: the
 /// verifier walks what follows once for each value that it knows to be different,
@@ -12,6 +12,10 @@ use crate::maps::SPACE;
 /// halves disabled, and send nothing before they are done with it.
 pub(crate) struct Workspace {
     pub(crate) facts: Facts,
+    /// The answer to it.
+    pub(crate) draft: Draft,
+    /// Its TCP connection.
+    pub(crate) stream: StreamKey,
     number: u64,
 }
 

@@ -94,6 +94,7 @@ impl Dialer {
         for actor in &board.actors {
             actor.reset();
         }
+        board.flow.bytes.store(0, Relaxed);
         board.count.store(count, Relaxed);
         board.round.fetch_add(1, Release);
     }
@@ -137,6 +138,12 @@ impl Dialer {
             (board.actors[ANSWERER].calls.load(Acquire) >= count).then_some(())
         });
         Seen::read(board, ANSWERER)
+    }
+
+    /// Bytes that have come back in this round so far.
+    #[must_use]
+    pub fn got_back(&self) -> u64 {
+        self.file.board().flow.bytes.load(Relaxed)
     }
 
     /// Does a round in which no connection may suffer.

@@ -64,6 +64,10 @@ pub enum Feature {
     LoopbackDelay,
     /// Rules of kind `net-corrupt`.
     NetCorrupt,
+    /// Rules of kind `net-reject`.
+    NetReject,
+    /// Rules of kind `net-reset`.
+    NetReset,
     /// Rules of kind `net-refuse`, with an error of choice.
     NetRefuse,
     /// Rules of kind `sys-errno`, on whichever rung.
@@ -82,11 +86,13 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::NetLoss,
         Self::NetDelay,
         Self::LoopbackDelay,
         Self::NetCorrupt,
+        Self::NetReject,
+        Self::NetReset,
         Self::NetRefuse,
         Self::SysErrno,
         Self::Override,
@@ -105,7 +111,14 @@ impl Feature {
     pub fn expected(self, place: Where) -> Result<(), &'static str> {
         match (self, place) {
             (_, Where::Host) => host::expected(self),
-            (Self::NetLoss | Self::NetCorrupt | Self::NetRefuse, _)
+            (
+                Self::NetLoss
+                | Self::NetCorrupt
+                | Self::NetReject
+                | Self::NetReset
+                | Self::NetRefuse,
+                _,
+            )
             | (_, Where::Override)
             | (Self::Tcx | Self::LoopbackDelay, Where::Debian612)
             | (
@@ -137,6 +150,8 @@ impl Feature {
             Self::NetDelay => any_rung_supported("net-delay", |rung| rung != LOOPBACK),
             Self::LoopbackDelay => rung_supported("net-delay", LOOPBACK),
             Self::NetCorrupt => kind_supported("net-corrupt"),
+            Self::NetReject => kind_supported("net-reject"),
+            Self::NetReset => kind_supported("net-reset"),
             Self::NetRefuse => rung_supported("net-refuse", "cgroup"),
             Self::SysErrno => kind_supported("sys-errno"),
             Self::Override => rung_supported("sys-errno", "kprobe"),

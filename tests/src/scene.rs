@@ -25,6 +25,10 @@ pub enum Kind {
     Reception,
     /// Every packet is delayed.
     Delay,
+    /// Every packet is rejected.
+    Rejection,
+    /// Every connection is reset.
+    Reset,
     /// Every packet is damaged, and its receiver's stack drops it.
     Corruption,
     /// Every `mkdir` fails.
@@ -39,6 +43,8 @@ impl Kind {
     pub const fn feature(self) -> Feature {
         match self {
             Self::Loss | Self::Reception => Feature::NetLoss,
+            Self::Rejection => Feature::NetReject,
+            Self::Reset => Feature::NetReset,
             Self::Delay => Feature::NetDelay,
             Self::Corruption => Feature::NetCorrupt,
             Self::Errno => Feature::SysErrno,
@@ -50,6 +56,8 @@ impl Kind {
         match self {
             Self::Loss => &["net-loss"],
             Self::Reception => &["net-loss", "--direction", "ingress"],
+            Self::Rejection => &["net-reject"],
+            Self::Reset => &["net-reset"],
             Self::Delay => &["net-delay", "--delay", "60ms"],
             Self::Corruption => &["net-corrupt", "--checksum", "broken"],
             // A call that no shell and no loader makes.
@@ -90,7 +98,7 @@ pub struct Scene {
     pub flow: UdpFlow,
     /// A victim that makes calls.
     calls: CallVictim,
-    /// A victim that makes connections, on its own loopback.
+    /// A victim that exchanges bytes with another, on their own loopback.
     dialer: Dialer,
     /// The group of all three.
     cgroup: Cgroup,
@@ -118,7 +126,7 @@ impl Scene {
         );
         let calls = CallVictim::start(near, "mkdir", Callers::One);
         let here = (std::net::Ipv4Addr::LOCALHOST, 7100).into();
-        let dialer = Dialer::start(near, near, here, &[]);
+        let dialer = Dialer::start(near, near, here, &["--exchanges", "1"]);
         Self {
             flow,
             calls,
@@ -144,9 +152,13 @@ impl Scene {
     fn target_of(&self, kind: Kind) -> String {
         match kind {
             Kind::Reception => format!("pid:{}", self.flow.receiver().pid()),
-            Kind::Loss | Kind::Delay | Kind::Corruption | Kind::Errno | Kind::Refusal => {
-                self.target()
-            }
+            Kind::Loss
+            | Kind::Rejection
+            | Kind::Reset
+            | Kind::Delay
+            | Kind::Corruption
+            | Kind::Errno
+            | Kind::Refusal => self.target(),
         }
     }
 
@@ -159,8 +171,10 @@ impl Scene {
     pub fn harm(&self, kind: Kind) -> Harm {
         let harmed = match kind {
             Kind::Errno => failures(&self.calls.round(LOAD.count)),
-            Kind::Refusal => self.dialer.round(LOAD.count).failures,
-            Kind::Loss | Kind::Reception | Kind::Corruption => self.flow.round(LOAD).missing(),
+            Kind::Refusal | Kind::Reset => self.dialer.round(LOAD.count).failures,
+            Kind::Loss | Kind::Reception | Kind::Rejection | Kind::Corruption => {
+                self.flow.round(LOAD).missing()
+            }
             Kind::Delay => {
                 let arrived = self.flow.round(LOAD);
                 assert_eq!(arrived.intact, LOAD.count, "{arrived:?}");

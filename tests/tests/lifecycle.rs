@@ -138,6 +138,10 @@ crash_matrix! {
     errno_until_kill_with_command: Errno, End::Kill { command: true };
     errno_until_panic: Errno, End::PanicInForce { command: false };
     errno_until_panic_with_command: Errno, End::PanicInForce { command: true };
+    rejection_until_deadline: Rejection, End::Deadline;
+    rejection_until_kill: Rejection, End::Kill { command: false };
+    reset_until_deadline: Reset, End::Deadline;
+    reset_until_kill: Reset, End::Kill { command: false };
     refusal_until_deadline: Refusal, End::Deadline;
     refusal_until_kill: Refusal, End::Kill { command: false };
     refusal_until_panic: Refusal, End::PanicInForce { command: false };

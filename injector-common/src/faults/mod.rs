@@ -9,5 +9,7 @@ pub mod net_duplicate;
 pub mod net_loss;
 pub mod net_rate;
 pub mod net_refuse;
+pub mod net_reject;
 pub mod net_reorder;
+pub mod net_reset;
 pub mod sys_errno;

@@ -6,4 +6,6 @@ pub(crate) mod net_duplicate;
 pub(crate) mod net_loss;
 pub(crate) mod net_rate;
 pub(crate) mod net_refuse;
+pub(crate) mod net_reject;
+pub(crate) mod net_reset;
 pub(crate) mod sys_errno;

@@ -19,7 +19,7 @@ const CSUM_LEVEL_RESET: u64 = 3;
 
 /// Where the checksum lies in a transport header.
 #[inline(always)]
-fn checksum_offset(proto: u32) -> Option<u32> {
+pub(crate) fn checksum_offset(proto: u32) -> Option<u32> {
     match proto {
         PROTO_TCP => Some(16),
         PROTO_UDP => Some(6),

@@ -1,6 +1,8 @@
 //! The programs, one module per family of hooks.
 
+mod answering;
 mod connect;
+mod hop;
 mod packet;
 mod parity;
 mod passing;

@@ -2,9 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_ANY, bpf_sock, bpf_sock_tuple},
-    helpers::generated::{
-        bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_set_tstamp,
-    },
+    helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
     macros::classifier,
     programs::TcContext,
 };
@@ -16,18 +14,17 @@ use injector_common::{
 
 use super::passing::Passing;
 use crate::{
+    answer,
     decide::armed,
     faults::net_delay,
     filter,
-    maps::{ECHOES, SITES, TRIAL},
+    maps::{ECHOES, SITES},
     scope,
-    skb::{NEXT, Skb, vanish},
+    skb::{NEXT, Skb},
 };
 
 /// `BPF_F_CURRENT_NETNS`: look for the socket where the packet is.
 const CURRENT_NETNS: u64 = u64::MAX;
-/// `BPF_SKB_TSTAMP_DELIVERY_MONO`: the time stamp says when to send.
-const TSTAMP_DELIVERY: u32 = 1;
 
 #[classifier]
 fn inj_egress(ctx: TcContext) -> i32 {
@@ -39,42 +36,19 @@ fn inj_ingress(ctx: TcContext) -> i32 {
     judge(&Skb(ctx.skb.skb), INGRESS).unwrap_or(NEXT)
 }
 
-/// A packet that enters a device of ours gets its departure time.
-#[classifier]
-fn inj_hop(ctx: TcContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
-    if let Some(due) = net_delay::take_note(&skb) {
-        // SAFETY: the context comes from the kernel.
-        unsafe { bpf_skb_set_tstamp(skb.0, due, TSTAMP_DELIVERY) };
-    }
-    NEXT
-}
-
-/// A packet that has waited goes on to its interface.
-#[classifier]
-fn inj_return(ctx: TcContext) -> i32 {
-    net_delay::go_on(&Skb(ctx.skb.skb))
-}
-
-/// Sends an arriving packet through the device whose index lies in the trial
-/// map, to try whether it comes back.
-#[classifier]
-fn inj_trial_hop(ctx: TcContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
-    let hop = TRIAL.get(0).map_or(0, |index| *index as u32);
-    if net_delay::send(&skb, INGRESS, hop, 0) {
-        vanish()
-    } else {
-        NEXT
-    }
-}
-
 /// The verdict on a packet, or `None` to leave it alone.
 #[inline(always)]
 fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let (control, now) = armed()?;
     // SAFETY: values are plain integers that only user space replaces.
     let site = unsafe { SITES.get(skb.ifindex()) }?;
+    if answer::is_answer(skb) {
+        // On loopback it comes by again, as one that arrives.
+        if direction == INGRESS || site.loopback == 0 {
+            answer::forget(skb);
+        }
+        return None;
+    }
     // One that has waited was judged before, and carries a mark, as does a copy.
     // One that leaves may have lost it on the way, and is known by the device
     // that it comes back from.

@@ -11,9 +11,12 @@ use injector_common::{
     random,
 };
 
+use super::answering;
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
-    faults::{net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate},
+    faults::{
+        net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate, net_reject, net_reset,
+    },
     filter,
     skb::{NEXT, Skb, vanish},
     workspace::Workspace,
@@ -24,6 +27,9 @@ const LOST: u32 = 1;
 /// The packet is lost, and the sender's stack is told.
 const LOST_TOLD: u32 = 2;
 
+/// The packet is to be answered.
+const ANSWERED: u32 = 3;
+
 /// The device took the packet, or it needed none.
 const TAKEN: u32 = 1;
 /// The packet was lost before it could take a detour, or be copied.
@@ -33,7 +39,7 @@ const LOST_BEFORE: u32 = 2;
 pub(super) struct Passing {
     pub(super) skb: *mut __sk_buff,
     space: *mut Workspace,
-    now: u64,
+    pub(super) now: u64,
     /// Rules aimed at the packet's owner that act on this interface.
     pub(super) mask: u64,
     /// How long it waits.
@@ -44,9 +50,11 @@ pub(super) struct Passing {
     copied: u64,
     rule_count: u32,
     pub(super) direction: u32,
-    /// [`LOST`] or [`LOST_TOLD`] when it is gone; the rules behind the one that
-    /// lost it are not asked.
+    /// [`LOST`], [`LOST_TOLD`] or [`ANSWERED`] when it goes no further; the rules
+    /// behind the one that stopped it are not asked.
     lost: u32,
+    /// Which rule's answer, if it is to be answered.
+    pub(super) culprit: u32,
     /// 1 when it need not stay behind the packet before it in its flow.
     overtakes: u32,
     /// What became of it: [`TAKEN`], [`LOST_BEFORE`], or 0 when the device refused
@@ -75,6 +83,7 @@ impl Passing {
             rule_count: control.rule_count,
             direction,
             lost: unset() as u32,
+            culprit: unset() as u32,
             overtakes: unset() as u32,
             end: TAKEN,
             copying: Copying::default(),
@@ -106,6 +115,9 @@ impl Passing {
     pub(super) fn settle(&mut self, site: &SiteEntry, noted: u64) -> Option<i32> {
         if self.lost != 0 {
             self.end = LOST_BEFORE;
+            if self.lost == ANSWERED {
+                return answering::apply(self, site);
+            }
             return Some(net_loss::apply(self.lost == LOST_TOLD));
         }
         if self.detour == 0 && noted == 0 {
@@ -184,6 +196,14 @@ unsafe extern "C" fn ask(
         return GO_ON;
     }
     let direction = passing.direction;
+    if kind == FaultKind::NetReject as u32 && !net_reject::can(&skb, passing.facts(), params) {
+        return GO_ON;
+    }
+    if kind == FaultKind::NetReset as u32
+        && !net_reset::is_due(&skb, passing.space(), &rule, index, direction)
+    {
+        return GO_ON;
+    }
     let (verdict, draw) = rule.decide(|draw| {
         kind != FaultKind::NetLoss as u32 || net_loss::selects(params, index, direction, draw)
     });
@@ -233,6 +253,11 @@ unsafe extern "C" fn ask(
                 return ENOUGH;
             }
         }
+    } else if kind == FaultKind::NetReject as u32 || kind == FaultKind::NetReset as u32 {
+        // Counted once it is built.
+        passing.lost = ANSWERED;
+        passing.culprit = index;
+        return ENOUGH;
     } else {
         rule.done(false);
     }

@@ -195,10 +195,11 @@ fn open(experiment: &Experiment) -> Result<Programs, Error> {
         .rules
         .iter()
         .filter_map(|rule| rule.fault.filter());
-    let mut faults = experiment.rules.iter().map(|rule| &rule.fault);
+    let has = |test: fn(&Fault) -> bool| experiment.rules.iter().any(|rule| test(&rule.fault));
     Ok(Programs::open(Needs {
         offsets,
-        flow_links: faults.any(Fault::links_flows),
+        flow_links: has(Fault::links_flows),
+        streams: has(Fault::counts_streams),
         conversations: filters.any(PacketFilter::follows_conversations),
     })?)
 }

@@ -134,6 +134,8 @@ kinds! {
     net_reorder::NetReorder,
     net_rate::NetRate,
     net_refuse::NetRefuse,
+    net_reject::NetReject,
+    net_reset::NetReset,
     sys_errno::SysErrno,
 }
 
@@ -215,6 +217,8 @@ pub fn explain(fault: &Fault) -> String {
             PacketFault::Reorder { delay, gap } => net_reorder::explain(filter, *delay, *gap),
             PacketFault::Rate(link) => net_rate::explain(filter, link),
             PacketFault::Corrupt { checksum } => net_corrupt::explain(filter, *checksum),
+            PacketFault::Reject { by, code } => net_reject::explain(filter, *by, *code),
+            PacketFault::Reset { end, after } => net_reset::explain(filter, *end, *after),
         },
         Fault::SysErrno { calls, errno } => sys_errno::explain(calls, *errno),
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),

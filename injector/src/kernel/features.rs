@@ -27,6 +27,7 @@ pub fn probe_all() -> Vec<Probe> {
     let needs = Needs {
         offsets: true,
         conversations: false,
+        streams: false,
         flow_links: false,
     };
     let features = match Programs::open(needs) {
@@ -71,7 +72,11 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
         probes
     };
     match kind {
-        FaultKind::NetLoss | FaultKind::NetCorrupt | FaultKind::NetDuplicate => packets(&[]),
+        FaultKind::NetLoss
+        | FaultKind::NetCorrupt
+        | FaultKind::NetDuplicate
+        | FaultKind::NetReject
+        | FaultKind::NetReset => packets(&[]),
         FaultKind::NetDelay | FaultKind::NetReorder | FaultKind::NetRate => {
             let needed = [&features.hop_devices, &features.fair_queue];
             let mut rungs = packets(&needed);

@@ -50,6 +50,8 @@ pub struct Needs {
     pub offsets: bool,
     /// Room to remember conversations.
     pub conversations: bool,
+    /// Room to remember TCP connections.
+    pub streams: bool,
     /// Room for a link of each flow.
     pub flow_links: bool,
 }
@@ -88,11 +90,13 @@ impl Programs {
         // The kernel sets the memory of these maps aside when it makes them.
         let room = |needed, most| if needed { most } else { 1 };
         let conversations = room(needs.conversations, names::MAX_CONVERSATIONS);
+        let streams = room(needs.streams, names::MAX_STREAMS);
         let flow_links = room(needs.flow_links, names::MAX_FLOWS);
         let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .btf(None)
             .map_max_entries(names::MAP_CONVERSATIONS, conversations)
+            .map_max_entries(names::MAP_STREAMS, streams)
             .map_max_entries(names::MAP_LINKS, flow_links)
             .override_global(aya_log::LEVEL, &log_level, true)
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)

@@ -7,8 +7,8 @@ use std::time::Duration;
 use injector_common::{
     RuleEntry, RuleIndex,
     faults::{
-        Params, net_corrupt, net_delay, net_duplicate, net_loss, net_rate, net_refuse, net_reorder,
-        sys_errno,
+        Params, net_corrupt, net_delay, net_duplicate, net_loss, net_rate, net_refuse, net_reject,
+        net_reorder, net_reset, sys_errno,
     },
     filter::PacketFilter as WireFilter,
     random::rule_seed,
@@ -16,7 +16,8 @@ use injector_common::{
 
 pub(super) use self::filter::peers;
 use crate::model::{
-    Checksum, Delay, Experiment, Fault, LossModel, PacketFault, Rule, Sharing, Visibility,
+    After, Answer, Checksum, Delay, End, Experiment, Fault, LossModel, PacketFault, Rule, Sharing,
+    Unreachable, Visibility,
 };
 
 /// The entry of the rule at `index`, for an experiment that starts at boot
@@ -75,6 +76,31 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
             Checksum::Valid => net_corrupt::CHECKSUM_VALID,
             Checksum::Broken => net_corrupt::CHECKSUM_BROKEN,
         }),
+        PacketFault::Reject { by, code } => net_reject::params(
+            match by {
+                Answer::Either => net_reject::BY_EITHER,
+                Answer::Reset => net_reject::BY_RESET,
+                Answer::Icmp => net_reject::BY_ICMP,
+            },
+            match code {
+                Unreachable::Net => net_reject::NET,
+                Unreachable::Host => net_reject::HOST,
+                Unreachable::Port => net_reject::PORT,
+                Unreachable::Admin => net_reject::ADMIN,
+            },
+        ),
+        PacketFault::Reset { end, after } => {
+            let end = match end {
+                End::Local => net_reset::END_LOCAL,
+                End::Peer => net_reset::END_PEER,
+                End::Both => net_reset::END_BOTH,
+            };
+            match after {
+                After::Nothing => net_reset::params(end, 0, 0),
+                After::Bytes(bytes) => net_reset::params(end, *bytes, 0),
+                After::Time(time) => net_reset::params(end, 0, nanos(*time)),
+            }
+        }
     }
 }
 

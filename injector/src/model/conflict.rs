@@ -9,7 +9,7 @@ use std::path::Path;
 use injector_common::Trigger;
 
 use super::{
-    Fault, LossModel, PacketFault, Rule, Target,
+    After, Answer, Fault, LossModel, PacketFault, Rule, Target,
     overlap::{filter_covers, filters_overlap},
 };
 use crate::error::ConflictError;
@@ -60,6 +60,9 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
             if let Some(reason) = both_checksums(first, second)
                 && (cover(a, b) || cover(b, a))
             {
+                return Err(refuse(reason));
+            }
+            if let Some(reason) = hides_answer(first, second).filter(|_| cover(a, b)) {
                 return Err(refuse(reason));
             }
             // A lost packet is lost, whichever rule comes first.
@@ -191,6 +194,32 @@ fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
         format!(
             "`{}` loses every packet that `{}` could act on",
             loss.name, other.name
+        )
+    })
+}
+
+/// A rejection or a reset that leaves no packet to a later one.
+fn hides_answer(first: &Rule, second: &Rule) -> Option<String> {
+    let (Fault::Packet(filter, fault), Fault::Packet(other_filter, other)) =
+        (&first.fault, &second.fault)
+    else {
+        return None;
+    };
+    // A rejection by resets alone leaves what is not TCP, a reset leaves what
+    // opens a connection.
+    let tcp_alone = other_filter.takes_tcp_alone();
+    let hides = match (fault, other) {
+        (PacketFault::Reject { by, .. }, PacketFault::Reject { by: later, .. }) => {
+            *by != Answer::Reset || tcp_alone || *later == Answer::Reset
+        }
+        (PacketFault::Reject { .. }, PacketFault::Reset { .. }) => true,
+        (PacketFault::Reset { after, .. }, PacketFault::Reset { .. }) => *after == After::Nothing,
+        _ => false,
+    };
+    (hides && unconditional(first) && filter_covers(filter, other_filter)).then(|| {
+        format!(
+            "`{}` answers every packet that `{}` could",
+            first.name, second.name
         )
     })
 }

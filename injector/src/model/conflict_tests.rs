@@ -389,3 +389,34 @@ fn a_connect_that_fails_at_its_entry_is_not_refused() {
         }
     }
 }
+
+#[test]
+fn an_unconditional_rejection_hides_later_ones() {
+    for (first, second, refused) in [
+        ("", "--with icmp --proto tcp", true),
+        ("", "--with rst", true),
+        ("--with rst", "--with icmp", false),
+        ("--with rst", "--proto tcp --with icmp", true),
+        ("--with icmp", "--proto udp", true),
+        ("--proto udp", "", false),
+        ("--percent 5", "", false),
+        ("--direction both", "--direction ingress --peer ::/0", true),
+    ] {
+        let rule = |options: &str| format!("net-reject --target cgroup:/a {options}");
+        let found = conflict(&rule(first), &rule(second)).is_some();
+        assert_eq!(found, refused, "{first} / {second}");
+    }
+    let reset = "net-reset --target cgroup:/a";
+    let late = "net-reset --target cgroup:/a --after 5s";
+    for (first, second, refused) in [
+        ("net-reject --target cgroup:/a --with rst", late, true),
+        (reset, "net-reject --target cgroup:/a --proto tcp", false),
+        (reset, late, true),
+        (late, reset, false),
+    ] {
+        assert_eq!(conflict(first, second).is_some(), refused, "{second}");
+    }
+    let loss = "net-loss --target cgroup:/a";
+    assert!(conflict(loss, "net-reject --target cgroup:/a").is_some());
+    assert!(conflict("net-reject --target cgroup:/a", loss).is_some());
+}

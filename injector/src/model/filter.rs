@@ -304,6 +304,19 @@ impl PacketFilter {
         self.protocols.numbers().and(&self.possible_protocols())
     }
 
+    /// Whether a TCP packet can match.
+    #[must_use]
+    pub fn takes_tcp(&self) -> bool {
+        Protocol::Tcp.is_in(&self.protocol_numbers())
+    }
+
+    /// Whether nothing but TCP can match.
+    #[must_use]
+    pub fn takes_tcp_alone(&self) -> bool {
+        let tcp = Choice::from(vec![Protocol::Tcp]).numbers();
+        self.protocol_numbers().without(&tcp).is_empty()
+    }
+
     /// Whether an echo can match.
     #[must_use]
     pub fn takes_icmp(&self) -> bool {

@@ -119,6 +119,20 @@ pub enum PacketFault {
     },
     /// They share a link of a given bandwidth.
     Rate(Link),
+    /// They are answered by an error, as by a firewall.
+    Reject {
+        /// By which protocol's means.
+        by: Answer,
+        /// What an ICMP error says.
+        code: Unreachable,
+    },
+    /// TCP connections are torn down.
+    Reset {
+        /// Who is told.
+        end: End,
+        /// When in the life of a connection.
+        after: After,
+    },
 }
 
 impl Fault {
@@ -162,6 +176,15 @@ impl Fault {
         )
     }
 
+    /// Whether TCP connections have to be remembered.
+    #[must_use]
+    pub fn counts_streams(&self) -> bool {
+        matches!(
+            self,
+            Self::Packet(_, PacketFault::Reset { after, .. }) if *after != After::Nothing
+        )
+    }
+
     /// The packet filter, for kinds that act on packets.
     #[must_use]
     pub const fn filter(&self) -> Option<&PacketFilter> {
@@ -199,6 +222,8 @@ impl PacketFault {
             Self::Duplicate { .. } => FaultKind::NetDuplicate,
             Self::Reorder { .. } => FaultKind::NetReorder,
             Self::Rate(_) => FaultKind::NetRate,
+            Self::Reject { .. } => FaultKind::NetReject,
+            Self::Reset { .. } => FaultKind::NetReset,
         }
     }
 
@@ -215,7 +240,11 @@ impl PacketFault {
             Self::Delay(delay) => delay.longest(),
             Self::Reorder { delay, .. } => *delay,
             Self::Rate(link) => link.queue,
-            Self::Loss { .. } | Self::Corrupt { .. } | Self::Duplicate { .. } => Duration::ZERO,
+            Self::Loss { .. }
+            | Self::Corrupt { .. }
+            | Self::Duplicate { .. }
+            | Self::Reject { .. }
+            | Self::Reset { .. } => Duration::ZERO,
         }
     }
 
@@ -238,6 +267,52 @@ pub enum Checksum {
     Valid,
     /// The checksum does not fit: the receiver's stack counts an error.
     Broken,
+}
+
+/// How a rejected packet is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// TCP by a reset, all else by an ICMP error.
+    Either,
+    /// TCP by a reset; nothing else is rejected.
+    Reset,
+    /// Everything by an ICMP error.
+    Icmp,
+}
+
+/// What is out of reach, as an ICMP error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// The network.
+    Net,
+    /// The host.
+    Host,
+    /// The port.
+    Port,
+    /// What an administrator forbids.
+    Admin,
+}
+
+/// Which end of a connection is told of its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The target's.
+    Local,
+    /// The peer's.
+    Peer,
+    /// Both.
+    Both,
+}
+
+/// When a connection is torn down, counted from the first packet seen of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// With its next packet.
+    Nothing,
+    /// Once so many bytes of payload have gone by, at least 1.
+    Bytes(u64),
+    /// Once it has lasted so long, above 0.
+    Time(Duration),
 }
 
 /// A system call of this architecture.

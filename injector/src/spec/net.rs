@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use crate::{
-    model::{Checksum, Cidr, Direction},
+    model::{Answer, Checksum, Cidr, Direction, End, Unreachable},
     spec::text::{ValueError, is_digits, word},
 };
 
@@ -29,6 +29,45 @@ impl FromStr for Checksum {
             &[("valid", Self::Valid), ("broken", Self::Broken)],
             "valid or broken",
         )
+    }
+}
+
+impl FromStr for Answer {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        word(
+            text,
+            &[("rst", Self::Reset), ("icmp", Self::Icmp)],
+            "rst or icmp",
+        )
+    }
+}
+
+impl FromStr for End {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let words = [
+            ("local", Self::Local),
+            ("peer", Self::Peer),
+            ("both", Self::Both),
+        ];
+        word(text, &words, "local, peer or both")
+    }
+}
+
+impl FromStr for Unreachable {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let words = [
+            ("net", Self::Net),
+            ("host", Self::Host),
+            ("port", Self::Port),
+            ("admin", Self::Admin),
+        ];
+        word(text, &words, "net, host, port or admin")
     }
 }
 

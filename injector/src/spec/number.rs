@@ -55,6 +55,22 @@ impl FromStr for Times {
     }
 }
 
+/// How many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub NonZeroU64);
+
+impl FromStr for Bytes {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let parsed = text.parse().ok().filter(|_| !text.starts_with('+'));
+        let allowed = "a whole number of bytes, at least 1";
+        parsed
+            .map(Self)
+            .ok_or_else(|| ValueError::new(text, "is not a number of bytes", allowed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +86,7 @@ mod tests {
         assert_eq!("7".parse::<Times>().map(|times| times.0.get()), Ok(7));
         for bad in ["", "0", "-1", "+1", "1.5"] {
             assert!(bad.parse::<Times>().is_err(), "{bad}");
+            assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
     }
 }

@@ -46,7 +46,9 @@ pub(super) fn settle(
         | PacketFault::Corrupt { .. }
         | PacketFault::Duplicate { .. }
         | PacketFault::Reorder { .. }
-        | PacketFault::Rate(_) => Ok(()),
+        | PacketFault::Rate(_)
+        | PacketFault::Reject { .. }
+        | PacketFault::Reset { .. } => Ok(()),
     }
 }
 

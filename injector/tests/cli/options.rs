@@ -236,6 +236,26 @@ fn filters_that_contradict_themselves() {
 }
 
 #[test]
+fn answers() {
+    let line = inject(&["net-reject", "--with", "silence"]);
+    refused(&line, 2, &["--with", "rst or icmp"]);
+    let line = inject(&["net-reject", "--code", "42"]);
+    refused(&line, 2, &["--code", "net, host, port or admin"]);
+    let line = inject(&["net-reject", "--with", "rst", "--code", "net"]);
+    refused(&line, 2, &["--code", "no code"]);
+    let line = inject(&["net-reject", "--with", "rst", "--proto", "udp"]);
+    refused(&line, 2, &["--with", "TCP alone"]);
+    let line = inject(&["net-reset", "--end", "middle"]);
+    refused(&line, 2, &["--end", "local, peer or both"]);
+    let line = inject(&["net-reset", "--after-bytes", "0"]);
+    refused(&line, 2, &["--after-bytes", "at least 1"]);
+    let line = inject(&["net-reset", "--after-bytes", "5", "--after", "1s"]);
+    refused(&line, 2, &["--after", "one of the two"]);
+    let line = inject(&["net-reset", "--proto", "udp"]);
+    refused(&line, 2, &["--proto", "tcp or any"]);
+}
+
+#[test]
 fn options_of_another_kind() {
     refused(&inject(&["net-loss", "--delay", "5ms"]), 2, &["--delay"]);
     refused(

@@ -5,7 +5,10 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd},
-    sync::atomic::Ordering::{Acquire, Relaxed, Release},
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
     thread,
     time::Duration,
 };
@@ -33,10 +36,10 @@ pub const ANSWERER: usize = THREADS;
 
 /// How long one call waits for the other end. Nothing here takes as long, unless
 /// something was lost.
-const PATIENCE: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(4);
 
-/// How many bytes an exchange sends and gets back.
-const SIZE: usize = 1000;
+/// How many bytes the answering end reads at once.
+const SIZE: usize = 1 << 16;
 
 /// What carries the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -61,6 +64,14 @@ pub struct CallOptions {
     /// How often to send bytes and await them back, per connection
     #[arg(long, default_value_t = 0)]
     pub exchanges: u64,
+    /// Ask to be told of every ICMP error: otherwise a UDP socket is not told of those
+    /// that may pass
+    #[arg(long)]
+    pub told: bool,
+    /// How many bytes to send at once; few enough for the other end to send back
+    /// while more arrive
+    #[arg(long, default_value_t = 1000)]
+    pub size: usize,
     /// Who makes the connections
     #[arg(long, value_enum, default_value = "main")]
     pub worker: Worker,
@@ -92,7 +103,7 @@ pub fn call(board: &Board, rounds: u32, options: &CallOptions) -> anyhow::Result
         };
         options.worker.run(|| {
             for _ in 0..board.count.load(Relaxed) {
-                let outcome = talk(options);
+                let outcome = talk(options, &board.flow.bytes);
                 actor.record(outcome.map_err(|errno| (errno as i32).unsigned_abs()));
             }
             Ok(())
@@ -103,12 +114,12 @@ pub fn call(board: &Board, rounds: u32, options: &CallOptions) -> anyhow::Result
     Ok(())
 }
 
-/// One connection, from its beginning to its end.
-fn talk(options: &CallOptions) -> nix::Result<()> {
+/// One connection, from its beginning to its end. Counts the bytes that come back.
+fn talk(options: &CallOptions, got_back: &AtomicU64) -> nix::Result<()> {
     let socket = open(options)?;
     let to = SockaddrStorage::from(options.to);
-    let bytes = [0x5a; SIZE];
-    let mut answer = [0; SIZE];
+    let bytes = vec![0x5a; options.size];
+    let mut answer = vec![0; options.size];
     if options.transport == Transport::TcpFast {
         let flags = MsgFlags::from_bits_retain(libc::MSG_FASTOPEN);
         socket::sendto(socket.as_raw_fd(), &bytes, &to, flags)?;
@@ -117,11 +128,14 @@ fn talk(options: &CallOptions) -> nix::Result<()> {
     }
     for _ in 0..options.exchanges {
         socket::send(socket.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?;
-        let mut missing = SIZE;
+        let mut missing = options.size;
         while missing > 0 {
             match socket::recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())? {
                 0 => return Err(Errno::EPIPE),
-                len => missing = missing.saturating_sub(len),
+                len => {
+                    missing = missing.saturating_sub(len);
+                    got_back.fetch_add(len as u64, Relaxed);
+                }
             }
         }
     }
@@ -139,9 +153,14 @@ fn open(options: &CallOptions) -> nix::Result<OwnedFd> {
         Transport::Udp => SockType::Datagram,
     };
     let socket = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
-    let patience = TimeVal::new(0, PATIENCE.subsec_micros().into());
+    let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
     setsockopt(&socket, sockopt::SendTimeout, &patience)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    if options.told && options.to.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+    } else if options.told {
+        setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
+    }
     Ok(socket)
 }
 
@@ -162,7 +181,7 @@ pub fn answer(board: &Board, options: &AnswerOptions) -> anyhow::Result<()> {
     let ended = || board.round.load(Acquire) == QUIT;
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut bytes = [0; SIZE];
+            let mut bytes = vec![0; SIZE];
             while !ended() {
                 if let Ok((len, from)) = datagrams.recv_from(&mut bytes) {
                     // Errors of an earlier answer are told here.
@@ -186,7 +205,7 @@ pub fn answer(board: &Board, options: &AnswerOptions) -> anyhow::Result<()> {
 }
 
 fn send_back(actor: &Actor, mut stream: TcpStream) {
-    let mut bytes = [0; SIZE];
+    let mut bytes = vec![0; SIZE];
     let outcome = loop {
         let passed = stream.read(&mut bytes).and_then(|len| {
             stream.write_all(&bytes[..len])?;

@@ -1,0 +1,33 @@
+//! Packets that a rule wants answered.
+
+use injector_common::{FaultKind, SiteEntry};
+
+use super::passing::Passing;
+use crate::{
+    answer,
+    decide::live,
+    faults::{net_loss, net_reject, net_reset},
+    maps::RULES,
+};
+
+/// Answers the packet as the rule says that selected it, and counts that.
+#[inline(always)]
+pub(super) fn apply(outcome: &mut Passing, site: &SiteEntry) -> Option<i32> {
+    let (skb, direction) = (outcome.skb, outcome.direction);
+    let (culprit, now) = (outcome.culprit, outcome.now);
+    let rule = RULES.get(culprit)?;
+    let space = outcome.space();
+    let verdict = if rule.kind == FaultKind::NetReject as u32 {
+        net_reject::apply(skb, space, rule, site, direction)
+    } else {
+        net_reset::apply(skb, space, rule, site, direction)
+    };
+    if let Some(rule) = live(rule, culprit, now) {
+        rule.done(verdict > answer::REFUSED);
+    }
+    match verdict {
+        answer::REFUSED => None,
+        answer::SPOILT => Some(net_loss::apply(false)),
+        verdict => Some(verdict),
+    }
+}

@@ -1,0 +1,401 @@
+//! `net-reject`: the sender of a packet is told that it does not arrive.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use injector_tests::{
+    agent::{Agent, Injection},
+    cgroup::Cgroup,
+    command::Place,
+    dialer::Dialer,
+    netns::{Ip, Netns, Pair},
+    require,
+    traffic::{Direction, Form},
+};
+
+const COUNT: u64 = 10;
+const PORT: u16 = 7200;
+
+/// A victim and a bystander beside each other, on the near side of a cable or on
+/// a loopback. The one that calls is the victim's, or the one that answers.
+struct Bed {
+    victim: Dialer,
+    bystander: Dialer,
+    cgroup: Cgroup,
+    place: Where,
+}
+
+enum Where {
+    Cable(Pair),
+    Loopback(Netns),
+}
+
+impl Where {
+    const fn near(&self) -> &Netns {
+        match self {
+            Self::Cable(pair) => &pair.near,
+            Self::Loopback(netns) => netns,
+        }
+    }
+
+    const fn far(&self) -> &Netns {
+        match self {
+            Self::Cable(pair) => &pair.far,
+            Self::Loopback(netns) => netns,
+        }
+    }
+
+    fn address(&self, ip: Ip, direction: Direction) -> IpAddr {
+        match (self, direction, ip) {
+            (Self::Loopback(_), _, Ip::V4) => Ipv4Addr::LOCALHOST.into(),
+            (Self::Loopback(_), _, Ip::V6) => Ipv6Addr::LOCALHOST.into(),
+            (Self::Cable(_), Direction::Egress, _) => Pair::far_address(ip),
+            (Self::Cable(_), Direction::Ingress, _) => Pair::near_address(ip),
+        }
+    }
+
+    /// What the checksums of arriving packets have kept from arriving.
+    fn checksum_errors(&self) -> u64 {
+        [self.near(), self.far()]
+            .iter()
+            .flat_map(|netns| {
+                [
+                    ("Tcp", "InCsumErrors"),
+                    ("Icmp", "InCsumErrors"),
+                    ("Icmp6", "InCsumErrors"),
+                ]
+                .map(|(protocol, name)| netns.counter(protocol, name))
+            })
+            .sum()
+    }
+}
+
+impl Bed {
+    #[track_caller]
+    fn new(place: Where, ip: Ip, direction: Direction, options: &[&str]) -> Self {
+        let cgroup = Cgroup::new("victim");
+        let (near, far) = (Place::netns(place.near()), Place::netns(place.far()));
+        let start = |port, near: Place<'_>| {
+            let to = SocketAddr::new(place.address(ip, direction), port);
+            match direction {
+                Direction::Egress => Dialer::start(near, far, to, options),
+                Direction::Ingress => Dialer::start(far, near, to, options),
+            }
+        };
+        let victim = start(PORT, near.and_cgroup(&cgroup));
+        let bystander = start(PORT + 1, near);
+        Self {
+            victim,
+            bystander,
+            cgroup,
+            place,
+        }
+    }
+
+    #[track_caller]
+    fn on_cable(ip: Ip, direction: Direction, options: &[&str]) -> Self {
+        Self::new(Where::Cable(Pair::new()), ip, direction, options)
+    }
+
+    #[track_caller]
+    fn reject(&self, direction: Direction, options: &[&str]) -> Injection {
+        let target = self.cgroup.target();
+        let words = ["net-reject", "--target", &target, "--for", "60s"];
+        let way = ["--direction", direction.word()];
+        Injection::start(&[&words[..], &way, options].concat())
+    }
+
+    #[track_caller]
+    fn assert_unharmed(&self) {
+        self.bystander.begin(COUNT);
+        self.victim.assert_unharmed(COUNT);
+        let beside = self.bystander.finish();
+        assert_eq!((beside.calls, beside.failures), (COUNT, 0), "{beside:?}");
+    }
+
+    /// All that the victim does fails with this error, and nothing of what the
+    /// bystander does.
+    #[track_caller]
+    fn assert_all_fail(&self, errno: i32) {
+        self.bystander.begin(COUNT);
+        self.victim.assert_all_fail(COUNT, errno);
+        let beside = self.bystander.finish();
+        assert_eq!((beside.calls, beside.failures), (COUNT, 0), "{beside:?}");
+    }
+}
+
+/// Rejects all that a victim sends or receives. Each connection, and each
+/// datagram, is rejected by one answer.
+#[track_caller]
+fn check(bed: &Bed, direction: Direction, options: &[&str], errno: i32) {
+    bed.assert_unharmed();
+    let errors = bed.place.checksum_errors();
+    let injection = bed.reject(direction, options);
+    bed.assert_all_fail(errno);
+    let rule = injection.stop().rule();
+    assert_eq!((rule.matched, rule.injected), (COUNT, COUNT), "{rule:?}");
+    assert_eq!(bed.place.checksum_errors(), errors, "damaged answers");
+    bed.assert_unharmed();
+}
+
+const TCP: &[&str] = &["--exchanges", "2"];
+const UDP: &[&str] = &["--transport", "udp", "--exchanges", "1"];
+
+macro_rules! matrix {
+    ($($name:ident: $what:ident $ip:ident $direction:ident;)+) => {
+        mod cable {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    require!(NetReject);
+                    let way = Direction::$direction;
+                    let bed = Bed::on_cable(Ip::$ip, way, $what);
+                    check(&bed, way, &[], libc::ECONNREFUSED);
+                }
+            )+
+        }
+        /// On a cable whose near end fills in the checksums of what leaves it.
+        mod checksums {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    require!(NetReject);
+                    let way = Direction::$direction;
+                    let pair = Pair::new();
+                    pair.near.fill_in_checksums(Pair::NEAR_LINK);
+                    let bed = Bed::new(Where::Cable(pair), Ip::$ip, way, $what);
+                    check(&bed, way, &[], libc::ECONNREFUSED);
+                }
+            )+
+        }
+        mod loopback {
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    require!(NetReject);
+                    let way = Direction::$direction;
+                    let bed = Bed::new(Where::Loopback(Netns::new()), Ip::$ip, way, $what);
+                    check(&bed, way, &[], libc::ECONNREFUSED);
+                }
+            )+
+        }
+    };
+}
+
+matrix! {
+    tcp_v4_egress: TCP V4 Egress;
+    tcp_v4_ingress: TCP V4 Ingress;
+    tcp_v6_egress: TCP V6 Egress;
+    tcp_v6_ingress: TCP V6 Ingress;
+    udp_v4_egress: UDP V4 Egress;
+    udp_v4_ingress: UDP V4 Ingress;
+    udp_v6_egress: UDP V6 Egress;
+    udp_v6_ingress: UDP V6 Ingress;
+}
+
+/// Each code means the same error as that of a router.
+#[test]
+fn codes_become_errors() {
+    require!(NetReject);
+    for (code, v4, v6) in [
+        ("net", libc::ENETUNREACH, libc::ENETUNREACH),
+        ("host", libc::EHOSTUNREACH, libc::EHOSTUNREACH),
+        ("port", libc::ECONNREFUSED, libc::ECONNREFUSED),
+        ("admin", libc::EHOSTUNREACH, libc::EACCES),
+    ] {
+        for (ip, errno) in [(Ip::V4, v4), (Ip::V6, v6)] {
+            for way in [Direction::Egress, Direction::Ingress] {
+                let bed = Bed::on_cable(ip, way, &[UDP, &["--told"]].concat());
+                check(&bed, way, &["--code", code], errno);
+            }
+        }
+    }
+}
+
+/// A router that has no way may have one soon, so a UDP socket is told of that
+/// only if it asks, as by a router.
+#[test]
+fn udp_is_not_told_of_what_may_pass() {
+    require!(NetReject);
+    let bed = Bed::on_cable(Ip::V4, Direction::Egress, UDP);
+    let injection = bed.reject(Direction::Egress, &["--code", "net"]);
+    bed.victim.assert_all_fail(1, libc::EAGAIN);
+    assert_eq!(injection.stop().rule().injected, 1);
+}
+
+/// A connection that opens learns of an ICMP error at once where the peer sends
+/// it, and with the next attempt, a second later, where its own kernel is still
+/// busy with the first.
+#[test]
+fn tcp_by_icmp() {
+    require!(NetReject);
+    for (ip, errno) in [(Ip::V4, libc::ENETUNREACH), (Ip::V6, libc::ENETUNREACH)] {
+        for way in [Direction::Egress, Direction::Ingress] {
+            let bed = Bed::on_cable(ip, way, TCP);
+            let injection = bed.reject(way, &["--with", "icmp", "--code", "net"]);
+            bed.victim.assert_all_fail(2, errno);
+            bed.bystander.assert_unharmed(COUNT);
+            let rule = injection.stop().rule();
+            assert!((2..=4).contains(&rule.injected), "{rule:?}");
+            assert_eq!(rule.matched, rule.injected);
+            bed.assert_unharmed();
+        }
+    }
+}
+
+/// The other forms of a target.
+#[test]
+fn processes_and_commands() {
+    require!(NetReject);
+    for form in [Form::Process, Form::Command] {
+        for (ip, options) in [(Ip::V4, TCP), (Ip::V6, UDP)] {
+            let pair = Pair::new();
+            let (near, far) = (Place::netns(&pair.near), Place::netns(&pair.far));
+            let to = SocketAddr::new(Pair::far_address(ip), PORT);
+            let mut args = vec!["net-reject", "--for", "60s"];
+            let (victim, target, command);
+            if form == Form::Process {
+                victim = Dialer::start(near, far, to, options);
+                target = victim.target();
+                args.extend(["--target", &target]);
+            } else {
+                victim = Dialer::prepare(far, to, options);
+                command = victim.command();
+                args.push("--");
+                args.extend(command.iter().map(String::as_str));
+            }
+            let injection = Injection::start_in(near, &args, &[]);
+            victim.assert_all_fail(COUNT, libc::ECONNREFUSED);
+            let finished = if form == Form::Command {
+                injection.wait()
+            } else {
+                injection.stop()
+            };
+            let rule = finished.rule();
+            assert_eq!((rule.matched, rule.injected), (COUNT, COUNT), "{form:?}");
+        }
+    }
+}
+
+/// A connection that is open breaks, also where the packets that are rejected are
+/// of many segments. A reset that crosses bytes of the other way is not the one
+/// that is waited for, so several packets may have to be rejected.
+#[test]
+fn an_open_connection_breaks() {
+    require!(NetReject);
+    for (ip, size) in [
+        (Ip::V4, "1000"),
+        (Ip::V6, "1000"),
+        (Ip::V4, "60000"),
+        (Ip::V6, "60000"),
+    ] {
+        for way in [Direction::Egress, Direction::Ingress] {
+            let options = ["--exchanges", "30", "--size", size];
+            let bed = Bed::on_cable(ip, way, &options);
+            bed.assert_unharmed();
+            let injection = bed.reject(way, &["--proto", "tcp", "--when", "9+"]);
+            let seen = bed.victim.round(1);
+            assert_eq!(
+                (seen.failures, seen.errno),
+                (1, libc::ECONNRESET as u32),
+                "{size} {way:?}"
+            );
+            assert!(injection.stop().rule().injected >= 1);
+            bed.assert_unharmed();
+        }
+    }
+}
+
+/// Resets alone: what is not TCP passes, and is not counted.
+#[test]
+fn by_reset_alone() {
+    require!(NetReject);
+    let bed = Bed::on_cable(Ip::V4, Direction::Egress, UDP);
+    let injection = bed.reject(Direction::Egress, &["--with", "rst"]);
+    bed.victim.assert_unharmed(COUNT);
+    assert_eq!(injection.stop().rule().matched, 0);
+}
+
+/// A share of packets, as for all kinds.
+#[test]
+fn a_share_is_rejected() {
+    require!(NetReject);
+    let bed = Bed::on_cable(Ip::V4, Direction::Egress, UDP);
+    let injection = bed.reject(Direction::Egress, &["--when", "2..8+3"]);
+    assert_eq!(bed.victim.round(COUNT).failed_calls, [2, 5, 8]);
+    let rule = injection.stop().rule();
+    assert_eq!((rule.matched, rule.injected), (COUNT, 3));
+}
+
+/// Pings, whose checksum no device fills in, of all lengths: each error quotes
+/// as much as it may, and fits its checksum.
+#[test]
+fn pings_are_told() {
+    require!(NetReject);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let target = cgroup.target();
+    let near = Place::netns(&pair.near).and_cgroup(&cgroup);
+    // Where a target is when the run starts is where the rule acts.
+    let _resident = near.spawn("sleep", &["1000"]);
+    for ip in [Ip::V4, Ip::V6] {
+        let far = Pair::far_address(ip).to_string();
+        let words = [
+            "net-reject",
+            "--target",
+            &target,
+            "--code",
+            "host",
+            "--for",
+            "60s",
+        ];
+        let injection = Injection::start(&words);
+        let sizes = [
+            "0", "1", "33", "56", "520", "521", "540", "1000", "1184", "1400",
+        ];
+        for size in sizes {
+            let output = near.output("ping", &["-c", "1", "-W", "5", "-s", size, &far]);
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(text.contains("nreachable"), "{size}: {text}");
+            assert!(text.contains(&format!("From {far}")), "{size}: {text}");
+        }
+        let rule = injection.stop().rule();
+        let count = sizes.len() as u64;
+        assert_eq!((rule.matched, rule.injected), (count, count));
+        near.run("ping", &["-c", "1", "-W", "5", &far]);
+    }
+}
+
+/// No rule judges an answer of ours, here one that loses all ICMP that arrives in
+/// a namespace that is the victim's alone.
+#[test]
+fn answers_are_not_judged() {
+    require!(NetReject);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let near = Place::netns(&pair.near).and_cgroup(&cgroup);
+    let to = (Pair::far_address(Ip::V4), PORT).into();
+    let victim = Dialer::start(near, Place::netns(&pair.far), to, UDP);
+    let target = cgroup.target();
+    let file = tempfile::NamedTempFile::new().expect("make a file");
+    let spec = format!(
+        "{{version: 1, for: 60s, rules: [\
+         {{kind: net-reject, target: '{target}', proto: udp}}, \
+         {{kind: net-loss, target: '{target}', proto: icmp, direction: ingress}}]}}"
+    );
+    std::fs::write(file.path(), spec).expect("write a spec");
+    let path = file.path().to_str().expect("a path in UTF-8");
+    let agent = Agent::start(Place::HERE, &["run", path, "--output", "json"], &[]);
+    let injection = Injection::from_agent(agent);
+    victim.assert_all_fail(COUNT, libc::ECONNREFUSED);
+    let finished = injection.stop();
+    let counts: Vec<u64> = finished
+        .report()
+        .rules
+        .iter()
+        .map(|rule| rule.matched)
+        .collect();
+    assert_eq!(counts, [COUNT, 0]);
+}
