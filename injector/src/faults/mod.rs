@@ -155,8 +155,8 @@ pub struct KindArgs<F: Args, R: Args> {
 pub struct FaultOption {
     /// Its name, the same in spec files and, after `--`, on the command line.
     pub name: String,
-    /// The placeholder of its value.
-    pub value: String,
+    /// The placeholder of its value; `None` for one that is just there or not.
+    pub value: Option<String>,
     /// What it does.
     pub help: String,
     /// Whether it must be given.
@@ -167,10 +167,11 @@ fn options_of<R: Args>() -> Vec<FaultOption> {
     R::augment_args(clap::Command::new(""))
         .get_arguments()
         .filter_map(|argument| {
-            let value = argument.get_value_names().and_then(|names| names.first());
+            let takes_value = argument.get_action().takes_values();
+            let names = argument.get_value_names().filter(|_| takes_value);
             Some(FaultOption {
                 name: argument.get_long()?.to_owned(),
-                value: value.map(ToString::to_string).unwrap_or_default(),
+                value: names.and_then(<[_]>::first).map(ToString::to_string),
                 help: argument
                     .get_help()
                     .map(ToString::to_string)
@@ -192,11 +193,14 @@ pub fn manual(kind: FaultKind) -> String {
     );
     for option in options(kind) {
         let required = if option.required { " (required)" } else { "" };
+        let value = option.value.map(|value| format!(" <{value}>"));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "  --{} <{}>{required}\n      {}",
-            option.name, option.value, option.help
+            "  --{}{}{required}\n      {}",
+            option.name,
+            value.unwrap_or_default(),
+            option.help
         );
     }
     text.push('\n');
@@ -246,8 +250,10 @@ mod tests {
                     option.name,
                     kind.name()
                 );
-                assert!(
-                    !option.value.is_empty(),
+                let flag = kind == FaultKind::NetDelay && option.name == "reorder";
+                assert_eq!(
+                    option.value.is_none_or(|value| value.is_empty()),
+                    flag,
                     "{} of {}",
                     option.name,
                     kind.name()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aya::maps::{Array, Map, MapData, MapError};
 use injector_common::faults::net_delay::Table;
 
-use crate::model::{Delay, DelayTable, Distribution, Fault, PacketFault, Rule};
+use crate::model::{DelayTable, Rule};
 
 /// The kernel's copies of the distributions in use.
 pub(super) struct DelayTables {
@@ -35,10 +35,7 @@ impl DelayTables {
     ///
     /// When there is no room for another one.
     pub(super) fn index(&mut self, rule: &Rule) -> Result<Option<u32>, MapError> {
-        let Fault::Packet(_, PacketFault::Delay(Delay { distribution, .. })) = &rule.fault else {
-            return Ok(None);
-        };
-        let Distribution::Table(table) = distribution else {
+        let Some(table) = rule.fault.delay_table() else {
             return Ok(None);
         };
         let known = self.known.iter().position(|known| known == table);

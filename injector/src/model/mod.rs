@@ -9,7 +9,7 @@ mod link;
 mod overlap;
 pub mod sets;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
 
@@ -174,6 +174,21 @@ impl Fault {
                 })
             )
         )
+    }
+
+    /// The table that delays are drawn from, if they are.
+    #[must_use]
+    pub const fn delay_table(&self) -> Option<&Arc<DelayTable>> {
+        match self {
+            Self::Packet(
+                _,
+                PacketFault::Delay(Delay {
+                    distribution: Distribution::Table(table),
+                    ..
+                }),
+            ) => Some(table),
+            _ => None,
+        }
     }
 
     /// Whether TCP connections have to be remembered.

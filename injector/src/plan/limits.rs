@@ -1,12 +1,12 @@
 //! What the tables and queues of the kernel side hold, and no more.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use injector_common::names::{MAX_LEVELS, MAX_PEERS, MAX_RULES};
+use injector_common::names::{MAX_LEVELS, MAX_PEERS, MAX_RULES, MAX_TABLES};
 
 use crate::{
     error::{SpecError, Unsupported},
-    model::{Experiment, Rule},
+    model::{DelayTable, Experiment, Rule},
     resolve::{Interface, Netns, RuleScope, Scope},
 };
 
@@ -24,6 +24,7 @@ pub(super) fn check(experiment: &Experiment, scopes: &[RuleScope]) -> Result<(),
     check_count(experiment.rules.len())?;
     check_levels(scopes)?;
     check_peers(&experiment.rules)?;
+    check_tables(&experiment.rules)?;
     check_wait(&experiment.rules)
 }
 
@@ -66,6 +67,22 @@ fn check_peers(rules: &[Rule]) -> Result<(), SpecError> {
     let problem = format!("{total} networks");
     let allowed = format!("at most {MAX_PEERS} for all rules together");
     Err(SpecError::new("peer", problem, allowed))
+}
+
+/// Rules with the same distribution share a table.
+fn check_tables(rules: &[Rule]) -> Result<(), SpecError> {
+    let mut tables: Vec<&Arc<DelayTable>> = Vec::new();
+    for table in rules.iter().filter_map(|rule| rule.fault.delay_table()) {
+        if !tables.contains(&table) {
+            tables.push(table);
+        }
+    }
+    if tables.len() <= MAX_TABLES as usize {
+        return Ok(());
+    }
+    let problem = format!("{} tables of delays", tables.len());
+    let allowed = format!("at most {MAX_TABLES} different ones for all rules together");
+    Err(SpecError::new("distribution", problem, allowed))
 }
 
 /// Delays of several rules add up, and on loopback those of a packet that

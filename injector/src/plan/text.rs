@@ -31,12 +31,13 @@ pub fn trigger(trigger: &Trigger) -> String {
         Trigger::ALWAYS.last,
         Trigger::ALWAYS.step,
     );
-    let mut text = if (first, last, step) != every {
-        format!("occurrences {}", When { first, last, step })
-    } else if threshold == THRESHOLD_ALWAYS {
-        "every occurrence".to_owned()
-    } else {
-        format!("{} of the occurrences", percent::format(threshold))
+    let share = (threshold != THRESHOLD_ALWAYS).then(|| percent::format(threshold));
+    let some = ((first, last, step) != every).then_some(When { first, last, step });
+    let mut text = match (share, some) {
+        (None, None) => "every occurrence".to_owned(),
+        (Some(share), None) => format!("{share} of the occurrences"),
+        (None, Some(some)) => format!("occurrences {some}"),
+        (Some(share), Some(some)) => format!("{share} of the occurrences {some}"),
     };
     if times != 0 {
         let hits = if times == 1 { "hit" } else { "hits" };

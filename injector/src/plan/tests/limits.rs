@@ -1,9 +1,14 @@
 //! What the tables of the kernel side hold, and no more.
 
-use injector_common::names::{MAX_LEVELS, MAX_PEERS, MAX_RULES};
+use std::sync::Arc;
+
+use injector_common::{
+    faults::net_delay::TABLE_SIZE,
+    names::{MAX_LEVELS, MAX_PEERS, MAX_RULES, MAX_TABLES},
+};
 
 use super::*;
-use crate::model::Cidr;
+use crate::model::{Cidr, DelayTable, Distribution};
 
 #[test]
 fn as_many_rules_as_a_mask_has_bits() {
@@ -74,6 +79,36 @@ fn device_names_fit_and_differ() {
         }
     }
     assert_eq!(names.len(), 3000);
+}
+
+#[test]
+fn as_many_tables_of_delays_as_there_is_room_for() {
+    // So many rules beside each other share one.
+    let rules = |count: u32, sharing: u32| -> Vec<(Fault, RuleScope)> {
+        let table = |number: u32| DelayTable {
+            name: format!("file:{number}"),
+            values: Box::new([0; TABLE_SIZE]),
+        };
+        (0..count)
+            .map(|number| {
+                let table = Arc::new(table(number / sharing));
+                let delay = Delay {
+                    distribution: Distribution::Table(table),
+                    ..Delay::steady(Duration::from_millis(1))
+                };
+                let fault = Fault::Packet(filter(Direction::Egress), PacketFault::Delay(delay));
+                (fault, packets_of(web(), host(&[("eth0", 2)])))
+            })
+            .collect()
+    };
+    assert!(plan(&rules(MAX_TABLES, 1), &able()).is_ok());
+    assert!(plan(&rules(2 * MAX_TABLES, 2), &able()).is_ok());
+    check(
+        &rules(MAX_TABLES + 1, 1),
+        &able(),
+        "refused: distribution: 17 tables of delays; allowed: at most 16 different ones for all \
+         rules together",
+    );
 }
 
 #[test]

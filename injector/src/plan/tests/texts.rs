@@ -95,6 +95,12 @@ fn triggers_are_told_as_they_are_written() {
             ..Trigger::ALWAYS
         };
         check(trigger, &format!("occurrences {when}"));
+        let Percent { threshold } = "25".parse().expect("a share");
+        let drawn = Trigger {
+            threshold,
+            ..trigger
+        };
+        check(drawn, &format!("25 % of the occurrences {when}"));
     }
     let once = Trigger {
         times: 1,
