@@ -80,6 +80,8 @@ pub struct Flow {
     pub inversions: AtomicU64,
     /// Packets of an earlier round.
     pub stale: AtomicU64,
+    /// How often the receiver has found nothing to receive.
+    pub idle: AtomicU64,
     /// One more than the highest packet number that arrived intact.
     pub highest: AtomicU64,
     /// Arrived bytes of a stream.

@@ -203,7 +203,9 @@ pub fn receive(board: &Board, rounds: u32, options: &ReceiveOptions) -> anyhow::
             }
             match socket.recv(&mut bytes) {
                 Ok(len) => receiver.take(&board.flow, &bytes[..len]),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    board.flow.idle.fetch_add(1, Relaxed);
+                }
                 Err(error) => return Err(error).context("cannot receive"),
             }
         }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     actor::udp::READY,
-    board::{DELAY_BUCKET_NS, OUTCOMES, QUIT},
+    board::{DELAY_BUCKET_NS, Flow, OUTCOMES, QUIT},
     command::{Place, Process},
     victim::BoardFile,
     wait,
@@ -17,6 +17,27 @@ use crate::{
 /// How long no packet must have come before the missing ones count as lost.
 /// Longer than any delay that a test asks for, with room for a slow machine.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// How long a receiver that was stopped is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until no packet has come for a while and the receiver has said since
+/// the last one that there are none. On a busy machine it may be late by more
+/// than the packets are.
+fn await_last(flow: &Flow) {
+    let idle = || flow.idle.load(Relaxed);
+    let mut last = (flow.arrived(), idle());
+    wait::settled("the last packets", QUIET, || {
+        let arrived = flow.arrived();
+        if arrived != last.0 {
+            last = (arrived, idle());
+        }
+        arrived
+    });
+    // It may have looked just before the last packet came. One that has ended
+    // never says anything.
+    wait::poll(PATIENCE, || (idle() > last.1 + 1).then_some(()));
+}
 
 /// What a flow sends in one round.
 #[derive(Clone, Copy, Debug)]
@@ -352,7 +373,7 @@ impl UdpFlow {
         });
         let sent = flow.sent.load(Relaxed);
         if flow.intact.load(Relaxed) < sent {
-            wait::settled("the last packets", QUIET, || flow.arrived());
+            await_last(flow);
         }
         let [shortest, longest] = [&flow.min_delay_ns, &flow.max_delay_ns]
             .map(|delay| Duration::from_nanos(delay.load(Relaxed)));
