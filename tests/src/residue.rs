@@ -276,11 +276,22 @@ fn device_names(netns: &fs::File) -> Vec<String> {
         .collect()
 }
 
+/// Whether a line of `ip` is about a cable that is plugged in at both ends, which
+/// the kernel notes some time after it carries packets.
+fn is_unsettled(line: &str) -> bool {
+    ["LOWER_UP", "state UNKNOWN", " veth "]
+        .iter()
+        .all(|word| line.contains(word))
+}
+
 /// Interfaces, queueing disciplines and filters of a namespace, without
 /// counters. Starting a program takes long in a virtual machine, so that there
 /// are two; the price is that what the second one says is one text.
 fn traffic_control(netns: &Netns) -> impl Iterator<Item = String> + use<> {
-    let links = netns.ip(&["-d", "-o", "link", "show"]);
+    let links = wait::until("what the kernel makes of new cables", || {
+        let links = netns.ip(&["-d", "-o", "link", "show"]);
+        (!links.lines().any(is_unsettled)).then_some(links)
+    });
     let mut commands = "qdisc show\n".to_owned();
     for line in links.lines() {
         // "2: near0@if2: <BROADCAST,…"
