@@ -67,6 +67,8 @@ fault_kinds! {
     6 => NetReorder, "net-reorder", Packet;
     /// Packets share a link of a given bandwidth.
     7 => NetRate, "net-rate", Packet;
+    /// The target and its peers are out of each other's reach.
+    8 => NetPartition, "net-partition", Packet;
     /// `connect` fails with a chosen error.
     10 => NetRefuse, "net-refuse", Connect;
     /// Packets are answered by an error, as by a firewall.

@@ -132,11 +132,9 @@ fn times_damages_exactly_so_many() {
     require!(NetCorrupt);
     let mut bed = Bed::new(Case::plain(Direction::Egress));
     let injection = bed.inject(&["net-corrupt", "--checksum", "valid", "--times", "12"]);
-    let arrived = bed.round(LOAD, LOAD);
-    let finished = injection.wait();
-    assert_eq!(finished.report().stopped_by, "budget");
-    assert_eq!((finished.rule().injected, arrived.damaged), (12, 12));
-    assert_eq!(arrived.lost, (1..=12).collect::<Vec<_>>());
+    let (arrived, _) = bed.spend(LOAD, injection, 12);
+    assert_eq!(arrived.damaged, 12, "{arrived:?}");
+    assert_eq!(arrived.lost[..12], (1..=12).collect::<Vec<_>>());
 }
 
 /// A bed of TCP streams from the near to the far side, with a fault on either

@@ -15,10 +15,13 @@ use crate::paths;
 
 /// The kernels that the integration tests run on: one that can do everything, and what Debian
 /// ships.
-pub(crate) const TESTED: &[&str] = &[OVERRIDE, "debian-6.12", "debian-6.1"];
+pub(crate) const TESTED: &[&str] = &[OVERRIDE, BACKPORTED, "debian-6.1"];
 
 /// The one that lets programs override system calls.
 pub(crate) const OVERRIDE: &str = "override";
+
+/// The newer of Debian 12's two.
+pub(crate) const BACKPORTED: &str = "debian-6.12";
 
 /// A folder of kernels that is looked in before the repository's own.
 const CACHE_VARIABLE: &str = "INJECTOR_KERNEL_CACHE";

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use self::binaries::{Clock, TestBinary};
+use self::binaries::{Clock, Part, TestBinary};
 use self::machines::Job;
 use self::results::Results;
 use crate::exec::{cargo, command, is_root, run, say, step};
@@ -41,8 +41,12 @@ pub(crate) struct Options {
     /// Run only integration tests whose name contains this
     #[arg(long, value_name = "STR")]
     filter: Option<String>,
+    /// Run every test on every kernel, also where another one tells as much; that takes twice as
+    /// long
+    #[arg(long)]
+    everywhere: bool,
     /// Seconds that one virtual machine may take
-    #[arg(long, default_value_t = 2400)]
+    #[arg(long, default_value_t = 3600)]
     timeout: u64,
     /// Seconds that one test binary may take
     #[arg(long, default_value_t = 900)]
@@ -94,12 +98,20 @@ fn jobs(options: &Options, kernels: &[Kernel], binaries: &[TestBinary]) -> Vec<J
     let mut jobs = Vec::new();
     for clock in [Clock::Host, Clock::Instructions, Clock::OneProcessor] {
         for kernel in kernels {
-            let binaries: Vec<_> = binaries
+            let part = |binary: &TestBinary| {
+                if options.everywhere {
+                    Part::Everything
+                } else {
+                    binary.part_on(&kernel.name)
+                }
+            };
+            let parts: Vec<_> = binaries
                 .iter()
-                .filter(|binary| binary.clock() == clock && binary.runs_on(&kernel.name))
-                .cloned()
+                .filter(|binary| binary.clock() == clock)
+                .map(|binary| (binary, part(binary)))
+                .filter(|(_, part)| *part != Part::Nothing)
                 .collect();
-            if binaries.is_empty() {
+            if parts.is_empty() {
                 continue;
             }
             jobs.push(Job {
@@ -109,7 +121,7 @@ fn jobs(options: &Options, kernels: &[Kernel], binaries: &[TestBinary]) -> Vec<J
                     cpus: if clock == Clock::OneProcessor { 1 } else { 2 },
                     ..Machine::new(kernel.clone())
                 },
-                script: script(options, &kernel.name, &binaries),
+                script: script(options, &kernel.name, &parts),
             });
         }
     }
@@ -137,7 +149,11 @@ fn kernels(options: &Options) -> Result<Vec<Kernel>> {
 
 fn on_host(options: &Options, binaries: &[TestBinary], results: &mut Results) -> Result<()> {
     results.start_place("host");
-    let script = script(options, "host", binaries);
+    let all: Vec<_> = binaries
+        .iter()
+        .map(|binary| (binary, Part::Everything))
+        .collect();
+    let script = script(options, "host", &all);
     let mut shell = command("sh");
     shell
         .args(["-c", &script])
@@ -160,12 +176,7 @@ fn on_host(options: &Options, binaries: &[TestBinary], results: &mut Results) ->
 
 /// A shell script that runs all binaries one after the other and marks where each begins and
 /// ends.
-fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
-    // One test at a time: they act on the whole kernel.
-    let mut arguments = "--test-threads=1 --show-output".to_owned();
-    if let Some(filter) = &options.filter {
-        arguments.push_str(&format!(" {}", quote(filter)));
-    }
+fn script(options: &Options, place: &str, parts: &[(&TestBinary, Part)]) -> String {
     let folder = quote(&paths::root().join("tests").display().to_string());
     let injector = quote(&paths::injector().display().to_string());
     let mut script = format!(
@@ -175,7 +186,15 @@ fn script(options: &Options, place: &str, binaries: &[TestBinary]) -> String {
          \"$INJECTOR_BIN\" doctor --output json >\"$INJECTOR_TEST_DOCTOR\"\n",
         quote(place)
     );
-    for binary in binaries {
+    for (binary, part) in parts {
+        // One test at a time: they act on the whole kernel.
+        let mut arguments = "--test-threads=1 --show-output".to_owned();
+        // Several filters would add up to more tests, not fewer.
+        match (&options.filter, part) {
+            (Some(filter), _) => arguments.push_str(&format!(" {}", quote(filter))),
+            (None, Part::Named(name)) => arguments.push_str(&format!(" {}", quote(name))),
+            (None, Part::Everything | Part::Nothing) => {}
+        }
         script.push_str(&format!(
             "echo '{begin}{name}'\n\
              timeout --foreground -k 10 {limit} {path} {arguments}\n\

@@ -7,6 +7,7 @@ pub mod net_corrupt;
 pub mod net_delay;
 pub mod net_duplicate;
 pub mod net_loss;
+pub mod net_partition;
 pub mod net_rate;
 pub mod net_refuse;
 pub mod net_reject;

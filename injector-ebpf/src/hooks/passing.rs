@@ -215,7 +215,7 @@ unsafe extern "C" fn ask(
         }
         return GO_ON;
     }
-    if kind == FaultKind::NetLoss as u32 {
+    if kind == FaultKind::NetLoss as u32 || kind == FaultKind::NetPartition as u32 {
         rule.done(true);
         passing.lost = if loss::is_told(params) {
             LOST_TOLD

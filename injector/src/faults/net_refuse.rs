@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::SpecError,
-    model::{Cidr, Errno, Fault, PacketFilter, Protocol},
+    model::{Cidr, Direction, Errno, Fault, PacketFilter, Protocol},
     spec::{
         net::Ports,
         packet::{Proto, Signed},
@@ -91,7 +91,7 @@ Examples:
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let filter = packet::filter(&Options {
-            direction: None,
+            direction: Direction::Egress,
             proto: &raw.proto,
             peer: &raw.peer,
             peer_port: &raw.peer_port,

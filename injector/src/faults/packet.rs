@@ -13,14 +13,25 @@ pub(super) use describe::{describe, describe_peers};
 /// unknown keys would pass, and errors would lose their line.
 macro_rules! packet_kind {
     ($(#[$meta:meta])* pub struct Raw { $($own:tt)* }) => {
+        // As netem and other injectors have it: what the target sends.
+        $crate::faults::packet::packet_kind! {
+            $(#[$meta])* pub struct Raw (Egress, "egress") { $($own)* }
+        }
+    };
+    ($(#[$meta:meta])* pub struct Raw ($way:ident, $word:literal) { $($own:tt)* }) => {
         $(#[$meta])*
         #[derive(clap::Args, serde::Deserialize, Debug)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct Raw {
             $($own)*
 
-            /// Which packets, seen from the target: egress, ingress or both [default: egress]
-            #[arg(long, value_name = "WAY", help_heading = "Packet filter")]
+            /// Which way.
+            #[arg(
+                long,
+                value_name = "WAY",
+                help_heading = "Packet filter",
+                help = concat!("Which packets, seen from the target: egress, ingress or both [default: ", $word, "]"),
+            )]
             #[serde(default)]
             pub direction: Option<$crate::spec::text::Text<$crate::model::Direction>>,
 
@@ -82,7 +93,10 @@ macro_rules! packet_kind {
         impl Raw {
             fn filter(&self) -> Result<$crate::model::PacketFilter, $crate::error::SpecError> {
                 $crate::faults::packet::filter(&$crate::faults::packet::Options {
-                    direction: self.direction.as_ref(),
+                    direction: self
+                        .direction
+                        .as_ref()
+                        .map_or($crate::model::Direction::$way, |text| text.0),
                     proto: &self.proto,
                     peer: &self.peer,
                     peer_port: &self.peer_port,

@@ -75,6 +75,7 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
         FaultKind::NetLoss
         | FaultKind::NetCorrupt
         | FaultKind::NetDuplicate
+        | FaultKind::NetPartition
         | FaultKind::NetReject
         | FaultKind::NetReset => packets(&[]),
         FaultKind::NetDelay | FaultKind::NetReorder | FaultKind::NetRate => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use injector_common::{
     RuleEntry, RuleIndex,
     faults::{
-        Params, net_corrupt, net_delay, net_duplicate, net_loss, net_rate, net_refuse, net_reject,
-        net_reorder, net_reset, sys_errno,
+        Params, net_corrupt, net_delay, net_duplicate, net_loss, net_partition, net_rate,
+        net_refuse, net_reject, net_reorder, net_reset, sys_errno,
     },
     filter::PacketFilter as WireFilter,
     random::rule_seed,
@@ -72,6 +72,7 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
             queue_ns: nanos(link.queue),
             per_flow: link.sharing == Sharing::Flow,
         }),
+        PacketFault::Partition => net_partition::params(),
         PacketFault::Corrupt { checksum } => net_corrupt::params(match checksum {
             Checksum::Valid => net_corrupt::CHECKSUM_VALID,
             Checksum::Broken => net_corrupt::CHECKSUM_BROKEN,

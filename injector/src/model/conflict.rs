@@ -179,18 +179,22 @@ fn both_checksums(first: &Rule, second: &Rule) -> Option<String> {
 
 /// A loss that leaves no packet to another rule.
 fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
-    let Fault::Packet(
-        filter,
-        PacketFault::Loss {
-            model: LossModel::Trigger,
-            ..
-        },
-    ) = &loss.fault
-    else {
+    let Fault::Packet(filter, fault) = &loss.fault else {
         return None;
     };
+    let all = match fault {
+        PacketFault::Loss { model, .. } => *model == LossModel::Trigger,
+        PacketFault::Partition => true,
+        PacketFault::Delay(_)
+        | PacketFault::Corrupt { .. }
+        | PacketFault::Duplicate { .. }
+        | PacketFault::Reorder { .. }
+        | PacketFault::Rate(_)
+        | PacketFault::Reject { .. }
+        | PacketFault::Reset { .. } => false,
+    };
     let other_filter = other.fault.filter()?;
-    (unconditional(loss) && filter_covers(filter, other_filter)).then(|| {
+    (all && unconditional(loss) && filter_covers(filter, other_filter)).then(|| {
         format!(
             "`{}` loses every packet that `{}` could act on",
             loss.name, other.name

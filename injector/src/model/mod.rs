@@ -119,6 +119,8 @@ pub enum PacketFault {
     },
     /// They share a link of a given bandwidth.
     Rate(Link),
+    /// None gets through.
+    Partition,
     /// They are answered by an error, as by a firewall.
     Reject {
         /// By which protocol's means.
@@ -187,7 +189,7 @@ impl Fault {
                     ..
                 }),
             ) => Some(table),
-            _ => None,
+            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } => None,
         }
     }
 
@@ -237,6 +239,7 @@ impl PacketFault {
             Self::Duplicate { .. } => FaultKind::NetDuplicate,
             Self::Reorder { .. } => FaultKind::NetReorder,
             Self::Rate(_) => FaultKind::NetRate,
+            Self::Partition => FaultKind::NetPartition,
             Self::Reject { .. } => FaultKind::NetReject,
             Self::Reset { .. } => FaultKind::NetReset,
         }
@@ -258,6 +261,7 @@ impl PacketFault {
             Self::Loss { .. }
             | Self::Corrupt { .. }
             | Self::Duplicate { .. }
+            | Self::Partition
             | Self::Reject { .. }
             | Self::Reset { .. } => Duration::ZERO,
         }

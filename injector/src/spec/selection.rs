@@ -42,11 +42,26 @@ pub(super) fn settle(
                 "no percent, when or times",
             ))
         }
+        PacketFault::Partition if has_percent || has_when || trigger.times != 0 => {
+            let field = if has_percent {
+                "percent"
+            } else if has_when {
+                "when"
+            } else {
+                "times"
+            };
+            Err(SpecError::new(
+                field,
+                "leaves some packets out, and a partition lets none through",
+                "none of percent, when and times; or the kind net-loss",
+            ))
+        }
         PacketFault::Delay(_)
         | PacketFault::Corrupt { .. }
         | PacketFault::Duplicate { .. }
         | PacketFault::Reorder { .. }
         | PacketFault::Rate(_)
+        | PacketFault::Partition
         | PacketFault::Reject { .. }
         | PacketFault::Reset { .. } => Ok(()),
     }

@@ -236,6 +236,14 @@ fn filters_that_contradict_themselves() {
 }
 
 #[test]
+fn a_partition_leaves_nothing_out() {
+    for (option, value) in [("--percent", "50"), ("--when", "3+"), ("--times", "7")] {
+        let line = inject(&["net-partition", option, value]);
+        refused(&line, 2, &[option, "lets none through", "net-loss"]);
+    }
+}
+
+#[test]
 fn answers() {
     let line = inject(&["net-reject", "--with", "silence"]);
     refused(&line, 2, &["--with", "rst or icmp"]);

@@ -7,6 +7,7 @@ use crate::{
     agent::{Finished, Injection},
     cgroup::Cgroup,
     command::Place,
+    kernel::{Feature, Where},
     netns::{Ip, Pair},
 };
 
@@ -181,6 +182,34 @@ impl Bed {
         let arrived = self.victim.round(victim);
         self.bystander.finish().assert_untouched(bystander);
         arrived
+    }
+
+    /// Sends a round of the victim's, in which the rule spends its budget of the
+    /// first `budget` packets and the agent ends. What the rule left alone arrives,
+    /// but where an interface stops for a moment while its programs are detached:
+    /// before TCX (docs/kernels.md).
+    ///
+    /// # Panics
+    ///
+    /// When something else was injured, or the run ended for another reason.
+    #[track_caller]
+    pub fn spend(&self, load: Load, injection: Injection, budget: u64) -> (Arrived, Finished) {
+        let arrived = self.victim.round(load);
+        let finished = injection.wait();
+        assert_eq!(
+            finished.report().stopped_by,
+            "budget",
+            "{}",
+            finished.stderr
+        );
+        assert_eq!(finished.rule().injected, budget, "{arrived:?}");
+        let injured = arrived.missing() + arrived.damaged;
+        if Feature::Tcx.expected(Where::current()).is_ok() {
+            assert_eq!(injured, budget, "{arrived:?}");
+        } else {
+            assert!(injured >= budget, "{arrived:?}");
+        }
+        (arrived, finished)
     }
 
     /// Sends a round of the victim's before the fault. There is none in the

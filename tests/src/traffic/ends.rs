@@ -75,6 +75,16 @@ impl Flow {
 /// When it is otherwise.
 #[track_caller]
 pub fn check(filter: &[&str], hit: Flow, spared: Flow) {
+    check_kind(&[&["net-loss"], filter].concat(), hit, spared);
+}
+
+/// The same by a kind that is named with its options.
+///
+/// # Panics
+///
+/// When it is otherwise.
+#[track_caller]
+pub fn check_kind(kind: &[&str], hit: Flow, spared: Flow) {
     require!(NetLoss);
     for direction in [Direction::Egress, Direction::Ingress] {
         let pair = Pair::new();
@@ -83,12 +93,12 @@ pub fn check(filter: &[&str], hit: Flow, spared: Flow) {
         let hit = hit.start(&pair, &cgroup, direction);
         let spared = spared.start(&pair, &cgroup, direction);
         let target = cgroup.target();
-        let mut args = vec!["net-loss", "--target", &target, "--for", "60s"];
+        let mut args = kind.to_vec();
+        args.extend(["--target", &target, "--for", "60s"]);
         args.extend(["--direction", direction.word()]);
         // The namespace is the victim's alone, and so are the kernel's own
         // packets in it.
         args.extend(["--proto", "udp"]);
-        args.extend(filter);
         let injection = Injection::start(&args);
         assert_eq!(hit.round(LOAD).missing(), LOAD.count, "{direction:?}");
         spared.round(LOAD).assert_untouched(LOAD);

@@ -16,7 +16,7 @@ use crate::{
 
 /// The options of a filter, as written.
 pub(in crate::faults) struct Options<'a> {
-    pub(in crate::faults) direction: Option<&'a Text<Direction>>,
+    pub(in crate::faults) direction: Direction,
     pub(in crate::faults) proto: &'a [Text<Signed<Proto>>],
     pub(in crate::faults) peer: &'a [Text<Signed<Cidr>>],
     pub(in crate::faults) peer_port: &'a [Text<Signed<Ports>>],
@@ -33,8 +33,7 @@ pub(in crate::faults) struct Options<'a> {
 /// refused: whoever wrote it believes in a fault that never happens.
 pub(in crate::faults) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
     let filter = PacketFilter {
-        // As netem and other injectors have it: what the target sends.
-        direction: options.direction.map_or(Direction::Egress, |text| text.0),
+        direction: options.direction,
         protocols: protocols(options.proto)?,
         peers: chosen("peer", options.peer, |network| network)?,
         peer_ports: ports("peer-port", options.peer_port)?,
@@ -194,7 +193,9 @@ pub(super) mod tests {
             values.collect::<Vec<_>>().join(" ")
         };
         filter(&Options {
-            direction: parse(&words("direction")).first(),
+            direction: parse(&words("direction"))
+                .first()
+                .map_or(Direction::Egress, |text: &Text<Direction>| text.0),
             proto: &parse(&words("proto")),
             peer: &parse(&words("peer")),
             peer_port: &parse(&words("peer-port")),
