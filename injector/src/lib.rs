@@ -14,6 +14,7 @@ pub mod faults;
 pub mod kernel;
 pub mod model;
 pub mod plan;
+pub mod recipes;
 pub mod report;
 pub mod resolve;
 pub mod spec;

@@ -2,9 +2,13 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use injector_common::FaultKind;
-
-use crate::{faults, report::table, spec::text::Text, spec::text::ValueError};
+use crate::{
+    report::table,
+    spec::{
+        kind::Kind,
+        text::{Text, ValueError},
+    },
+};
 
 /// Arguments of `faults`.
 #[derive(clap::Args, Debug)]
@@ -18,24 +22,23 @@ pub struct Args {
     pub kind: Option<Text<KindName>>,
 }
 
-/// The name of a fault kind.
+/// The name of a fault kind or a recipe.
 #[derive(Clone, Copy, Debug)]
-pub struct KindName(pub FaultKind);
+pub struct KindName(pub Kind);
 
 impl std::str::FromStr for KindName {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        FaultKind::from_name(text).map(Self).ok_or_else(|| {
-            let names: Vec<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
-            ValueError::new(text, "is not a fault kind", names.join(", "))
-        })
+        Kind::from_name(text)
+            .map(Self)
+            .ok_or_else(|| ValueError::new(text, "is not a fault kind", Kind::names()))
     }
 }
 
 pub(super) fn exec(args: &Args) -> anyhow::Result<ExitCode> {
     let text = match &args.kind {
-        Some(Text(KindName(kind))) => faults::manual(*kind),
+        Some(Text(KindName(kind))) => kind.manual(),
         None => overview(),
     };
     writeln!(std::io::stdout(), "{text}")?;
@@ -43,8 +46,9 @@ pub(super) fn exec(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn overview() -> String {
-    let rows = FaultKind::ALL.iter().map(|&kind| {
-        let options: Vec<String> = faults::options(kind)
+    let rows = Kind::all().map(|kind| {
+        let options: Vec<String> = kind
+            .options()
             .into_iter()
             .map(|option| {
                 if option.required {
@@ -56,7 +60,7 @@ fn overview() -> String {
             .collect();
         vec![
             kind.name().to_owned(),
-            faults::summary(kind).to_owned(),
+            kind.summary().to_owned(),
             options.join(", "),
         ]
     });

@@ -6,9 +6,8 @@ use crate::{
     agent::Prepared,
     cli::{Output, launch, rule_args::RuleArgs},
     error::{Error, SpecError},
-    faults::KindCommand,
     model::Experiment,
-    spec::build::build,
+    spec::{build::build, kind::RuleCommand},
 };
 
 /// Arguments of `inject`.
@@ -28,15 +27,15 @@ Examples:
 pub struct Args {
     /// The fault.
     #[command(subcommand)]
-    pub kind: KindCommand<RuleArgs>,
+    pub kind: RuleCommand<RuleArgs>,
 }
 
 impl Args {
     /// The experiment, with the chosen output.
     pub(super) fn experiment(self) -> Result<(Experiment, Output), Error> {
-        let (fault, args) = self.kind.split();
+        let (what, args) = self.kind.split();
         let output = args.output;
-        let experiment = build(args.into_experiment(fault), launch::entropy()?)
+        let experiment = build(args.into_experiment(what), launch::entropy()?)
             .map_err(|error| error.map_spec(name_option))?;
         Ok((experiment, output))
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::{
     cli::{inject, launch, rule_args::RuleArgs, run},
     error::{Error, SpecError},
-    faults::KindCommand,
+    spec::kind::RuleCommand,
 };
 
 /// Arguments of `plan`: those of `inject` or those of `run`.
@@ -30,7 +30,7 @@ and detached. Nothing else is changed."
 pub struct Args {
     /// The fault.
     #[command(subcommand)]
-    pub kind: Option<KindCommand<RuleArgs>>,
+    pub kind: Option<RuleCommand<RuleArgs>>,
 
     /// A spec file.
     #[command(flatten)]

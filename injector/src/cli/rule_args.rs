@@ -4,11 +4,11 @@ use clap::Args;
 
 use crate::{
     cli::Output,
-    faults::RawFault,
     model::Target,
     spec::{
         ExperimentInput, RuleInput,
         duration::Span,
+        kind::RawKind,
         name::Name,
         number::{Seed, Times},
         percent::Percent,
@@ -90,7 +90,7 @@ pub struct RuleArgs {
 impl RuleArgs {
     /// The one rule of this command line, its experiment aside.
     #[must_use]
-    pub fn into_rule(self, fault: RawFault) -> RuleInput {
+    pub fn into_rule(self, what: RawKind) -> RuleInput {
         let mut targets: Vec<Target> = self.target.into_iter().map(|text| text.0).collect();
         if !self.command.is_empty() {
             targets.push(Target::Command);
@@ -99,7 +99,7 @@ impl RuleArgs {
             path: String::new(),
             name: self.name.map(|text| text.0),
             targets,
-            fault,
+            what,
             percent: self.percent.map(|text| text.0),
             when: self.when.map(|text| text.0),
             times: self.times.map(|text| text.0),
@@ -110,7 +110,7 @@ impl RuleArgs {
 
     /// The experiment of this command line.
     #[must_use]
-    pub fn into_experiment(self, fault: RawFault) -> ExperimentInput {
+    pub fn into_experiment(self, what: RawKind) -> ExperimentInput {
         let command = (!self.command.is_empty()).then(|| self.command.clone());
         ExperimentInput {
             name: self.name.as_ref().map(|text| text.0.clone()),
@@ -119,7 +119,7 @@ impl RuleArgs {
             whole_host: self.whole_host,
             rules: vec![RuleInput {
                 duration: None,
-                ..self.into_rule(fault)
+                ..self.into_rule(what)
             }],
             command,
         }

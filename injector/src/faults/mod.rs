@@ -4,7 +4,7 @@
 //! One `Raw` struct serves the command line and the spec file alike, so that
 //! an option can neither be missing from one of them nor mean two things.
 
-mod packet;
+pub(crate) mod packet;
 
 use std::fmt::Write as _;
 
@@ -164,7 +164,7 @@ pub struct FaultOption {
     pub required: bool,
 }
 
-fn options_of<R: Args>() -> Vec<FaultOption> {
+pub(crate) fn options_of<R: Args>() -> Vec<FaultOption> {
     R::augment_args(clap::Command::new(""))
         .get_arguments()
         .filter_map(|argument| {
@@ -187,12 +187,19 @@ fn options_of<R: Args>() -> Vec<FaultOption> {
 #[must_use]
 pub fn manual(kind: FaultKind) -> String {
     let (manual, examples) = manual_and_examples(kind);
-    let mut text = format!(
-        "{}: {}\n\n{manual}\n\nOptions:\n",
-        kind.name(),
-        summary(kind)
-    );
-    for option in options(kind) {
+    manual_of(kind.name(), summary(kind), manual, options(kind), examples)
+}
+
+/// A full description from its parts.
+pub(crate) fn manual_of(
+    name: &str,
+    summary: &str,
+    manual: &str,
+    options: Vec<FaultOption>,
+    examples: &str,
+) -> String {
+    let mut text = format!("{name}: {summary}\n\n{manual}\n\nOptions:\n");
+    for option in options {
         let required = if option.required { " (required)" } else { "" };
         let value = option.value.map(|value| format!(" <{value}>"));
         // Writing to a String cannot fail.

@@ -3,7 +3,7 @@
 mod check;
 mod describe;
 
-pub(super) use check::{Options, filter};
+pub(crate) use check::{Options, filter};
 pub(super) use describe::{describe, describe_peers};
 
 /// Defines the `Raw` of a kind that acts on packets: its own options and the
@@ -112,4 +112,4 @@ macro_rules! packet_kind {
         }
     };
 }
-pub(super) use packet_kind;
+pub(crate) use packet_kind;

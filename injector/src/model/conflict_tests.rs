@@ -4,10 +4,10 @@ use clap::Parser;
 
 use crate::{
     cli::rule_args::RuleArgs,
-    faults::KindCommand,
     spec::{
         ExperimentInput, RuleInput,
         build::{Entropy, build},
+        kind::RuleCommand,
     },
 };
 
@@ -15,7 +15,7 @@ use crate::{
 #[command(no_binary_name = true)]
 struct Line {
     #[command(subcommand)]
-    kind: KindCommand<RuleArgs>,
+    kind: RuleCommand<RuleArgs>,
 }
 
 fn rule(index: usize, line: &str) -> RuleInput {

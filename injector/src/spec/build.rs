@@ -7,10 +7,11 @@ use injector_common::{Trigger, names::MAX_RULES};
 
 use crate::{
     error::{Error, SpecError},
-    faults::RawFault,
     model::{Experiment, Fault, Rule, Target, conflict},
+    recipes::Part,
     spec::{
         duration::{self, Span},
+        kind::RawKind,
         name::Name,
         number::{Seed, Times},
         percent::Percent,
@@ -29,7 +30,7 @@ pub struct RuleInput {
     /// Whom it hits.
     pub targets: Vec<Target>,
     /// What it does.
-    pub fault: RawFault,
+    pub what: RawKind,
     /// What share of the occurrences is selected.
     pub percent: Option<Percent>,
     /// Which occurrences are selected.
@@ -92,8 +93,8 @@ pub fn build(input: ExperimentInput, entropy: Entropy) -> Result<Experiment, Err
     let mut rules = Vec::with_capacity(input.rules.len());
     for (rule, name) in input.rules.into_iter().zip(names) {
         let path = rule.path.clone();
-        rules.push(
-            build_rule(rule, name, duration, input.command.is_some()).map_err(|error| {
+        rules.extend(
+            build_rules(rule, name, duration, input.command.is_some()).map_err(|error| {
                 if path.is_empty() {
                     error
                 } else {
@@ -101,6 +102,9 @@ pub fn build(input: ExperimentInput, entropy: Entropy) -> Result<Experiment, Err
                 }
             })?,
         );
+    }
+    if rules.len() > MAX_RULES as usize {
+        return Err(too_many_rules(rules.len()).into());
     }
     let cover = |a: usize, b: usize| match (rules.get(a), rules.get(b)) {
         (Some(a), Some(b)) => conflict::targets_cover(a, b),
@@ -170,7 +174,7 @@ fn unique_names(rules: &[RuleInput]) -> Result<Vec<String>, SpecError> {
             names.push(name.clone());
             continue;
         }
-        let kind = rule.fault.kind().name();
+        let kind = rule.what.kind().name();
         let mut name = kind.to_owned();
         let mut number = 2;
         while !taken.insert(name.clone()) {
@@ -182,12 +186,12 @@ fn unique_names(rules: &[RuleInput]) -> Result<Vec<String>, SpecError> {
     Ok(names)
 }
 
-fn build_rule(
+fn build_rules(
     rule: RuleInput,
     name: String,
     experiment: Duration,
     has_command: bool,
-) -> Result<Rule, SpecError> {
+) -> Result<Vec<Rule>, SpecError> {
     let start = start_of(&rule);
     if start >= experiment {
         let problem = format!(
@@ -209,21 +213,50 @@ fn build_rule(
         Some(Span(duration)) => duration,
     };
     let targets = targets(rule.targets, has_command)?;
-    let has_trigger = rule.percent.is_some();
-    let has_window = rule.when.is_some();
-    let mut trigger = trigger(rule.percent, rule.when, rule.times)?;
-    let mut fault = rule.fault.validate()?;
-    if let Fault::Packet(_, fault) = &mut fault {
-        selection::settle(fault, &mut trigger, has_trigger, has_window)?;
-    }
-    Ok(Rule {
+    let built = |name: String, fault: Fault, trigger: Trigger| Rule {
         name,
-        targets,
+        targets: targets.clone(),
         fault,
         trigger,
         start,
         duration,
-    })
+    };
+    match rule.what {
+        RawKind::Fault(raw) => {
+            let (has_percent, has_when) = (rule.percent.is_some(), rule.when.is_some());
+            let mut trigger = trigger(rule.percent, rule.when, rule.times)?;
+            let mut fault = raw.validate()?;
+            if let Fault::Packet(_, fault) = &mut fault {
+                selection::settle(fault, &mut trigger, has_percent, has_when)?;
+            }
+            Ok(vec![built(name, fault, trigger)])
+        }
+        RawKind::Recipe(raw) => {
+            let given = [
+                ("percent", rule.percent.is_some()),
+                ("when", rule.when.is_some()),
+                ("times", rule.times.is_some()),
+            ];
+            if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
+                let problem = format!("is not for {}, which is several rules", raw.recipe().name());
+                let allowed = "none of percent, when and times; or rules of your own in a file";
+                return Err(SpecError::new(*field, problem, allowed));
+            }
+            raw.expand()?
+                .into_iter()
+                .map(
+                    |Part {
+                         name: part,
+                         fault,
+                         percent,
+                     }| {
+                        let trigger = trigger(percent, None, None)?;
+                        Ok(built(format!("{name}.{part}"), fault, trigger))
+                    },
+                )
+                .collect()
+        }
+    }
 }
 
 const TARGET_ALLOWED: &str = "cgroup:PATH, pid:N or a command to start (`-- CMD ARGS…`)";

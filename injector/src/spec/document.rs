@@ -7,7 +7,7 @@
 
 use std::{fmt, fs::File, io::Read, path::Path};
 
-use injector_common::{FaultKind, names::MAX_RULES};
+use injector_common::names::MAX_RULES;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -20,6 +20,7 @@ use crate::{
         ExperimentInput, RuleInput,
         build::too_many_rules,
         duration::Span,
+        kind::Kind,
         name::Name,
         number::Seed,
         rule::{self, RuleSeed},
@@ -219,12 +220,8 @@ struct KindOfRule {
 }
 
 impl Kinds {
-    fn resolve(
-        self,
-        place: impl Fn(Option<(u64, u64)>) -> Place,
-    ) -> Result<Vec<FaultKind>, SpecError> {
-        let names: Vec<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
-        let allowed = names.join(", ");
+    fn resolve(self, place: impl Fn(Option<(u64, u64)>) -> Place) -> Result<Vec<Kind>, SpecError> {
+        let allowed = Kind::names();
         if self.rules.len() > MAX_RULES as usize {
             return Err(too_many_rules(self.rules.len()).at(place(None)));
         }
@@ -234,7 +231,7 @@ impl Kinds {
             let Some(kind) = rule.kind else {
                 return Err(SpecError::new(field, "is missing", allowed).at(place(None)));
             };
-            let Some(known) = FaultKind::from_name(&kind.value) else {
+            let Some(known) = Kind::from_name(&kind.value) else {
                 let problem = text::ValueError::new(&kind.value, "is not a fault kind", "").problem;
                 let location = kind.referenced;
                 let line_column = Some((location.line(), location.column()));
@@ -247,7 +244,7 @@ impl Kinds {
 }
 
 struct DocumentSeed<'a> {
-    kinds: &'a [FaultKind],
+    kinds: &'a [Kind],
     trail: &'a Trail,
 }
 
@@ -317,7 +314,7 @@ impl std::str::FromStr for Version {
 }
 
 struct RulesSeed<'a> {
-    kinds: &'a [FaultKind],
+    kinds: &'a [Kind],
     trail: &'a Trail,
 }
 

@@ -8,6 +8,7 @@ mod decimal;
 pub mod distribution;
 pub mod document;
 pub mod duration;
+pub mod kind;
 pub mod loss;
 pub mod name;
 pub mod net;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use injector_common::FaultKind;
 use serde::{
     Deserialize, Deserializer,
     de::{
@@ -13,11 +12,11 @@ use serde::{
 use serde_saphyr::Spanned;
 
 use crate::{
-    faults::{self, RawFault},
     model::Target,
     spec::{
         RuleInput,
         duration::Span,
+        kind::{Kind, RawKind},
         name::Name,
         number::Times,
         percent::Percent,
@@ -34,7 +33,7 @@ pub(super) const KEYS: [&str; 8] = [
 
 /// Reads a rule of a known kind.
 pub(super) struct RuleSeed<'a> {
-    pub(super) kind: FaultKind,
+    pub(super) kind: Kind,
     /// How error messages name the rule.
     pub(super) path: String,
     pub(super) trail: &'a Trail,
@@ -69,7 +68,9 @@ impl<'de> Visitor<'de> for RuleSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RuleInput, A::Error> {
         let mut common = CommonKeys::default();
-        let options: Vec<String> = faults::options(self.kind)
+        let options: Vec<String> = self
+            .kind
+            .options()
             .into_iter()
             .map(|option| option.name)
             .collect();
@@ -79,12 +80,12 @@ impl<'de> Visitor<'de> for RuleSeed<'_> {
             common: &mut common,
             options: &options,
         };
-        let fault = RawFault::deserialize(self.kind, MapAccessDeserializer::new(split))?;
+        let what = RawKind::deserialize(self.kind, MapAccessDeserializer::new(split))?;
         Ok(RuleInput {
             path: self.path,
             name: common.name.map(|text| text.0),
             targets: common.targets.into_iter().map(|text| text.0).collect(),
-            fault,
+            what,
             percent: common.percent.map(|text| text.0),
             when: common.when.map(|text| text.0),
             times: common.times.map(|text| text.0),

@@ -15,23 +15,23 @@ use crate::{
 };
 
 /// The options of a filter, as written.
-pub(in crate::faults) struct Options<'a> {
-    pub(in crate::faults) direction: Direction,
-    pub(in crate::faults) proto: &'a [Text<Signed<Proto>>],
-    pub(in crate::faults) peer: &'a [Text<Signed<Cidr>>],
-    pub(in crate::faults) peer_port: &'a [Text<Signed<Ports>>],
-    pub(in crate::faults) local_port: &'a [Text<Signed<Ports>>],
-    pub(in crate::faults) interface: &'a [Text<Signed<InterfaceName>>],
-    pub(in crate::faults) dscp: &'a [Text<Signed<Dscp>>],
-    pub(in crate::faults) mark: Option<&'a Text<Mark>>,
-    pub(in crate::faults) size: Option<&'a Text<Sizes>>,
-    pub(in crate::faults) tcp_flags: Option<&'a Text<TcpFlags>>,
-    pub(in crate::faults) state: Option<&'a Text<State>>,
+pub(crate) struct Options<'a> {
+    pub(crate) direction: Direction,
+    pub(crate) proto: &'a [Text<Signed<Proto>>],
+    pub(crate) peer: &'a [Text<Signed<Cidr>>],
+    pub(crate) peer_port: &'a [Text<Signed<Ports>>],
+    pub(crate) local_port: &'a [Text<Signed<Ports>>],
+    pub(crate) interface: &'a [Text<Signed<InterfaceName>>],
+    pub(crate) dscp: &'a [Text<Signed<Dscp>>],
+    pub(crate) mark: Option<&'a Text<Mark>>,
+    pub(crate) size: Option<&'a Text<Sizes>>,
+    pub(crate) tcp_flags: Option<&'a Text<TcpFlags>>,
+    pub(crate) state: Option<&'a Text<State>>,
 }
 
 /// The filter that these options describe. One that no packet can match is
 /// refused: whoever wrote it believes in a fault that never happens.
-pub(in crate::faults) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
+pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
     let filter = PacketFilter {
         direction: options.direction,
         protocols: protocols(options.proto)?,

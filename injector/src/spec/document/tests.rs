@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use injector_common::trigger::THRESHOLD_ALWAYS;
+use injector_common::{FaultKind, trigger::THRESHOLD_ALWAYS};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    faults,
-    model::{Cidr, Delay, Dscp, Experiment, Fault, PacketFault, Protocol, State, Target, TcpFlags},
+    model::{
+        Cidr, Delay, Direction, Dscp, Experiment, Fault, PacketFault, Protocol, State, Target,
+        TcpFlags,
+    },
     spec::build::{Entropy, build},
 };
 
@@ -132,13 +134,14 @@ fn every_key_is_read() {
 
 #[test]
 fn every_kind_is_reachable() {
-    for &kind in FaultKind::ALL {
+    for kind in Kind::all() {
         // Whatever a kind requires is missing here, and named.
         let yaml = format!(
             "version: 1\nfor: 1s\nrules: [{{kind: {}, target: pid:7}}]",
             kind.name()
         );
-        let required: Vec<String> = faults::options(kind)
+        let required: Vec<String> = kind
+            .options()
             .into_iter()
             .filter(|option| option.required)
             .map(|option| option.name)
@@ -146,7 +149,7 @@ fn every_kind_is_reachable() {
         match experiment(&yaml) {
             Ok(experiment) => {
                 assert_eq!(required, [""; 0]);
-                assert_eq!(experiment.rules[0].fault.kind(), kind);
+                assert_eq!(Kind::Fault(experiment.rules[0].fault.kind()), kind);
             }
             Err(error) => {
                 let text = error.to_string();
@@ -155,6 +158,73 @@ fn every_kind_is_reachable() {
             }
         }
     }
+}
+
+/// Name, kind, direction and share of each rule of a spec.
+fn rules_of(rules: &str) -> Result<Vec<(String, FaultKind, Direction, u64)>, Error> {
+    let experiment = experiment(&format!("version: 1\nfor: 9s\nrules:\n{rules}"))?;
+    let rules = experiment.rules.into_iter().map(|rule| {
+        let filter = rule.fault.filter().expect("a filter");
+        assert_eq!(filter.peer_ports.these, [443..=443]);
+        assert_eq!(
+            (rule.duration, rule.targets),
+            (Duration::from_secs(9), vec![Target::Process(7)])
+        );
+        let threshold = rule.trigger.threshold;
+        (rule.name, rule.fault.kind(), filter.direction, threshold)
+    });
+    Ok(rules.collect())
+}
+
+#[test]
+fn a_recipe_stands_for_its_rules() {
+    let common = "target: pid:7, peer-port: 443";
+    let found = rules_of(&format!(
+        "- {{kind: net-link, profile: wifi-bad, name: sofa, {common}}}"
+    ));
+    let always = THRESHOLD_ALWAYS;
+    let expected = [
+        ("sofa.up-loss", FaultKind::NetLoss, Direction::Egress),
+        ("sofa.up-rate", FaultKind::NetRate, Direction::Egress),
+        ("sofa.up-delay", FaultKind::NetDelay, Direction::Egress),
+        ("sofa.down-loss", FaultKind::NetLoss, Direction::Ingress),
+        ("sofa.down-rate", FaultKind::NetRate, Direction::Ingress),
+        ("sofa.down-delay", FaultKind::NetDelay, Direction::Ingress),
+    ]
+    .map(|(name, kind, direction)| {
+        let share = if kind == FaultKind::NetLoss {
+            // Rounded to what the kernel compares.
+            (always + 10) / 20
+        } else {
+            always
+        };
+        (name.to_owned(), kind, direction, share)
+    });
+    assert_eq!(found.expect("rules"), expected);
+    let one_way = format!("- {{kind: net-link, profile: satellite, direction: ingress, {common}}}");
+    let expected = ("net-link.down-delay".to_owned(), FaultKind::NetDelay);
+    let found = rules_of(&one_way).expect("rules");
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].0.clone(), found[0].1), expected);
+}
+
+#[test]
+fn a_recipe_refuses_what_only_single_rules_have() {
+    for (options, words) in [
+        ("profile: 7g", ["profile", "3g-fast"]),
+        ("profile: 3g, percent: 5", ["rules[0].percent", "net-link"]),
+        ("profile: 3g, when: 3+", ["rules[0].when", "net-link"]),
+        ("profile: 3g, times: 3", ["rules[0].times", "net-link"]),
+        ("delay: 3ms", ["rules[0].delay", "profile"]),
+    ] {
+        let error = rules_of(&format!("- {{kind: net-link, target: pid:7, {options}}}"));
+        let error = error.expect_err(options).to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    // Sixteen links have more rules than there is room for.
+    let link = "- {kind: net-link, profile: wifi-bad, target: pid:7, peer-port: 443}\n";
+    let error = rules_of(&link.repeat(16)).expect_err("too many");
+    assert!(error.to_string().contains("96 rules"), "{error}");
 }
 
 #[test]

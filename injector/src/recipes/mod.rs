@@ -1,0 +1,167 @@
+//! Recipes: names for several rules that belong together. One module per
+//! recipe, with the stem of its name.
+//!
+//! A recipe is written like a fault kind, and what it stands for is rules of
+//! fault kinds: they are planned, counted and reported as such.
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Deserializer};
+
+use crate::{
+    error::SpecError,
+    faults::{FaultOption, manual_of, options_of},
+    model::Fault,
+    spec::percent::Percent,
+};
+
+/// All that a recipe must say of itself.
+pub trait RecipeDef {
+    /// What it does, in one line.
+    const SUMMARY: &'static str;
+    /// Command lines, for the help text.
+    const EXAMPLES: &'static str;
+    /// Its options, as written.
+    type Raw: Args + serde::de::DeserializeOwned;
+
+    /// What exactly the target sees, for `injector faults RECIPE`.
+    fn manual() -> String;
+
+    /// The rules that it stands for.
+    ///
+    /// # Errors
+    ///
+    /// Where the options do not fit together; the error's field is the option's
+    /// bare name.
+    fn expand(raw: &Self::Raw) -> Result<Vec<Part>, SpecError>;
+}
+
+/// One of the rules that a recipe stands for.
+#[derive(Debug)]
+pub struct Part {
+    /// What the rule is called, behind the name of the whole.
+    pub name: &'static str,
+    /// What it does.
+    pub fault: Fault,
+    /// What share of the occurrences it selects; `None` for all.
+    pub percent: Option<Percent>,
+}
+
+macro_rules! recipes {
+    ($($module:ident::$recipe:ident, $name:literal);+ $(;)?) => {
+        $(pub mod $module;)+
+
+        /// A recipe.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Recipe {
+            $(
+                #[doc = concat!("[`", stringify!($module), "`].")]
+                $recipe,
+            )+
+        }
+
+        /// A recipe with its options, as written.
+        #[derive(Debug)]
+        pub enum RawRecipe {
+            $(
+                #[doc = concat!("[`", stringify!($module), "`].")]
+                $recipe($module::Raw),
+            )+
+        }
+
+        /// A recipe as a subcommand, with its own options and those of every rule.
+        #[derive(Subcommand, Debug)]
+        pub enum RecipeCommand<R: Args> {
+            $(
+                #[command(
+                    name = $name,
+                    about = $module::$recipe::SUMMARY,
+                    long_about = None,
+                    after_help = $module::$recipe::EXAMPLES
+                )]
+                #[doc = concat!("[`", stringify!($module), "`].")]
+                $recipe(crate::faults::KindArgs<$module::Raw, R>),
+            )+
+        }
+
+        impl<R: Args> RecipeCommand<R> {
+            /// The recipe's options and the rules'.
+            pub fn split(self) -> (RawRecipe, R) {
+                match self {
+                    $(Self::$recipe(args) => (RawRecipe::$recipe(args.fault), args.rule),)+
+                }
+            }
+        }
+
+        impl Recipe {
+            /// Every recipe.
+            pub const ALL: &'static [Self] = &[$(Self::$recipe,)+];
+
+            /// What it is called.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$recipe => $name,)+ }
+            }
+
+            /// What it does, in one line.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$recipe => $module::$recipe::SUMMARY,)+ }
+            }
+
+            /// Its options.
+            #[must_use]
+            pub fn options(self) -> Vec<FaultOption> {
+                match self { $(Self::$recipe => options_of::<$module::Raw>(),)+ }
+            }
+
+            /// The full description: what it does, its options, examples.
+            #[must_use]
+            pub fn manual(self) -> String {
+                match self {
+                    $(Self::$recipe => manual_of(
+                        self.name(),
+                        self.summary(),
+                        &$module::$recipe::manual(),
+                        self.options(),
+                        $module::$recipe::EXAMPLES,
+                    ),)+
+                }
+            }
+        }
+
+        impl RawRecipe {
+            /// The recipe.
+            #[must_use]
+            pub const fn recipe(&self) -> Recipe {
+                match self { $(Self::$recipe(_) => Recipe::$recipe,)+ }
+            }
+
+            /// The rules that it stands for.
+            ///
+            /// # Errors
+            ///
+            /// As [`RecipeDef::expand`].
+            pub fn expand(&self) -> Result<Vec<Part>, SpecError> {
+                match self { $(Self::$recipe(raw) => $module::$recipe::expand(raw),)+ }
+            }
+
+            /// Reads the options of a recipe from a mapping of a spec file.
+            ///
+            /// # Errors
+            ///
+            /// Where the mapping does not fit the recipe.
+            pub fn deserialize<'de, D>(recipe: Recipe, options: D) -> Result<Self, D::Error>
+            where
+                D: Deserializer<'de>,
+            {
+                match recipe {
+                    $(Recipe::$recipe => $module::Raw::deserialize(options).map(Self::$recipe),)+
+                }
+            }
+        }
+    };
+}
+
+recipes! {
+    net_link::NetLink, "net-link";
+}
