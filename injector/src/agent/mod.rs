@@ -2,6 +2,7 @@
 //! the end, reverts.
 
 mod command;
+mod names;
 mod sabotage;
 mod watch;
 

@@ -8,7 +8,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Options, command::Running, sabotage};
+use super::{
+    Options,
+    command::Running,
+    names::{Names, NewPeer},
+    sabotage,
+};
 use crate::{
     error::{Error, HostError},
     kernel::KernelActuator,
@@ -75,8 +80,13 @@ impl Watch {
         let mut turns = interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let view = options.live.then(|| LiveView::new(&experiment.rules));
+        let mut names = Names::new(experiment);
         let outcome = loop {
             tokio::select! {
+                news = names.news() => {
+                    add_peers(kernel, experiment, news);
+                    continue;
+                }
                 signal = self.signal() => break (StoppedBy::Signal, Some(signal)),
                 () = sleep_until(end) => break (StoppedBy::Deadline, None),
                 () = ended(victim.as_deref_mut()) => break (StoppedBy::CommandExit, None),
@@ -108,6 +118,27 @@ impl Watch {
             view.finish();
         }
         outcome
+    }
+}
+
+/// Lets rules hit what their names have come to stand for.
+fn add_peers(kernel: &mut KernelActuator, experiment: &Experiment, news: Vec<NewPeer>) {
+    for NewPeer {
+        rule,
+        address,
+        left_out,
+    } in news
+    {
+        let name = experiment
+            .rules
+            .get(rule as usize)
+            .map_or("", |rule| rule.name.as_str());
+        match kernel.add_peer(rule, address, left_out) {
+            Ok(()) => tracing::info!("{name}: a peer has the new address {address}"),
+            Err(error) => {
+                tracing::error!("{name}: the new address {address} of a peer is not hit: {error}");
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     error::{EXIT_CLEANUP, EXIT_UNSUPPORTED, Error, HostError},
     model::Experiment,
     report::{Report, plan as plan_report},
-    resolve::{self, LinuxHost},
+    resolve::{self, LinuxHost, names},
     spec::build::Entropy,
 };
 
@@ -38,8 +38,10 @@ pub(super) fn entropy() -> Result<Entropy, Error> {
 /// All that comes before the first change: resolves the targets on this host,
 /// tries what its kernel can do, and plans.
 pub(super) fn prepare(experiment: &Experiment) -> Result<Prepared, Error> {
-    let scopes = resolve::resolve(experiment, &LinuxHost::new()?)?;
-    agent::prepare(experiment, &scopes)
+    let mut experiment = experiment.clone();
+    names::resolve_names(&mut experiment, names::look_up)?;
+    let scopes = resolve::resolve(&experiment, &LinuxHost::new()?)?;
+    agent::prepare(&experiment, &scopes)
 }
 
 /// Prints what would be done.

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     error::SpecError,
-    model::{Cidr, Direction, Errno, Fault, PacketFilter, Protocol},
+    model::{Direction, Errno, Fault, PacketFilter, Protocol},
     spec::{
-        net::Ports,
+        net::{Peer, Ports},
         packet::{Proto, Signed},
         text::{self, Text},
     },
@@ -43,17 +43,17 @@ pub struct Raw {
     #[serde(default, deserialize_with = "text::comma_list")]
     pub proto: Vec<Text<Signed<Proto>>>,
 
-    /// Only connects to peers in these networks, such as 10.0.0.0/8 or 2001:db8::/32. Of several
-    /// that take a peer in, the longest decides
+    /// Only connects to peers in these networks, such as 10.0.0.0/8 or 2001:db8::/32, or of these
+    /// names. Of several that take a peer in, the longest decides
     #[arg(
         long,
-        value_name = "CIDR",
+        value_name = "PEER",
         value_delimiter = ',',
         allow_hyphen_values = true,
         help_heading = "Connect filter"
     )]
     #[serde(default, deserialize_with = "text::comma_list")]
-    pub peer: Vec<Text<Signed<Cidr>>>,
+    pub peer: Vec<Text<Signed<Peer>>>,
 
     /// Only connects to these ports of the peer: A or A-B
     #[arg(

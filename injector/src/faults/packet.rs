@@ -41,11 +41,11 @@ macro_rules! packet_kind {
             #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
             pub proto: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::packet::Proto>>>,
 
-            /// Only packets to or from peers in these networks, such as 10.0.0.0/8 or 2001:db8::/32.
-            /// Of several that take a peer in, the longest decides
-            #[arg(long, value_name = "CIDR", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            /// Only packets to or from peers in these networks, such as 10.0.0.0/8 or 2001:db8::/32, or
+            /// of these names. Of several that take a peer in, the longest decides
+            #[arg(long, value_name = "PEER", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
             #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
-            pub peer: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Cidr>>>,
+            pub peer: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::net::Peer>>>,
 
             /// Only packets to or from these ports of the peer: A or A-B
             #[arg(long, value_name = "PORTS", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]

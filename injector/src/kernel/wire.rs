@@ -14,7 +14,7 @@ use injector_common::{
     random::rule_seed,
 };
 
-pub(super) use self::filter::peers;
+pub(super) use self::filter::{peer_key, peer_value, peers};
 use crate::model::{
     After, Answer, Checksum, Delay, End, Experiment, Fault, LossModel, PacketFault, Rule, Sharing,
     Unreachable, Visibility,

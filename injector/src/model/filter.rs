@@ -19,6 +19,9 @@ pub struct PacketFilter {
     /// The peer's network. Unlike elsewhere, of several that take a peer in the
     /// longest decides.
     pub peers: Choice<Cidr>,
+    /// Peers by name. What they resolve to stands in `peers` too, once the
+    /// targets are resolved.
+    pub hosts: Choice<HostName>,
     /// The peer's ports, within 1..=65535. A packet without ports meets no
     /// condition on them.
     pub peer_ports: Choice<RangeInclusive<u16>>,
@@ -72,6 +75,10 @@ pub enum Protocol {
     /// alone.
     Number(u8),
 }
+
+/// The name of a host, as a resolver takes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostName(pub String);
 
 /// A network in CIDR notation. Bits past the prefix are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -272,6 +279,7 @@ impl PacketFilter {
             direction,
             protocols: Choice::ANY,
             peers: Choice::ANY,
+            hosts: Choice::ANY,
             peer_ports: Choice::ANY,
             local_ports: Choice::ANY,
             interfaces: Choice::ANY,
@@ -302,6 +310,19 @@ impl PacketFilter {
     #[must_use]
     pub fn protocol_numbers(&self) -> Numbers {
         self.protocols.numbers().and(&self.possible_protocols())
+    }
+
+    /// The one network that says all of the peers. A name can come to stand for
+    /// more addresses, so it never says all.
+    #[must_use]
+    pub fn single_peer(&self) -> Option<&Cidr> {
+        self.peers.single().filter(|_| self.hosts.is_any())
+    }
+
+    /// Whether the peers do not matter.
+    #[must_use]
+    pub const fn takes_any_peer(&self) -> bool {
+        self.peers.is_any() && self.hosts.is_any()
     }
 
     /// Whether a TCP packet can match.
@@ -338,6 +359,19 @@ impl PacketFilter {
             && self
                 .state
                 .is_none_or(|state| begins == (state == State::New))
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<IpAddr> for Cidr {
+    fn from(address: IpAddr) -> Self {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, prefix }
     }
 }
 

@@ -14,7 +14,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use injector_common::{FaultKind, Trigger};
 
 pub use filter::{
-    Choice, Cidr, Direction, Dscp, Mark, PacketFilter, Protocol, Sizes, State, TcpFlags,
+    Choice, Cidr, Direction, Dscp, HostName, Mark, PacketFilter, Protocol, Sizes, State, TcpFlags,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Sharing, Visibility};
 
@@ -200,6 +200,14 @@ impl Fault {
             self,
             Self::Packet(_, PacketFault::Reset { after, .. }) if *after != After::Nothing
         )
+    }
+
+    /// The filter, of packets or of what a `connect` would lead to.
+    pub const fn conditions_mut(&mut self) -> Option<&mut PacketFilter> {
+        match self {
+            Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
+            Self::SysErrno { .. } => None,
+        }
     }
 
     /// The packet filter, for kinds that act on packets.

@@ -18,6 +18,9 @@ pub(super) fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool 
             .is_none_or(|outer| inner.mark.is_some_and(|inner| mark_covers(outer, inner)))
         && sizes(outer.size.as_ref()).covers(&sizes(inner.size.as_ref()))
         && interfaces_cover(&outer.interfaces, &inner.interfaces)
+        // What a name will come to stand for is not certain.
+        && outer.hosts.is_any()
+        && inner.hosts.is_any()
         && by_family(&outer.peers, &inner.peers)
             .iter()
             .all(|(outer, inner)| outer.covers(inner))
@@ -35,6 +38,8 @@ pub(super) fn filters_overlap(a: &PacketFilter, b: &PacketFilter) -> bool {
         && marks_overlap(a.mark, b.mark)
         && sizes(a.size.as_ref()).overlaps(&sizes(b.size.as_ref()))
         && interfaces_overlap(&a.interfaces, &b.interfaces)
+        && a.hosts.is_any()
+        && b.hosts.is_any()
         && by_family(&a.peers, &b.peers)
             .iter()
             .any(|(a, b)| a.overlaps(b))

@@ -6,6 +6,7 @@ mod host;
 mod interfaces;
 mod linux;
 mod mounts;
+pub mod names;
 pub mod netns;
 mod process;
 mod scopes;

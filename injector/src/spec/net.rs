@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use crate::{
-    model::{Answer, Checksum, Cidr, Direction, End, Unreachable},
+    model::{Answer, Checksum, Cidr, Direction, End, HostName, Unreachable},
     spec::text::{ValueError, is_digits, word},
 };
 
@@ -69,6 +69,60 @@ impl FromStr for Unreachable {
         ];
         word(text, &words, "net, host, port or admin")
     }
+}
+
+/// A peer: a network, or a host by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// A network.
+    Network(Cidr),
+    /// A host.
+    Host(HostName),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Host(name) => name.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Peer {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if is_host_name(text) {
+            return Ok(Self::Host(HostName(text.to_owned())));
+        }
+        text.parse()
+            .map(Self::Network)
+            .map_err(|error: ValueError| ValueError {
+                allowed: format!(
+                    "{}; or the name of a host, such as db.example.net",
+                    error.allowed
+                )
+                .into(),
+                ..error
+            })
+    }
+}
+
+/// Whether this can only be the name of a host (RFC 1123 §2.1): the last part of
+/// one is not a number.
+fn is_host_name(text: &str) -> bool {
+    const LONGEST: usize = 253;
+    let is_label = |label: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        (1..=63).contains(&label.len())
+            && label.chars().all(plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    name.len() <= LONGEST && name.split('.').all(is_label) && !is_digits(last)
 }
 
 const CIDR_ALLOWED: &str = "an address with an optional prefix length, such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32 (at most /32 for IPv4, /128 for IPv6)";
@@ -232,6 +286,43 @@ mod tests {
     fn no_cidr(text: &str, why: &str) {
         let error = text.parse::<Cidr>().expect_err(text);
         assert!(error.problem.contains(why), "{text}: {error}");
+    }
+
+    #[test]
+    fn peers_are_networks_or_names() {
+        let name = |text: &str| Ok(Peer::Host(HostName(text.to_owned())));
+        for text in [
+            "db",
+            "db.example.net",
+            "db.example.net.",
+            "cafe",
+            "a-b_c.x",
+            "1.1.b",
+        ] {
+            assert_eq!(text.parse::<Peer>(), name(text));
+        }
+        for text in ["10.0.0.0/8", "192.0.2.7", "::1", "cafe::1"] {
+            let network = text.parse().expect(text);
+            assert_eq!(text.parse(), Ok(Peer::Network(network)), "{text}");
+        }
+        let long = "a".repeat(64);
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "-a",
+            "a-.b",
+            "10.0.0",
+            "300.1.1.1",
+            "a.7",
+            "a b",
+            "db/24",
+            "ü",
+            &long,
+        ] {
+            let error = text.parse::<Peer>().expect_err(text);
+            assert!(error.allowed.contains("name of a host"), "{text}: {error}");
+        }
     }
 
     #[test]

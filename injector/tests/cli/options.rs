@@ -164,7 +164,7 @@ fn packet_filters() {
         ("--local-port", "-1", "1 to 65535"),
         ("--peer", "10.0.0.0/33", "/32 for IPv4"),
         ("--peer", "300.1.1.1", "10.0.0.0/8"),
-        ("--peer", "example.org", "10.0.0.0/8"),
+        ("--peer", "example.org/24", "the name of a host"),
         ("--peer", "2001:db8::/129", "/128 for IPv6"),
         ("--direction", "sideways", "egress, ingress or both"),
         ("--proto", "sctp", "tcp, udp, icmp, any"),

@@ -6,9 +6,12 @@ use injector_common::filter::MAX_PORT_RANGES;
 
 use crate::{
     error::SpecError,
-    model::{Choice, Cidr, Direction, Dscp, Mark, PacketFilter, Protocol, Sizes, State, TcpFlags},
+    model::{
+        Choice, Cidr, Direction, Dscp, HostName, Mark, PacketFilter, Protocol, Sizes, State,
+        TcpFlags,
+    },
     spec::{
-        net::{InterfaceName, Ports},
+        net::{InterfaceName, Peer, Ports},
         packet::{Proto, Signed, choice},
         text::Text,
     },
@@ -18,7 +21,7 @@ use crate::{
 pub(crate) struct Options<'a> {
     pub(crate) direction: Direction,
     pub(crate) proto: &'a [Text<Signed<Proto>>],
-    pub(crate) peer: &'a [Text<Signed<Cidr>>],
+    pub(crate) peer: &'a [Text<Signed<Peer>>],
     pub(crate) peer_port: &'a [Text<Signed<Ports>>],
     pub(crate) local_port: &'a [Text<Signed<Ports>>],
     pub(crate) interface: &'a [Text<Signed<InterfaceName>>],
@@ -32,10 +35,12 @@ pub(crate) struct Options<'a> {
 /// The filter that these options describe. One that no packet can match is
 /// refused: whoever wrote it believes in a fault that never happens.
 pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
+    let (peers, hosts) = split(chosen("peer", options.peer, |peer| peer)?);
     let filter = PacketFilter {
         direction: options.direction,
         protocols: protocols(options.proto)?,
-        peers: chosen("peer", options.peer, |network| network)?,
+        peers,
+        hosts,
         peer_ports: ports("peer-port", options.peer_port)?,
         local_ports: ports("local-port", options.local_port)?,
         interfaces: chosen("interface", options.interface, |name| name.0)?,
@@ -45,7 +50,10 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
         tcp_flags: options.tcp_flags.map(|text| text.0),
         state: options.state.map(|text| text.0),
     };
-    if !filter.peers.is_any() && filter.peers.addresses().iter().all(|set| set.is_empty()) {
+    if filter.hosts.is_any()
+        && !filter.peers.is_any()
+        && filter.peers.addresses().iter().all(|set| set.is_empty())
+    {
         return Err(nothing_left("peer", "networks that leave some address"));
     }
     if filter.dscps.bits() == 0 {
@@ -68,6 +76,22 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
         ));
     }
     Ok(filter)
+}
+
+/// Networks and names apart.
+fn split(peers: Choice<Peer>) -> (Choice<Cidr>, Choice<HostName>) {
+    let (mut networks, mut hosts) = (Choice::ANY, Choice::ANY);
+    let sort = |list: Vec<Peer>, networks: &mut Vec<Cidr>, hosts: &mut Vec<HostName>| {
+        for peer in list {
+            match peer {
+                Peer::Network(network) => networks.push(network),
+                Peer::Host(name) => hosts.push(name),
+            }
+        }
+    };
+    sort(peers.these, &mut networks.these, &mut hosts.these);
+    sort(peers.not, &mut networks.not, &mut hosts.not);
+    (networks, hosts)
 }
 
 /// What a repeated option says.

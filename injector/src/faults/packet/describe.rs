@@ -68,9 +68,12 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
 /// The peer in words, as in " to 10.0.0.0/8 port 80"; nothing for any.
 pub(in crate::faults) fn describe_peers(filter: &PacketFilter, preposition: &str) -> String {
     let mut text = String::new();
-    let peers = &filter.peers;
+    let mut peers = texts(&filter.hosts);
+    let networks = texts(&filter.peers);
+    peers.these.extend(networks.these);
+    peers.not.extend(networks.not);
     if !peers.is_any() {
-        text += &format!(" {preposition} {}", chosen(peers));
+        text += &format!(" {preposition} {}", chosen(&peers));
     }
     match (peers.is_any(), filter.peer_ports.is_any()) {
         (_, true) => {}
@@ -78,6 +81,15 @@ pub(in crate::faults) fn describe_peers(filter: &PacketFilter, preposition: &str
         (false, false) => text += &format!(" {}", named(&filter.peer_ports)),
     }
     text
+}
+
+/// The same as texts.
+fn texts(choice: &Choice<impl Display>) -> Choice<String> {
+    let texts = |list: &[_]| list.iter().map(ToString::to_string).collect();
+    Choice {
+        these: texts(&choice.these),
+        not: texts(&choice.not),
+    }
 }
 
 /// Ports in words, as in "ports 80 or 443".

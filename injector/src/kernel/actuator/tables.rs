@@ -1,10 +1,10 @@
 //! What the actuator writes into the maps, and the programs that keep them up
 //! to date.
 
-use std::fs::File;
+use std::{fs::File, net::IpAddr};
 
 use aya::{
-    maps::{MapData, SkStorage},
+    maps::{MapData, MapError, SkStorage},
     programs::{CgroupSock, CgroupSockAddr, RawTracePoint},
 };
 use injector_common::{
@@ -37,6 +37,17 @@ impl KernelActuator {
         let table = self.tables.index(rule)?;
         let entry = wire::entry(experiment, index, rule, u64::MAX, table);
         Ok(self.rules.set(index, entry, 0)?)
+    }
+
+    /// Adds an address to the peers of a rule in force, or to those that it
+    /// leaves out.
+    ///
+    /// # Errors
+    ///
+    /// When the table is full.
+    pub fn add_peer(&mut self, rule: u32, address: IpAddr, left_out: bool) -> Result<(), MapError> {
+        let key = wire::peer_key(rule, &address.into());
+        self.peers.insert(&key, wire::peer_value(left_out), 0)
     }
 
     pub(super) fn write_scope(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use crate::model::{Choice, Cidr, Direction, PacketFilter, Sizes, State};
 
 pub(super) fn entry(filter: &PacketFilter) -> WireFilter {
     let peers = &filter.peers;
-    let single = peers.single();
+    let single = filter.single_peer();
     let (peer_addr, peer_mask) = single.map_or(([0; 4], [0; 4]), network);
     let (size_first, size_span) = filter.size.as_ref().map_or((0, u32::MAX), sizes);
     let flags = filter.tcp_flags.map_or((0, 0), |flags| {
@@ -65,19 +65,27 @@ pub(in crate::kernel) fn peers(
     index: u32,
     filter: &PacketFilter,
 ) -> impl Iterator<Item = (Key<PeerName>, u32)> {
-    let listed = filter.peers.single().is_none();
+    let listed = filter.single_peer().is_none();
     let networks = [
         (&filter.peers.these, PEER_IN),
         (&filter.peers.not, PEER_OUT),
     ];
     networks.into_iter().flat_map(move |(list, value)| {
         let list = list.iter().filter(move |_| listed);
-        list.map(move |cidr| {
-            let family = if cidr.address.is_ipv4() { 4 } else { 6 };
-            let name = PeerName::new(index, family, network(cidr).0);
-            (Key::new(PeerName::prefix(family, cidr.prefix), name), value)
-        })
+        list.map(move |cidr| (peer_key(index, cidr), value))
     })
+}
+
+/// Where the table has a network, for the rule at `index`.
+pub(in crate::kernel) fn peer_key(index: u32, cidr: &Cidr) -> Key<PeerName> {
+    let family = if cidr.address.is_ipv4() { 4 } else { 6 };
+    let name = PeerName::new(index, family, network(cidr).0);
+    Key::new(PeerName::prefix(family, cidr.prefix), name)
+}
+
+/// What the table says of a peer that a rule names, or leaves out.
+pub(in crate::kernel) const fn peer_value(left_out: bool) -> u32 {
+    if left_out { PEER_OUT } else { PEER_IN }
 }
 
 fn ports(choice: &Choice<RangeInclusive<u16>>) -> PortSet {
