@@ -195,14 +195,26 @@ fn check_tcp_valid(ip: Ip, direction: Direction) {
     require!(NetCorrupt);
     let streams = Streams::new(ip, direction);
     assert_eq!(streams.flow.round(BYTES).bad_bytes, 0);
+    let sender = match direction {
+        Direction::Egress => &streams.pair.near,
+        Direction::Ingress => &streams.pair.far,
+    };
+    let sent_again = || sender.counter("Tcp", "RetransSegs");
+    let before = sent_again();
     let injection = streams.inject("valid", direction);
     let stream = streams.flow.round(BYTES);
     let rule = injection.stop().rule();
     assert_eq!(stream.bytes, 2 * BYTES);
-    // One byte for each packet that was damaged and not sent again; a packet
-    // without payload has no byte to damage.
+    // One byte for each packet that was damaged; a packet without payload has no
+    // byte to damage. Of a segment that was sent again, since an answer came late
+    // on a busy machine, the receiver takes one alone.
     assert!(rule.injected > 0, "{rule:?}");
-    assert_eq!(stream.bad_bytes, rule.injected, "{stream:?}");
+    let unseen = rule.injected.checked_sub(stream.bad_bytes);
+    let again = sent_again() - before;
+    assert!(
+        unseen.is_some_and(|unseen| unseen <= again),
+        "{rule:?} {stream:?}, {again} segments sent again"
+    );
     assert_eq!(streams.flow.round(BYTES).bad_bytes, 0);
 }
 
