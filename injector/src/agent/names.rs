@@ -42,13 +42,11 @@ impl Names {
             let Some(filter) = one.fault.conditions() else {
                 continue;
             };
-            for (list, left_out) in [(&filter.peers.these, false), (&filter.peers.not, true)] {
-                known.extend(list.iter().map(|network| NewPeer {
-                    rule,
-                    address: network.address,
-                    left_out,
-                }));
-            }
+            known.extend(filter.peers.each().map(|(network, left_out)| NewPeer {
+                rule,
+                address: network.address,
+                left_out,
+            }));
         }
         Self {
             peers: named_peers(experiment),

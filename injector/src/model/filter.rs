@@ -139,6 +139,12 @@ impl<T> Choice<T> {
         not: Vec::new(),
     };
 
+    /// Each value, and whether it is left out.
+    pub fn each(&self) -> impl Iterator<Item = (&T, bool)> {
+        let these = self.these.iter().map(|value| (value, false));
+        these.chain(self.not.iter().map(|value| (value, true)))
+    }
+
     /// Whether there is no condition.
     #[must_use]
     pub const fn is_any(&self) -> bool {
@@ -317,12 +323,6 @@ impl PacketFilter {
     #[must_use]
     pub fn single_peer(&self) -> Option<&Cidr> {
         self.peers.single().filter(|_| self.hosts.is_any())
-    }
-
-    /// Whether the peers do not matter.
-    #[must_use]
-    pub const fn takes_any_peer(&self) -> bool {
-        self.peers.is_any() && self.hosts.is_any()
     }
 
     /// Whether a TCP packet can match.

@@ -29,14 +29,11 @@ pub fn named_peers(experiment: &Experiment) -> Vec<NamedPeer> {
         let Some(filter) = one.fault.conditions() else {
             continue;
         };
-        let lists = [(&filter.hosts.these, false), (&filter.hosts.not, true)];
-        for (list, left_out) in lists {
-            found.extend(list.iter().map(|name| NamedPeer {
-                rule,
-                name: name.clone(),
-                left_out,
-            }));
-        }
+        found.extend(filter.hosts.each().map(|(name, left_out)| NamedPeer {
+            rule,
+            name: name.clone(),
+            left_out,
+        }));
     }
     found
 }

@@ -66,14 +66,8 @@ pub(in crate::kernel) fn peers(
     filter: &PacketFilter,
 ) -> impl Iterator<Item = (Key<PeerName>, u32)> {
     let listed = filter.single_peer().is_none();
-    let networks = [
-        (&filter.peers.these, PEER_IN),
-        (&filter.peers.not, PEER_OUT),
-    ];
-    networks.into_iter().flat_map(move |(list, value)| {
-        let list = list.iter().filter(move |_| listed);
-        list.map(move |cidr| (peer_key(index, cidr), value))
-    })
+    let networks = filter.peers.each().filter(move |_| listed);
+    networks.map(move |(cidr, left_out)| (peer_key(index, cidr), peer_value(left_out)))
 }
 
 /// Where the table has a network, for the rule at `index`.
