@@ -238,6 +238,14 @@ pub fn explain(fault: &Fault) -> String {
     }
 }
 
+/// The options of a kind from a command line.
+#[cfg(test)]
+fn raw<R: Args>(line: &str) -> R {
+    let command = R::augment_args(clap::Command::new("").no_binary_name(true));
+    let matches = command.try_get_matches_from(line.split_whitespace());
+    R::from_arg_matches(&matches.expect(line)).expect(line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

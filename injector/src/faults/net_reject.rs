@@ -95,41 +95,24 @@ pub(super) fn explain(filter: &PacketFilter, by: Answer, code: Unreachable) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn validate(with: Option<&str>, code: Option<&str>, proto: &str) -> Result<Fault, SpecError> {
-        NetReject::validate(Raw {
-            with: with.map(|text| text.parse().expect("an answer")),
-            code: code.map(|text| text.parse().expect("a code")),
-            direction: None,
-            proto: vec![proto.parse().expect("a protocol")],
-            peer: Vec::new(),
-            peer_port: Vec::new(),
-            local_port: Vec::new(),
-            interface: Vec::new(),
-            dscp: Vec::new(),
-            mark: None,
-            size: None,
-            tcp_flags: None,
-            state: None,
-        })
-    }
+    use crate::faults::raw;
 
     #[test]
     fn answers_fit_their_packets() {
-        for (with, code, proto, field) in [
-            (None, None, "any", None),
-            (None, Some("host"), "any", None),
-            (None, Some("host"), "tcp", Some("code")),
-            (Some("rst"), None, "any", None),
-            (Some("rst"), Some("net"), "any", Some("code")),
-            (Some("rst"), None, "udp", Some("with")),
-            (Some("rst"), None, "icmp", Some("with")),
-            (Some("icmp"), Some("admin"), "tcp", None),
-            (None, Some("net"), "udp", None),
+        for (line, field) in [
+            ("--proto any", None),
+            ("--proto any --code host", None),
+            ("--proto tcp --code host", Some("code")),
+            ("--proto any --with rst", None),
+            ("--proto any --with rst --code net", Some("code")),
+            ("--proto udp --with rst", Some("with")),
+            ("--proto icmp --with rst", Some("with")),
+            ("--proto tcp --with icmp --code admin", None),
+            ("--proto udp --code net", None),
         ] {
-            let found = validate(with, code, proto).err();
+            let found = NetReject::validate(raw(line)).err();
             let found = found.as_ref().map(|error| error.field.as_ref());
-            assert_eq!(found, field, "{with:?} {code:?} {proto}");
+            assert_eq!(found, field, "{line}");
         }
     }
 }

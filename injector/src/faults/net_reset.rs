@@ -105,46 +105,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    fn validate(
-        after_bytes: Option<&str>,
-        after: Option<&str>,
-        proto: Option<&str>,
-    ) -> Result<Fault, SpecError> {
-        NetReset::validate(Raw {
-            end: None,
-            after_bytes: after_bytes.map(|text| text.parse().expect("bytes")),
-            after: after.map(|text| text.parse().expect("a duration")),
-            direction: None,
-            proto: proto
-                .map(|text| text.parse().expect("a protocol"))
-                .into_iter()
-                .collect(),
-            peer: Vec::new(),
-            peer_port: Vec::new(),
-            local_port: Vec::new(),
-            interface: Vec::new(),
-            dscp: Vec::new(),
-            mark: None,
-            size: None,
-            tcp_flags: None,
-            state: None,
-        })
-    }
+    use crate::faults::raw;
 
     #[test]
     fn a_connection_is_reset_at_one_time() {
-        for (bytes, time, proto, expected) in [
-            (None, None, None, Ok(After::Nothing)),
-            (Some("7"), None, Some("any"), Ok(After::Bytes(7))),
-            (None, Some("2s"), Some("tcp"), Ok(After::Time(Duration::from_secs(2)))),
-            (None, Some("0s"), None, Err("after")),
-            (Some("7"), Some("2s"), None, Err("after")),
-            (None, None, Some("udp"), Err("proto")),
-            (None, None, Some("icmp"), Err("proto")),
-            (None, None, Some("!tcp"), Err("proto")),
+        for (line, expected) in [
+            ("", Ok(After::Nothing)),
+            ("--after-bytes 7 --proto any", Ok(After::Bytes(7))),
+            ("--after 2s --proto tcp", Ok(After::Time(Duration::from_secs(2)))),
+            ("--after 0s", Err("after")),
+            ("--after-bytes 7 --after 2s", Err("after")),
+            ("--proto udp", Err("proto")),
+            ("--proto icmp", Err("proto")),
+            ("--proto !tcp", Err("proto")),
         ] {
-            match (validate(bytes, time, proto), expected) {
+            match (NetReset::validate(raw(line)), expected) {
                 (Ok(Fault::Packet(filter, PacketFault::Reset { end, after })), Ok(expected)) => {
                     assert_eq!((end, after), (End::Both, expected));
                     assert!(filter.takes_tcp_alone());
