@@ -6,6 +6,7 @@
 mod binaries;
 mod machines;
 mod results;
+mod script;
 
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -15,10 +16,11 @@ use anyhow::{Context as _, Result};
 use self::binaries::{Clock, Part, TestBinary};
 use self::machines::Job;
 use self::results::Results;
+use self::script::Script;
 use crate::exec::{cargo, command, is_root, run, say, step};
 use crate::kernel::{self, Kernel};
-use crate::vm::{self, Machine, initramfs::quote};
-use crate::{build, paths, setup};
+use crate::vm::{self, Machine};
+use crate::{build, setup};
 
 /// The exit status when the tests are not run by root.
 const NOT_ROOT: u8 = 3;
@@ -121,7 +123,7 @@ fn jobs(options: &Options, kernels: &[Kernel], binaries: &[TestBinary]) -> Vec<J
                     cpus: if clock == Clock::OneProcessor { 1 } else { 2 },
                     ..Machine::new(kernel.clone())
                 },
-                script: script(options, &kernel.name, &parts),
+                script: Script::new(options, &kernel.name, &parts),
             });
         }
     }
@@ -153,7 +155,7 @@ fn on_host(options: &Options, binaries: &[TestBinary], results: &mut Results) ->
         .iter()
         .map(|binary| (binary, Part::Everything))
         .collect();
-    let script = script(options, "host", &all);
+    let script = Script::new(options, "host", &all).without(&[]);
     let mut shell = command("sh");
     shell
         .args(["-c", &script])
@@ -172,40 +174,4 @@ fn on_host(options: &Options, binaries: &[TestBinary], results: &mut Results) ->
     let status = child.wait().context("cannot wait for the tests")?;
     results.end_place((!status.success()).then(|| format!("the shell ended with {status}")));
     Ok(())
-}
-
-/// A shell script that runs all binaries one after the other and marks where each begins and
-/// ends.
-fn script(options: &Options, place: &str, parts: &[(&TestBinary, Part)]) -> String {
-    let folder = quote(&paths::root().join("tests").display().to_string());
-    let injector = quote(&paths::injector().display().to_string());
-    let mut script = format!(
-        "exec 2>&1\ncd {folder} || exit\n\
-         export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n\
-         export INJECTOR_TEST_DOCTOR=$(mktemp)\n\
-         \"$INJECTOR_BIN\" doctor --output json >\"$INJECTOR_TEST_DOCTOR\"\n",
-        quote(place)
-    );
-    for (binary, part) in parts {
-        // One test at a time: they act on the whole kernel.
-        let mut arguments = "--test-threads=1 --show-output".to_owned();
-        // Several filters would add up to more tests, not fewer.
-        match (&options.filter, part) {
-            (Some(filter), _) => arguments.push_str(&format!(" {}", quote(filter))),
-            (None, Part::Named(name)) => arguments.push_str(&format!(" {}", quote(name))),
-            (None, Part::Everything | Part::Nothing) => {}
-        }
-        script.push_str(&format!(
-            "echo '{begin}{name}'\n\
-             timeout --foreground -k 10 {limit} {path} {arguments}\n\
-             printf '\\n{end}%s\\n' $?\n",
-            begin = results::BEGIN,
-            end = results::END,
-            name = binary.name,
-            limit = options.binary_timeout,
-            path = quote(&binary.path.display().to_string()),
-        ));
-    }
-    script.push_str("rm \"$INJECTOR_TEST_DOCTOR\"\nexit 0\n");
-    script
 }

@@ -22,7 +22,8 @@ use crate::{paths, setup};
 
 /// Run a command in a virtual machine that sees the host's files
 ///
-/// The exit status is the command's; 124 when the time was over, 125 when the machine died.
+/// The exit status is the command's; 124 when the time was over, 125 when the machine died,
+/// 126 when the emulator did.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// override, debian-6.1, debian-6.12, or the path of a bzImage
@@ -197,6 +198,10 @@ impl Outcome {
             Self::Died(console) => {
                 eprintln!("{console}\nxtask: the virtual machine died (its console is above)");
                 125
+            }
+            Self::Broke(console, how) => {
+                eprintln!("{console}\nxtask: the emulator {how}");
+                126
             }
         }
     }

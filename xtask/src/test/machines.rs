@@ -7,16 +7,22 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 
 use super::results::Results;
+use super::script::Script;
 use crate::exec::say;
+use crate::vm::qemu::Outcome;
 use crate::vm::{Machine, print};
 
 /// An emulated machine keeps about one processor busy, and more than two wait for the disk.
 const SIDE_BY_SIDE: usize = 2;
 
+/// How often a machine is started at most. Only an emulator that breaks lets one be started again:
+/// that says nothing about the tests. What the guest does, and be it that it panics, counts.
+const STARTS: u32 = 3;
+
 /// A machine and what it shall run.
 pub(crate) struct Job {
     pub(crate) machine: Machine,
-    pub(crate) script: String,
+    pub(crate) script: Script,
 }
 
 impl Job {
@@ -35,22 +41,39 @@ impl Job {
         let mut results = Results::default();
         results.start_place(&place);
         say(format!("{place}: start"));
-        let mut lines = Lines::new(&place);
-        let outcome = self.machine.run(&self.script, &mut |bytes| {
-            results.feed(bytes);
-            lines.feed(bytes);
-        })?;
-        lines.end();
+        let mut outcome = self.start(&place, &mut results)?;
+        for _ in 1..STARTS {
+            let Outcome::Broke(_, how) = &outcome else {
+                break;
+            };
+            outcome.report();
+            results.start_again(how);
+            say(format!("{place}: start again"));
+            outcome = self.start(&place, &mut results)?;
+        }
         let seconds = self.machine.limit.as_secs();
         let problem = match outcome.report() {
             0 => None,
             124 => Some(format!("the tests took more than {seconds} s")),
             125 => Some("the virtual machine died".to_owned()),
+            126 => Some("the emulator broke, however often it was started".to_owned()),
             status => Some(format!("the shell ended with status {status}")),
         };
         results.end_place(problem);
         say(format!("{place}: end"));
         Ok(results)
+    }
+
+    /// Starts the machine once, for what has not run yet.
+    fn start(&self, place: &str, results: &mut Results) -> Result<Outcome> {
+        let script = self.script.without(&results.ended());
+        let mut lines = Lines::new(place);
+        let outcome = self.machine.run(&script, &mut |bytes| {
+            results.feed(bytes);
+            lines.feed(bytes);
+        })?;
+        lines.end();
+        Ok(outcome)
     }
 }
 

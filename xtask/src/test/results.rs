@@ -18,6 +18,8 @@ pub(crate) struct Results {
     place: String,
     /// The part of the last line that was printed so far.
     line: Vec<u8>,
+    /// Machines that were started again, and why.
+    restarts: Vec<String>,
     problems: Vec<String>,
 }
 
@@ -41,6 +43,27 @@ impl Results {
     pub(crate) fn start_place(&mut self, place: &str) {
         self.place = place.to_owned();
         self.line.clear();
+    }
+
+    /// The binaries that have run to their end here.
+    pub(crate) fn ended(&self) -> Vec<&str> {
+        let rows = self.rows.iter().filter(|row| row.place == self.place);
+        rows.filter(|row| row.status.is_some())
+            .map(|row| row.binary.as_str())
+            .collect()
+    }
+
+    /// The place is started again, because its machine ended in this way; the binary that was
+    /// running then runs again from its beginning.
+    pub(crate) fn start_again(&mut self, how: &str) {
+        let place = std::mem::take(&mut self.place);
+        let is_open = |row: &Row| row.place == place && row.status.is_none();
+        let open = self.rows.iter().find(|row| is_open(row));
+        let during = open.map_or(String::new(), |row| format!(" during {}", row.binary));
+        self.restarts
+            .push(format!("{place}: the emulator {how}{during}"));
+        self.rows.retain(|row| !is_open(row));
+        self.start_place(&place);
     }
 
     /// Reads what the tests print.
@@ -93,6 +116,7 @@ impl Results {
     /// Adds the results of other places.
     pub(crate) fn add(&mut self, other: Self) {
         self.rows.extend(other.rows);
+        self.restarts.extend(other.restarts);
         self.problems.extend(other.problems);
     }
 
@@ -174,6 +198,9 @@ impl fmt::Display for Results {
                 writeln!(f, "skipped  {}: {}: {reason}", row.place, row.binary)?;
             }
         }
+        for restart in &self.restarts {
+            writeln!(f, "started again  {restart}")?;
+        }
         for problem in &self.problems {
             writeln!(f, "PROBLEM  {problem}")?;
         }
@@ -240,6 +267,24 @@ mod tests {
              ##xtask begin b\ntest x ... ",
         );
         assert_eq!(results.problems, ["here: b did not end"]);
+    }
+
+    #[test]
+    fn what_a_broken_emulator_cut_off_runs_again_and_is_told() {
+        let mut results = Results::default();
+        results.start_place("here");
+        let ended = "##xtask begin a\ntest result: ok. 1 passed; 0 failed\n##xtask end 0\n";
+        let begun = "##xtask begin b\ntest x ... FAILED\n";
+        results.feed(format!("{ended}{begun}half a li").as_bytes());
+        assert_eq!(results.ended(), ["a"]);
+        results.start_again("broke");
+        results.feed(begun.replace("FAILED", "ok").as_bytes());
+        results.feed(b"test result: ok. 1 passed; 0 failed\n##xtask end 0\n");
+        results.end_place(None);
+        assert_eq!(results.ended(), ["a", "b"]);
+        assert!(results.are_good(), "{results}");
+        let told = "started again  here: the emulator broke during b";
+        assert!(results.to_string().contains(told), "{results}");
     }
 
     #[test]

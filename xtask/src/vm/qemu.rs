@@ -1,6 +1,7 @@
 //! One run of QEMU: start it, pass on what the command prints, end it.
 
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,9 @@ pub(crate) enum Outcome {
     TimedOut(String),
     /// The machine ended without a status, as it does when its kernel panics.
     Died(String),
+    /// A signal ended the emulator, as a failed assertion of its own does; with the console's last
+    /// lines, and how it ended.
+    Broke(String, String),
 }
 
 /// The parts of a machine that QEMU is told about.
@@ -68,11 +72,15 @@ impl Hardware<'_> {
         });
 
         let deadline = Instant::now() + limit;
+        let mut ended = None;
         loop {
             match receiver.recv_timeout(Duration::from_millis(20)) {
                 Ok(bytes) => sink(&bytes),
                 // QEMU has ended by itself.
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    ended = qemu.0.wait().ok();
+                    break;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.status().is_some() || Instant::now() > deadline || interrupted.is_set() {
@@ -88,7 +96,13 @@ impl Hardware<'_> {
         match status.or_else(|| self.status()) {
             Some(status) => Ok(Outcome::Exited(status)),
             None if interrupted.is_set() => bail!("interrupted"),
-            None if in_time => Ok(Outcome::Died(self.console_tail())),
+            None if in_time => Ok(match ended.and_then(|status| status.signal()) {
+                Some(signal) => {
+                    let how = format!("was ended by signal {signal}");
+                    Outcome::Broke(self.console_tail(), how)
+                }
+                None => Outcome::Died(self.console_tail()),
+            }),
             None => Ok(Outcome::TimedOut(self.console_tail())),
         }
     }

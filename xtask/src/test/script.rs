@@ -1,0 +1,97 @@
+//! The shell script that runs test binaries one after the other and marks where each begins and
+//! ends.
+
+use super::binaries::{Part, TestBinary};
+use super::{Options, results};
+use crate::paths;
+use crate::vm::initramfs::quote;
+
+/// Test binaries and the shell lines that run them.
+pub(crate) struct Script {
+    place: String,
+    programs: Vec<Program>,
+}
+
+/// One binary.
+struct Program {
+    name: String,
+    lines: String,
+}
+
+impl Script {
+    /// A script that runs these parts of these binaries in this place.
+    pub(crate) fn new(options: &Options, place: &str, parts: &[(&TestBinary, Part)]) -> Self {
+        let programs = parts.iter().map(|(binary, part)| Program {
+            name: binary.name.clone(),
+            lines: lines(options, binary, *part),
+        });
+        Self {
+            place: place.to_owned(),
+            programs: programs.collect(),
+        }
+    }
+
+    /// The script's text, but for the binaries with these names.
+    pub(crate) fn without(&self, names: &[&str]) -> String {
+        let folder = quote(&paths::root().join("tests").display().to_string());
+        let injector = quote(&paths::injector().display().to_string());
+        let mut text = format!(
+            "exec 2>&1\ncd {folder} || exit\n\
+             export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n\
+             export INJECTOR_TEST_DOCTOR=$(mktemp)\n\
+             \"$INJECTOR_BIN\" doctor --output json >\"$INJECTOR_TEST_DOCTOR\"\n",
+            quote(&self.place)
+        );
+        for program in &self.programs {
+            if !names.contains(&program.name.as_str()) {
+                text.push_str(&program.lines);
+            }
+        }
+        text.push_str("rm \"$INJECTOR_TEST_DOCTOR\"\nexit 0\n");
+        text
+    }
+}
+
+fn lines(options: &Options, binary: &TestBinary, part: Part) -> String {
+    // One test at a time: they act on the whole kernel.
+    let arguments = "--test-threads=1 --show-output";
+    // Several filters would add up to more tests, not fewer.
+    let filter = match (&options.filter, part) {
+        (Some(filter), _) => Some(filter.as_str()),
+        (None, Part::Named(name)) => Some(name),
+        (None, Part::Everything | Part::Nothing) => None,
+    };
+    let filter = filter.map(quote).unwrap_or_default();
+    format!(
+        "echo '{begin}{name}'\n\
+         timeout --foreground -k 10 {limit} {path} {arguments} {filter}\n\
+         printf '\\n{end}%s\\n' $?\n",
+        begin = results::BEGIN,
+        end = results::END,
+        name = binary.name,
+        limit = options.binary_timeout,
+        path = quote(&binary.path.display().to_string()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_run_does_not_run_again() {
+        let program = |name: &str| Program {
+            name: name.to_owned(),
+            lines: format!("run-{name}\n"),
+        };
+        let script = Script {
+            place: "here".to_owned(),
+            programs: vec![program("a"), program("b"), program("c")],
+        };
+        let whole = script.without(&[]);
+        assert!(whole.contains("run-a\nrun-b\nrun-c\n"), "{whole}");
+        let rest = script.without(&["b", "a"]);
+        assert!(!rest.contains("run-a") && !rest.contains("run-b"), "{rest}");
+        assert!(rest.contains("run-c\n"), "{rest}");
+    }
+}
