@@ -12,6 +12,8 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// TCP flag: the connection is over at once.
 pub const RST: u8 = 0x04;
+/// TCP flag: there is something to read.
+pub const PSH: u8 = 0x08;
 /// TCP flag: the acknowledgement number counts.
 pub const ACK: u8 = 0x10;
 
@@ -41,6 +43,19 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// What answers a segment with so many bytes of payload, and ends its
+    /// connection.
+    #[inline(always)]
+    #[must_use]
+    pub const fn last_answer(self, payload_len: u32) -> Self {
+        let fin = (self.flags & FIN != 0) as u32;
+        Self {
+            seq: self.ack,
+            ack: self.seq.wrapping_add(payload_len).wrapping_add(fin),
+            flags: FIN | PSH | ACK,
+        }
+    }
+
     /// What somebody answers who knows nothing of the connection
     /// (RFC 9293 §3.10.7.1), to a segment with so many bytes of payload.
     #[inline(always)]
@@ -212,16 +227,45 @@ impl Ends {
         ]
     }
 
+    /// A UDP header in front of a payload, `len` bytes with it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn udp_header(&self, len: u32, checksum: u16) -> [u32; 2] {
+        let [l0, l1] = [(len >> 8 & 0xff) as u8, (len & 0xff) as u8];
+        let [high, low] = checksum.to_ne_bytes();
+        [self.ports(), u32::from_ne_bytes([l0, l1, high, low])]
+    }
+
+    /// A TCP header without options in front of a payload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp_head(&self, segment: Segment, checksum: u16) -> [u32; 5] {
+        let [high, low] = checksum.to_ne_bytes();
+        [
+            self.ports(),
+            segment.seq.to_be(),
+            segment.ack.to_be(),
+            // Five words long; a window for whatever still comes.
+            u32::from_ne_bytes([0x50, segment.flags, 0xff, 0xff]),
+            u32::from_ne_bytes([high, low, 0, 0]),
+        ]
+    }
+
+    #[inline(always)]
+    const fn ports(&self) -> u32 {
+        let [s0, s1] = self.src_port.to_be_bytes();
+        let [d0, d1] = self.dst_port.to_be_bytes();
+        u32::from_ne_bytes([s0, s1, d0, d1])
+    }
+
     /// A TCP segment without payload. Its checksum is complete, or the start
     /// value from which a device goes on.
     #[inline(always)]
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "6")]
     pub const fn tcp_header(&self, segment: Segment, device_sums: bool) -> [u32; 5] {
-        let [s0, s1] = self.src_port.to_be_bytes();
-        let [d0, d1] = self.dst_port.to_be_bytes();
         let mut header = [
-            u32::from_ne_bytes([s0, s1, d0, d1]),
+            self.ports(),
             segment.seq.to_be(),
             segment.ack.to_be(),
             // Five words long; no window.

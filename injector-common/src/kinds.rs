@@ -75,6 +75,8 @@ fault_kinds! {
     11 => NetReject, "net-reject", Packet;
     /// TCP connections are torn down.
     12 => NetReset, "net-reset", Packet;
+    /// Queries of DNS get another answer, or none.
+    13 => Dns, "dns", Packet;
     /// System calls fail with a chosen error.
     4 => SysErrno, "sys-errno", Syscall;
 }

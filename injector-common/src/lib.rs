@@ -15,6 +15,7 @@ extern crate std;
 pub mod abi;
 pub mod answer;
 pub mod conversation;
+pub mod dns;
 pub mod faults;
 pub mod filter;
 pub mod ids;

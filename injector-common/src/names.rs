@@ -39,6 +39,9 @@ pub const MAX_TABLES: u32 = 16;
 /// names more than one.
 pub const MAX_PEERS: u32 = 131_072;
 
+/// How many patterns of names the rules of one agent can have.
+pub const MAX_QUERIES: u32 = 4_096;
+
 /// How many UDP conversations are remembered at once, if some rule asks for it.
 pub const MAX_CONVERSATIONS: u32 = 65_536;
 
@@ -131,6 +134,8 @@ pub const MAP_ECHOES: &str = "inj_echoes";
 pub const MAP_FLOWS: &str = "inj_flows";
 /// Networks that rules name as peers.
 pub const MAP_PEERS: &str = "inj_peers";
+/// Names that rules ask for in queries of DNS.
+pub const MAP_QUERIES: &str = "inj_queries";
 /// What was seen of which UDP conversation.
 pub const MAP_CONVERSATIONS: &str = "inj_talks";
 /// What was seen of a connection that a rule waits for.

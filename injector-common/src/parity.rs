@@ -7,7 +7,8 @@
 
 use crate::{
     conversation::{self, Conversation},
-    faults::{Params, net_corrupt, net_delay, sys_errno},
+    dns::NameReader,
+    faults::{Params, dns as dns_fault, net_corrupt, net_delay, sys_errno},
     filter::PacketFilter,
     packet::Facts,
     random,
@@ -122,8 +123,9 @@ pub struct ParityResult {
     pub return_value: i32,
     /// 1 once all of this was filled in.
     pub reached: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// [`dns_fault::takes_type`] of the low half of `n`, and above its bit what a
+    /// [`NameReader`] makes of the lowest byte.
+    pub asked: u32,
 }
 
 impl ParityResult {
@@ -184,6 +186,10 @@ impl ParityResult {
             Some((place, pattern)) => (place, pattern as u32),
             None => (0, 0),
         };
+        let [low, high, ..] = now_ns.to_le_bytes();
+        let kind = u16::from_le_bytes([low, high]);
+        self.asked = dns_fault::takes_type(params, kind) as u32
+            | (NameReader::within_label().take(low) << 1);
         self.return_value = sys_errno::clamp(sys_errno::return_value(params));
     }
 }

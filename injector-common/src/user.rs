@@ -4,6 +4,7 @@ use aya::Pod;
 
 use crate::{
     abi::{Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry},
+    dns::NameKey,
     filter::PeerName,
 };
 
@@ -18,5 +19,5 @@ macro_rules! pod {
 }
 
 pod!(
-    Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName
+    Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName, NameKey
 );

@@ -9,6 +9,7 @@ use std::{env, fmt::Write as _, fs, path::Path};
 use injector_common::{
     ABI_VERSION, Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry, Trigger,
     conversation::Conversation,
+    dns::NameKey,
     filter::{PacketFilter, PeerName, PortSet},
     packet::EchoKey,
     parity::{ParityResult, ParityVector},
@@ -57,7 +58,7 @@ macro_rules! layout {
 fn shared() -> Vec<Type> {
     layout! {
         Control {
-            lease_until_ns, deadline_ns, by_state, levels, level_count, by_process, rule_count, agent_tgid,
+            lease_until_ns, deadline_ns, by_state, by_query, levels, level_count, by_process, rule_count, agent_tgid,
         }
         RuleEntry {
             start_ns, deadline_ns, seed, trigger, params, filter, kind, enabled,
@@ -70,6 +71,7 @@ fn shared() -> Vec<Type> {
         }
         PortSet { ranges }
         PeerName { owner, addr }
+        NameKey { rule, name }
         RuleStats { matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns }
         RuleState { chain, done_ns }
         ScopeKey { id, kind, _pad }
@@ -93,7 +95,7 @@ fn unrecorded() -> Vec<Type> {
             delay_ns, departure_ns, way, src, dst, proto, transport_offset, payload_offset, end_offset,
             size, mark, conversation, src_port, dst_port, icmp_type, family, protected, is_fragment, echo_id, tcp_flags,
             number, dscp, state, has_conversation, roll, amount, selected,
-            verdict, parsed, matches, place, pattern, return_value, reached, _pad,
+            verdict, parsed, matches, place, pattern, return_value, reached, asked,
         }
     }
 }

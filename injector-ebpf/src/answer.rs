@@ -131,7 +131,7 @@ pub(crate) fn tcp_flags(skb: &Skb, facts: &Facts) -> Option<u8> {
 /// Just past the last byte that belongs to the packet: the frame may be padded
 /// beyond it, and a super-packet of more than 64 KiB does not state its length.
 #[inline(always)]
-fn end(skb: &Skb, facts: &Facts) -> u32 {
+pub(crate) fn end(skb: &Skb, facts: &Facts) -> u32 {
     if facts.end_offset > facts.payload_offset && facts.end_offset < skb.len() {
         facts.end_offset
     } else {
@@ -163,7 +163,7 @@ pub(crate) fn cut(skb: &Skb, facts: &Facts, l2_len: u32) -> Made {
 
 /// Adds or removes bytes behind the link-layer header.
 #[inline(always)]
-fn make_room(skb: &Skb, bytes: i32) -> bool {
+pub(crate) fn make_room(skb: &Skb, bytes: i32) -> bool {
     let flags = u64::from(BPF_F_ADJ_ROOM_NO_CSUM_RESET);
     // SAFETY: the context comes from the kernel; the helper checks the length.
     unsafe { bpf_skb_adjust_room(skb.0, bytes, BPF_ADJ_ROOM_MAC, flags) == 0 }
@@ -195,7 +195,7 @@ impl Draft {
 
     /// Where the header behind the network header is.
     #[inline(always)]
-    fn behind(&self) -> u32 {
+    pub(crate) fn behind(&self) -> u32 {
         self.l2_len + answer::ip_len(self.family)
     }
 }
@@ -215,7 +215,7 @@ pub(crate) fn write_segment(
 
 /// Writes a network header, for so many bytes behind it.
 #[inline(never)]
-fn write_network(skb: *mut __sk_buff, draft: &mut Draft, proto: u8, len: u32) -> bool {
+pub(crate) fn write_network(skb: *mut __sk_buff, draft: &mut Draft, proto: u8, len: u32) -> bool {
     let skb = Skb(skb);
     let offset = draft.l2_len;
     if draft.family == 4 {
@@ -229,7 +229,12 @@ fn write_network(skb: *mut __sk_buff, draft: &mut Draft, proto: u8, len: u32) ->
 
 /// Writes words as they are.
 #[inline(always)]
-fn write<const N: usize>(skb: &Skb, draft: &mut Draft, offset: u32, words: [u32; N]) -> bool {
+pub(crate) fn write<const N: usize>(
+    skb: &Skb,
+    draft: &mut Draft,
+    offset: u32,
+    words: [u32; N],
+) -> bool {
     let len = size_of::<[u32; N]>() as u32;
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
     for (place, word) in draft.words.iter_mut().zip(words) {
@@ -352,7 +357,7 @@ struct Summing {
 /// and the verifier would walk it chunk by chunk. The kernel counts the chunks
 /// instead, by a table that has as many entries.
 #[inline(always)]
-fn sum_of(skb: *mut __sk_buff, offset: u32, end: u32) -> u64 {
+pub(crate) fn sum_of(skb: *mut __sk_buff, offset: u32, end: u32) -> u64 {
     let mut summing = Summing {
         skb,
         offset,

@@ -4,11 +4,13 @@ use aya_ebpf::{
     cty::c_void,
     helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_boot_ns},
 };
-use injector_common::{Control, RuleEntry, RuleStats, Verdict, random};
+use injector_common::{
+    Control, RuleEntry, RuleStats, Verdict, dns::MAX_NAME, names::CLEAR_SLOTS, random,
+};
 
 use crate::{
     atomic::fetch_add,
-    maps::{CONTROL, RULES, STATS},
+    maps::{CLEAR, CONTROL, RULES, STATS},
 };
 
 /// The control block and the time, or `None` when nothing may be injected:
@@ -53,6 +55,32 @@ pub(crate) fn ask_rules<T>(ask: Ask<T>, state: &mut T) {
         )
     };
 }
+
+/// What [`repeat`] calls: the map, how often it was called before, a value of no
+/// meaning, and whatever the caller handed over. Returns [`GO_ON`] or [`ENOUGH`].
+pub(crate) type Step<T> = unsafe extern "C" fn(*mut c_void, *const u32, *const u64, *mut T) -> u64;
+
+/// Calls a function until it says [`ENOUGH`], at most [`CLEAR_SLOTS`] times.
+///
+/// The kernel counts, by a table that has as many entries, since the verifier
+/// would walk a loop step by step (`bpf_loop` is from Linux 5.17).
+#[inline(always)]
+pub(crate) fn repeat<T>(step: Step<T>, state: &mut T) {
+    let map = &raw const CLEAR;
+    // SAFETY: the map is an array of u64, as the callback's type says, and the
+    // state outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            map.cast_mut().cast(),
+            step as *mut c_void,
+            (&raw mut *state).cast(),
+            0,
+        )
+    };
+}
+
+// Enough for the bytes of the longest name.
+const _: () = assert!(CLEAR_SLOTS > MAX_NAME);
 
 /// A rule in force, with its counters.
 pub(crate) struct Live<'a> {

@@ -14,6 +14,7 @@
 mod answer;
 mod atomic;
 mod decide;
+mod dns;
 mod faults;
 mod filter;
 mod hooks;

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use injector_common::{
     Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry,
     conversation::Conversation,
+    dns::NameKey,
     faults::{
         net_delay::Table,
         net_reset::{StreamKey, StreamSeen},
@@ -18,7 +19,7 @@ use injector_common::{
     filter::{INGRESS, PeerName},
     names::{
         CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_CONVERSATIONS, MAX_ECHOES, MAX_FLOWS, MAX_PEERS,
-        MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS, MAX_TABLES, SEEN_BITS,
+        MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS, MAX_TABLES, SEEN_BITS,
     },
     packet::EchoKey,
 };
@@ -110,6 +111,9 @@ pub(crate) static ECHOES: LruHashMap<EchoKey, u64, { MAX_ECHOES as usize }> = Lr
 
 #[btf_map(name = "inj_peers")]
 pub(crate) static PEERS: LpmTrie<PeerName, u32, { MAX_PEERS as usize }> = LpmTrie::new();
+
+#[btf_map(name = "inj_queries")]
+pub(crate) static QUERIES: LpmTrie<NameKey, u32, { MAX_QUERIES as usize }> = LpmTrie::new();
 
 /// What was seen of a conversation, a bit for each of its ways and each hook.
 #[btf_map(name = "inj_talks")]

@@ -2,7 +2,12 @@
 
 use injector_common::{faults::net_reset::StreamKey, packet::Facts};
 
-use crate::{answer::Draft, maps::SPACE};
+use crate::{
+    answer::Draft,
+    dns::{Asked, MAX_ASKED},
+    faults::dns::Message,
+    maps::SPACE,
+};
 
 /// This CPU's space for the packet at hand, in a map and not on the stack: the
 /// verifier walks what follows once for each value that it knows to be different,
@@ -16,6 +21,12 @@ pub(crate) struct Workspace {
     pub(crate) draft: Draft,
     /// Its TCP connection.
     pub(crate) stream: StreamKey,
+    /// How many queries of DNS it brings; only known if some rule asks.
+    pub(crate) asked_count: u32,
+    /// These.
+    pub(crate) asked: [Asked; MAX_ASKED],
+    /// What answers them.
+    pub(crate) message: Message,
     number: u64,
 }
 

@@ -68,6 +68,8 @@ pub enum Feature {
     NetReject,
     /// Rules of kind `net-reset`.
     NetReset,
+    /// Rules of kind `dns`, whose answers are not late.
+    Dns,
     /// Rules of kind `net-refuse`, with an error of choice.
     NetRefuse,
     /// Rules of kind `sys-errno`, on whichever rung.
@@ -86,13 +88,14 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NetLoss,
         Self::NetDelay,
         Self::LoopbackDelay,
         Self::NetCorrupt,
         Self::NetReject,
         Self::NetReset,
+        Self::Dns,
         Self::NetRefuse,
         Self::SysErrno,
         Self::Override,
@@ -116,6 +119,7 @@ impl Feature {
                 | Self::NetCorrupt
                 | Self::NetReject
                 | Self::NetReset
+                | Self::Dns
                 | Self::NetRefuse,
                 _,
             )
@@ -152,6 +156,8 @@ impl Feature {
             Self::NetCorrupt => kind_supported("net-corrupt"),
             Self::NetReject => kind_supported("net-reject"),
             Self::NetReset => kind_supported("net-reset"),
+            // The rung of late answers does not make up for the others.
+            Self::Dns => any_rung_supported("dns", |rung| rung != "delay"),
             Self::NetRefuse => rung_supported("net-refuse", "cgroup"),
             Self::SysErrno => kind_supported("sys-errno"),
             Self::Override => rung_supported("sys-errno", "kprobe"),

@@ -23,6 +23,7 @@ pub mod dialer;
 pub mod kernel;
 pub mod netns;
 pub mod residue;
+pub mod resolver;
 pub mod scene;
 pub mod stats;
 pub mod terminal;

@@ -11,6 +11,7 @@ use crate::{
     kernel::{Feature, Where},
     netns::{Ip, Pair},
     residue::Snapshot,
+    resolver::{Asker, NameServer},
     traffic::{Load, UdpFlow},
     victim::{CallVictim, Callers, failures},
 };
@@ -35,6 +36,8 @@ pub enum Kind {
     Errno,
     /// Every `connect` fails.
     Refusal,
+    /// No name exists.
+    Names,
 }
 
 impl Kind {
@@ -49,6 +52,7 @@ impl Kind {
             Self::Corruption => Feature::NetCorrupt,
             Self::Errno => Feature::SysErrno,
             Self::Refusal => Feature::NetRefuse,
+            Self::Names => Feature::Dns,
         }
     }
 
@@ -63,6 +67,7 @@ impl Kind {
             // A call that no shell and no loader makes.
             Self::Errno => &["sys-errno", "--call", "mkdir", "--errno", "EIO"],
             Self::Refusal => &["net-refuse"],
+            Self::Names => &["dns", "--answer", "nxdomain"],
         }
     }
 
@@ -100,7 +105,10 @@ pub struct Scene {
     calls: CallVictim,
     /// A victim that exchanges bytes with another, on their own loopback.
     dialer: Dialer,
-    /// The group of all three.
+    /// A victim that asks a name server, on the same loopback.
+    asker: Asker,
+    _names: NameServer,
+    /// The group of all four.
     cgroup: Cgroup,
     /// Where the flow flows.
     pub pair: Pair,
@@ -127,10 +135,14 @@ impl Scene {
         let calls = CallVictim::start(near, "mkdir", Callers::One);
         let here = (std::net::Ipv4Addr::LOCALHOST, 7100).into();
         let dialer = Dialer::start(near, near, here, &["--exchanges", "1"]);
+        let to = (std::net::Ipv4Addr::LOCALHOST, 53).into();
+        let names = NameServer::start(near, to);
         Self {
             flow,
             calls,
             dialer,
+            asker: Asker::start(near, to, &[], &["example.net/A"]),
+            _names: names,
             cgroup,
             pair,
         }
@@ -158,7 +170,8 @@ impl Scene {
             | Kind::Delay
             | Kind::Corruption
             | Kind::Errno
-            | Kind::Refusal => self.target(),
+            | Kind::Refusal
+            | Kind::Names => self.target(),
         }
     }
 
@@ -172,6 +185,7 @@ impl Scene {
         let harmed = match kind {
             Kind::Errno => failures(&self.calls.round(LOAD.count)),
             Kind::Refusal | Kind::Reset => self.dialer.round(LOAD.count).failures,
+            Kind::Names => self.asker.seen(LOAD.count)[0].failures,
             Kind::Loss | Kind::Reception | Kind::Rejection | Kind::Corruption => {
                 self.flow.round(LOAD).missing()
             }

@@ -142,6 +142,8 @@ crash_matrix! {
     rejection_until_kill: Rejection, End::Kill { command: false };
     reset_until_deadline: Reset, End::Deadline;
     reset_until_kill: Reset, End::Kill { command: false };
+    names_until_deadline: Names, End::Deadline;
+    names_until_kill: Names, End::Kill { command: false };
     refusal_until_deadline: Refusal, End::Deadline;
     refusal_until_kill: Refusal, End::Kill { command: false };
     refusal_until_panic: Refusal, End::PanicInForce { command: false };

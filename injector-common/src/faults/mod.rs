@@ -3,6 +3,7 @@
 /// Parameters of a rule; what they mean is the kind's business.
 pub type Params = [u64; 4];
 
+pub mod dns;
 pub mod net_corrupt;
 pub mod net_delay;
 pub mod net_duplicate;

@@ -1,5 +1,6 @@
 //! What each kind does to the operation at hand, one module each.
 
+pub(crate) mod dns;
 pub(crate) mod net_corrupt;
 pub(crate) mod net_delay;
 pub(crate) mod net_duplicate;

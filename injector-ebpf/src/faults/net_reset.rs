@@ -144,7 +144,7 @@ pub(crate) fn apply(
 /// Sends a copy of an answer the other way. On the loopback it goes the same way,
 /// by which it keeps its route.
 #[inline(always)]
-fn send_copy(skb: &Skb, direction: u32, site: &SiteEntry) -> bool {
+pub(super) fn send_copy(skb: &Skb, direction: u32, site: &SiteEntry) -> bool {
     mark(skb);
     let flags = if direction == EGRESS && site.loopback == 0 {
         u64::from(BPF_F_INGRESS)

@@ -6,7 +6,7 @@ use super::passing::Passing;
 use crate::{
     answer,
     decide::live,
-    faults::{net_loss, net_reject, net_reset},
+    faults::{dns, net_loss, net_reject, net_reset},
     maps::RULES,
 };
 
@@ -19,6 +19,8 @@ pub(super) fn apply(outcome: &mut Passing, site: &SiteEntry) -> Option<i32> {
     let space = outcome.space();
     let verdict = if rule.kind == FaultKind::NetReject as u32 {
         net_reject::apply(skb, space, rule, site, direction)
+    } else if rule.kind == FaultKind::Dns as u32 {
+        dns::apply(skb, space, rule, site, direction)
     } else {
         net_reset::apply(skb, space, rule, site, direction)
     };

@@ -16,6 +16,7 @@ use super::passing::Passing;
 use crate::{
     answer,
     decide::armed,
+    dns,
     faults::net_delay,
     filter,
     maps::{ECHOES, SITES},
@@ -101,6 +102,9 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
     if passing.mask != 0 && passing.facts().protected == 0 {
         let (mask, direction) = (passing.mask, passing.direction);
         filter::follow_conversation(control, mask, &mut passing.space().facts, direction);
+        if direction == EGRESS {
+            dns::read(control, mask, passing.skb, passing.space());
+        }
         passing.ask();
     }
     Some(())

@@ -4,7 +4,8 @@ use aya_ebpf::{bindings::__sk_buff, cty::c_void};
 use injector_common::{
     Control, FaultKind, RuleEntry, RuleIndex, SiteEntry, Verdict,
     faults::{
-        net_corrupt as corrupt, net_delay as delay, net_duplicate, net_loss as loss, net_reorder,
+        dns as dns_fault, net_corrupt as corrupt, net_delay as delay, net_duplicate,
+        net_loss as loss, net_reorder,
     },
     filter::EGRESS,
     packet::Facts,
@@ -14,6 +15,7 @@ use injector_common::{
 use super::answering;
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
+    dns,
     faults::{
         net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate, net_reject, net_reset,
     },
@@ -204,6 +206,9 @@ unsafe extern "C" fn ask(
     {
         return GO_ON;
     }
+    if kind == FaultKind::Dns as u32 && !dns::means(passing.space(), index, &params) {
+        return GO_ON;
+    }
     let (verdict, draw) = rule.decide(|draw| {
         kind != FaultKind::NetLoss as u32 || net_loss::selects(params, index, direction, draw)
     });
@@ -253,7 +258,14 @@ unsafe extern "C" fn ask(
                 return ENOUGH;
             }
         }
-    } else if kind == FaultKind::NetReject as u32 || kind == FaultKind::NetReset as u32 {
+    } else if kind == FaultKind::Dns as u32 && dns_fault::code(params) == dns_fault::DELAY {
+        passing.delay_ns += dns_fault::delay_ns(params);
+        passing.detour |= bit;
+    } else if kind == FaultKind::Dns as u32 && dns_fault::code(params) == dns_fault::TIMEOUT {
+        rule.done(true);
+        passing.lost = LOST;
+        return ENOUGH;
+    } else if is_answer(kind) {
         // Counted once it is built.
         passing.lost = ANSWERED;
         passing.culprit = index;
@@ -262,6 +274,14 @@ unsafe extern "C" fn ask(
         rule.done(false);
     }
     GO_ON
+}
+
+/// Whether rules of this kind make a packet its own answer.
+#[inline(always)]
+const fn is_answer(kind: u32) -> bool {
+    kind == FaultKind::NetReject as u32
+        || kind == FaultKind::NetReset as u32
+        || kind == FaultKind::Dns as u32
 }
 
 /// Counts one rule whose packet took the detour or was copied, or could not.

@@ -134,7 +134,9 @@ fn lines(text: &str) -> Vec<String> {
 /// it in full.
 #[track_caller]
 fn accepted(line: &str) -> Option<Experiment> {
-    let cli = match Cli::try_parse_from(line.split_whitespace()) {
+    // As a shell hands them over: it takes quotes away.
+    let words = line.split_whitespace().map(|word| word.trim_matches('\''));
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => panic!("{line}: {error}"),
     };

@@ -137,6 +137,7 @@ kinds! {
     net_refuse::NetRefuse,
     net_reject::NetReject,
     net_reset::NetReset,
+    dns::Dns,
     sys_errno::SysErrno,
 }
 
@@ -231,6 +232,7 @@ pub fn explain(fault: &Fault) -> String {
             PacketFault::Partition => net_partition::explain(filter),
             PacketFault::Corrupt { checksum } => net_corrupt::explain(filter, *checksum),
             PacketFault::Reject { by, code } => net_reject::explain(filter, *by, *code),
+            PacketFault::Dns(dns) => dns::explain(filter, dns),
             PacketFault::Reset { end, after } => net_reset::explain(filter, *end, *after),
         },
         Fault::SysErrno { calls, errno } => sys_errno::explain(calls, *errno),

@@ -3,8 +3,9 @@
 mod check;
 mod describe;
 
+pub(super) use check::chosen as chosen_values;
 pub(crate) use check::{Options, filter};
-pub(super) use describe::{describe, describe_peers};
+pub(super) use describe::{chosen as described, describe, describe_peers, list as listed};
 
 /// Defines the `Raw` of a kind that acts on packets: its own options and the
 /// filter's.

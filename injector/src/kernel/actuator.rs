@@ -20,7 +20,8 @@ use aya::{
     programs::{KProbe, ProgramError},
 };
 use injector_common::{
-    Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry, filter::PeerName, names,
+    Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry, dns::NameKey, filter::PeerName,
+    names,
 };
 
 pub use self::packets::check_room;
@@ -63,6 +64,7 @@ pub struct KernelActuator {
     settings: Control,
     rules: Array<MapData, RuleEntry>,
     peers: LpmTrie<MapData, PeerName, u32>,
+    queries: LpmTrie<MapData, NameKey, u32>,
     scopes: HashMap<MapData, ScopeKey, u64>,
     seen: Seen,
     sites: HashMap<MapData, u32, SiteEntry>,
@@ -122,6 +124,7 @@ impl KernelActuator {
         let control = Array::try_from(take(names::MAP_CONTROL)?)?;
         let rules = Array::try_from(take(names::MAP_RULES)?)?;
         let peers = LpmTrie::try_from(take(names::MAP_PEERS)?)?;
+        let queries = LpmTrie::try_from(take(names::MAP_QUERIES)?)?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
         let seen = Seen::new(take(names::MAP_SEEN)?)?;
         let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
@@ -132,6 +135,7 @@ impl KernelActuator {
             rule_count: u32::try_from(plan.experiment.rules.len())?,
             agent_tgid: std::process::id(),
             by_state: wire::by_state(&plan.experiment),
+            by_query: wire::by_query(&plan.experiment),
             ..Control::default()
         };
         let log = ProgramLog::new(&mut programs.ebpf);
@@ -144,6 +148,7 @@ impl KernelActuator {
             settings,
             rules,
             peers,
+            queries,
             scopes,
             seen,
             sites,

@@ -90,6 +90,17 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
             ));
             rungs
         }
+        FaultKind::Dns => {
+            let mut rungs = packets(&[]);
+            // Not a way of its own: it says whether an answer can be late.
+            let mut needed = [&features.hop_devices, &features.fair_queue].into_iter();
+            let lacking = needed.find(|support| !support.is_supported());
+            rungs.push(probe(
+                "delay",
+                lacking.cloned().unwrap_or(Support::Supported),
+            ));
+            rungs
+        }
         FaultKind::SysErrno => vec![
             probe("kprobe", features.override_return.clone()),
             probe("lsm", all_of(&features.security)),

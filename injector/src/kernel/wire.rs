@@ -1,5 +1,6 @@
 //! From the model to what lies in the maps.
 
+mod dns;
 mod filter;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use injector_common::{
     random::rule_seed,
 };
 
+pub(super) use self::dns::queries;
 pub(super) use self::filter::{peer_key, peer_value, peers};
 use crate::model::{
     After, Answer, Checksum, Delay, End, Experiment, Fault, LossModel, PacketFault, Rule, Sharing,
@@ -90,6 +92,7 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
                 Unreachable::Admin => net_reject::ADMIN,
             },
         ),
+        PacketFault::Dns(rule) => dns::params(rule),
         PacketFault::Reset { end, after } => {
             let end = match end {
                 End::Local => net_reset::END_LOCAL,
@@ -128,4 +131,11 @@ pub(super) fn by_state(experiment: &Experiment) -> u64 {
     let filtered = rules.filter_map(|(index, rule)| Some((index, rule.fault.filter()?)));
     let following = filtered.filter(|(_, filter)| filter.follows_conversations());
     following.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
+}
+
+/// The rules for which queries of DNS have to be read.
+pub(super) fn by_query(experiment: &Experiment) -> u64 {
+    let rules = (0u32..).zip(&experiment.rules);
+    let asking = rules.filter(|(_, rule)| rule.fault.queries().is_some());
+    asking.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
 }

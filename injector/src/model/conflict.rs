@@ -191,7 +191,8 @@ fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
         | PacketFault::Reorder { .. }
         | PacketFault::Rate(_)
         | PacketFault::Reject { .. }
-        | PacketFault::Reset { .. } => false,
+        | PacketFault::Reset { .. }
+        | PacketFault::Dns(_) => false,
     };
     let other_filter = other.fault.filter()?;
     (all && unconditional(loss) && filter_covers(filter, other_filter)).then(|| {
@@ -217,6 +218,8 @@ fn hides_answer(first: &Rule, second: &Rule) -> Option<String> {
             *by != Answer::Reset || tcp_alone || *later == Answer::Reset
         }
         (PacketFault::Reject { .. }, PacketFault::Reset { .. }) => true,
+        (PacketFault::Reject { by, .. }, PacketFault::Dns(_)) => *by != Answer::Reset || tcp_alone,
+        (PacketFault::Dns(dns), PacketFault::Dns(later)) => dns.hides(later),
         (PacketFault::Reset { after, .. }, PacketFault::Reset { .. }) => *after == After::Nothing,
         _ => false,
     };

@@ -420,3 +420,46 @@ fn an_unconditional_rejection_hides_later_ones() {
     assert!(conflict(loss, "net-reject --target cgroup:/a").is_some());
     assert!(conflict("net-reject --target cgroup:/a", loss).is_some());
 }
+
+#[test]
+fn an_unconditional_answer_hides_later_ones() {
+    let refused = |first: &str, second: &str| {
+        let rule = |rest: &str| format!("dns --target cgroup:/a {rest}");
+        conflict(
+            &rule(&format!("{first} --name a")),
+            &rule(&format!("{second} --name b")),
+        )
+        .is_some()
+    };
+    for (first, second, expected) in [
+        ("--answer nxdomain", "--answer timeout", true),
+        ("--answer nxdomain --percent 50", "--answer timeout", false),
+        ("--answer delay --delay 1s", "--answer timeout", false),
+        ("--answer nxdomain --query a.b", "--answer timeout", false),
+        (
+            "--answer nxdomain --query a.b",
+            "--answer timeout --query a.b",
+            true,
+        ),
+        ("--answer nxdomain --type A", "--answer timeout", false),
+        (
+            "--answer nxdomain --type A,AAAA",
+            "--answer 192.0.2.1",
+            true,
+        ),
+        ("--answer 192.0.2.1", "--answer nxdomain --type MX", false),
+        ("--answer truncated", "--answer timeout", false),
+        ("--answer truncated", "--answer timeout --proto udp", true),
+        (
+            "--answer nxdomain --peer-port 5353",
+            "--answer timeout",
+            false,
+        ),
+    ] {
+        assert_eq!(refused(first, second), expected, "{first} / {second}");
+    }
+    let reject = "net-reject --target cgroup:/a --name a";
+    let dns = "dns --target cgroup:/a --answer nxdomain --name b";
+    assert!(conflict(reject, dns).is_some());
+    assert!(conflict(&format!("{reject} --with rst"), dns).is_none());
+}

@@ -4,6 +4,7 @@
 //! put in force: that is `plan`'s business.
 
 pub mod conflict;
+mod dns;
 pub mod filter;
 mod link;
 mod overlap;
@@ -13,6 +14,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
 
+pub use dns::{Dns, NamePattern, RecordType, Reply};
 pub use filter::{
     Choice, Cidr, Direction, Dscp, HostName, Mark, PacketFilter, Protocol, Sizes, State, TcpFlags,
 };
@@ -135,6 +137,8 @@ pub enum PacketFault {
         /// When in the life of a connection.
         after: After,
     },
+    /// Queries of DNS get another answer, or none.
+    Dns(Dns),
 }
 
 impl Fault {
@@ -202,6 +206,15 @@ impl Fault {
         )
     }
 
+    /// What it does to queries of DNS, if it does.
+    #[must_use]
+    pub const fn queries(&self) -> Option<&Dns> {
+        match self {
+            Self::Packet(_, PacketFault::Dns(dns)) => Some(dns),
+            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } => None,
+        }
+    }
+
     /// The filter, of packets or of what a `connect` would lead to.
     pub const fn conditions_mut(&mut self) -> Option<&mut PacketFilter> {
         match self {
@@ -250,13 +263,23 @@ impl PacketFault {
             Self::Partition => FaultKind::NetPartition,
             Self::Reject { .. } => FaultKind::NetReject,
             Self::Reset { .. } => FaultKind::NetReset,
+            Self::Dns(_) => FaultKind::Dns,
         }
     }
 
     /// Whether packets have to wait in a device of ours for a time.
     #[must_use]
     pub const fn holds(&self) -> bool {
-        matches!(self, Self::Delay(_) | Self::Reorder { .. } | Self::Rate(_))
+        matches!(
+            self,
+            Self::Delay(_)
+                | Self::Reorder { .. }
+                | Self::Rate(_)
+                | Self::Dns(Dns {
+                    reply: Reply::Delay(_),
+                    ..
+                })
+        )
     }
 
     /// The longest that it makes a packet wait.
@@ -266,12 +289,17 @@ impl PacketFault {
             Self::Delay(delay) => delay.longest(),
             Self::Reorder { delay, .. } => *delay,
             Self::Rate(link) => link.queue,
+            Self::Dns(Dns {
+                reply: Reply::Delay(delay),
+                ..
+            }) => *delay,
             Self::Loss { .. }
             | Self::Corrupt { .. }
             | Self::Duplicate { .. }
             | Self::Partition
             | Self::Reject { .. }
-            | Self::Reset { .. } => Duration::ZERO,
+            | Self::Reset { .. }
+            | Self::Dns(_) => Duration::ZERO,
         }
     }
 

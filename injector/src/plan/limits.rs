@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use injector_common::names::{MAX_LEVELS, MAX_PEERS, MAX_RULES, MAX_TABLES};
+use injector_common::names::{MAX_LEVELS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_TABLES};
 
 use crate::{
     error::{SpecError, Unsupported},
@@ -24,6 +24,7 @@ pub(super) fn check(experiment: &Experiment, scopes: &[RuleScope]) -> Result<(),
     check_count(experiment.rules.len())?;
     check_levels(scopes)?;
     check_peers(&experiment.rules)?;
+    check_queries(&experiment.rules)?;
     check_tables(&experiment.rules)?;
     check_wait(&experiment.rules)
 }
@@ -67,6 +68,21 @@ fn check_peers(rules: &[Rule]) -> Result<(), SpecError> {
     let problem = format!("{total} networks");
     let allowed = format!("at most {MAX_PEERS} for all rules together");
     Err(SpecError::new("peer", problem, allowed))
+}
+
+/// One table holds the names of all rules, and for each that only leaves some out
+/// that all others are meant.
+fn check_queries(rules: &[Rule]) -> Result<(), SpecError> {
+    let queries = rules.iter().filter_map(|rule| rule.fault.queries());
+    let total: usize = queries
+        .map(|dns| dns.names.each().count() + usize::from(dns.names.these.is_empty()))
+        .sum();
+    if total <= MAX_QUERIES as usize {
+        return Ok(());
+    }
+    let problem = format!("{total} patterns of names");
+    let allowed = format!("at most {MAX_QUERIES} for all rules together");
+    Err(SpecError::new("query", problem, allowed))
 }
 
 /// Rules with the same distribution share a table.

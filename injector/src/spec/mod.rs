@@ -6,6 +6,7 @@
 pub mod build;
 mod decimal;
 pub mod distribution;
+pub mod dns;
 pub mod document;
 pub mod duration;
 pub mod kind;

@@ -57,6 +57,7 @@ pub(super) fn settle(
             ))
         }
         PacketFault::Delay(_)
+        | PacketFault::Dns(_)
         | PacketFault::Corrupt { .. }
         | PacketFault::Duplicate { .. }
         | PacketFault::Reorder { .. }

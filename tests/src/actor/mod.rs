@@ -3,6 +3,7 @@
 
 pub mod calls;
 pub mod dial;
+pub mod dns;
 pub mod forks;
 pub mod packet;
 pub mod tcp;
@@ -40,6 +41,10 @@ pub enum Work {
     Dial(dial::CallOptions),
     /// Answer those who do
     Answer(dial::AnswerOptions),
+    /// Ask a name server
+    Ask(dns::AskOptions),
+    /// Be one
+    ServeNames(dns::ServeOptions),
     /// Send numbered UDP packets
     UdpSend(udp::SendOptions),
     /// Receive numbered UDP packets
@@ -63,6 +68,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Work::Forks(work) => forks::run(&board, work),
         Work::Dial(work) => dial::call(&board, options.rounds, work),
         Work::Answer(work) => dial::answer(&board, work),
+        Work::Ask(work) => dns::ask(&board, options.rounds, work),
+        Work::ServeNames(work) => dns::serve(&board, work),
         Work::UdpSend(work) => udp::send(&board, options.rounds, work),
         Work::UdpReceive(work) => udp::receive(&board, options.rounds, work),
         Work::TcpSend(work) => tcp::send(&board, options.rounds, work),

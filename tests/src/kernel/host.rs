@@ -59,9 +59,11 @@ impl Evidence {
         // Without the flags a rename cannot be told from one that exchanges.
         let renames = since((5, 19), "path_rename has flags since Linux 5.19");
         match feature {
-            Feature::NetLoss | Feature::NetCorrupt | Feature::NetReject | Feature::NetReset => {
-                Ok(())
-            }
+            Feature::NetLoss
+            | Feature::NetCorrupt
+            | Feature::NetReject
+            | Feature::NetReset
+            | Feature::Dns => Ok(()),
             // bpf_set_retval, for programs at connect
             Feature::NetRefuse => since((6, 1), "programs choose connect's error since Linux 6.1"),
             // bpf_skb_set_tstamp

@@ -95,7 +95,7 @@ fn split(peers: Choice<Peer>) -> (Choice<Cidr>, Choice<HostName>) {
 }
 
 /// What a repeated option says.
-fn chosen<T: Clone + Ord + fmt::Display, U>(
+pub(in crate::faults) fn chosen<T: Clone + Ord + fmt::Display, U>(
     field: &'static str,
     values: &[Text<Signed<T>>],
     convert: impl Fn(T) -> U,

@@ -114,7 +114,7 @@ fn named(choice: &Choice<RangeInclusive<u16>>) -> String {
 const TOLD: usize = 8;
 
 /// As in "a, b or c".
-fn list(items: &[impl Display]) -> String {
+pub(in crate::faults) fn list(items: &[impl Display]) -> String {
     let mut text = String::new();
     let told = if items.len() > TOLD {
         TOLD - 1
@@ -136,7 +136,7 @@ fn list(items: &[impl Display]) -> String {
 }
 
 /// As in "a or b but not c", "any but c".
-fn chosen<T: Display>(choice: &Choice<T>) -> String {
+pub(in crate::faults) fn chosen<T: Display>(choice: &Choice<T>) -> String {
     match (&choice.these[..], &choice.not[..]) {
         (these, []) => list(these),
         ([], not) => format!("any but {}", list(not)),

@@ -22,7 +22,8 @@ use crate::{
 };
 
 impl KernelActuator {
-    /// Writes a rule that is not in force yet, and the networks of its peers.
+    /// Writes a rule that is not in force yet, with the networks of its peers and
+    /// the names that it asks for.
     pub(super) fn write_rule(
         &mut self,
         experiment: &Experiment,
@@ -32,6 +33,11 @@ impl KernelActuator {
         if let Some(filter) = rule.fault.conditions() {
             for (key, value) in wire::peers(index, filter) {
                 self.peers.insert(&key, value, 0)?;
+            }
+        }
+        if let Some(dns) = rule.fault.queries() {
+            for (key, value) in wire::queries(u8::try_from(index)?, dns) {
+                self.queries.insert(&key, value, 0)?;
             }
         }
         let table = self.tables.index(rule)?;
