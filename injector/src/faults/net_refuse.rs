@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::SpecError,
-    model::{Direction, Errno, Fault, PacketFilter, Protocol},
+    model::{Direction, Errno, Fault, PacketFilter, Protocol, Target},
     spec::{
         net::{Peer, Ports},
         packet::{Proto, Signed},
@@ -55,6 +55,17 @@ pub struct Raw {
     #[serde(default, deserialize_with = "text::comma_list")]
     pub peer: Vec<Text<Signed<Peer>>>,
 
+    /// Only connects to this target: cgroup:PATH or pid:N, in a network namespace of its own. Joins
+    /// --peer
+    #[arg(
+        long,
+        value_name = "TARGET",
+        allow_hyphen_values = true,
+        help_heading = "Connect filter"
+    )]
+    #[serde(default, deserialize_with = "text::list")]
+    pub peer_target: Vec<Text<Signed<Target>>>,
+
     /// Only connects to these ports of the peer: A or A-B
     #[arg(
         long,
@@ -94,6 +105,7 @@ Examples:
             direction: Direction::Egress,
             proto: &raw.proto,
             peer: &raw.peer,
+            peer_target: &raw.peer_target,
             peer_port: &raw.peer_port,
             local_port: &[],
             interface: &[],
@@ -142,6 +154,7 @@ mod tests {
                 .map(|text| text.parse().expect("a protocol"))
                 .collect(),
             peer: Vec::new(),
+            peer_target: Vec::new(),
             peer_port: Vec::new(),
         }
     }

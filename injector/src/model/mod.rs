@@ -14,7 +14,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use injector_common::{FaultKind, Trigger};
 
 pub use filter::{
-    Choice, Cidr, Direction, Dscp, HostName, Mark, PacketFilter, Protocol, Sizes, State, TcpFlags,
+    Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
+    TcpFlags,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Sharing, Visibility};
 
@@ -55,7 +56,7 @@ pub struct Rule {
 }
 
 /// Whom a rule hits, as the user named it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// A cgroup v2 with everything below it. Absolute below the mount point,
     /// or relative to it.

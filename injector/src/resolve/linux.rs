@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -9,7 +10,10 @@ use std::{
 use futures_util::TryStreamExt as _;
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::{
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+};
 
 use super::{
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus},
@@ -249,28 +253,65 @@ impl Host for LinuxHost {
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {
-        in_netns(netns, list_links)
-            .and_then(|links| links)
-            .map_err(|source| HostError {
-                path: netns.to_owned(),
-                source,
-            })
+        let messages: Vec<LinkMessage> = ask(netns, |handle| async move {
+            handle.link().get().execute().try_collect().await
+        })?;
+        Ok(messages.iter().filter_map(link).collect())
+    }
+
+    fn addresses(&self, netns: &Path) -> Result<Vec<IpAddr>, HostError> {
+        let messages: Vec<AddressMessage> = ask(netns, |handle| async move {
+            handle.address().get().execute().try_collect().await
+        })?;
+        let found = messages.iter().filter_map(address);
+        Ok(found.filter(|address| !address.is_loopback()).collect())
     }
 }
 
-/// The interfaces of the calling thread's network namespace.
-fn list_links() -> io::Result<Vec<Link>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        let connection = tokio::spawn(connection);
-        let messages: Result<Vec<LinkMessage>, _> =
-            handle.link().get().execute().try_collect().await;
-        connection.abort();
-        let messages = messages.map_err(io::Error::other)?;
-        Ok(messages.iter().filter_map(link).collect())
+/// Asks netlink in the network namespace that a file opens.
+fn ask<T: Send, F: Future<Output = Result<T, rtnetlink::Error>>>(
+    netns: &Path,
+    question: impl FnOnce(rtnetlink::Handle) -> F + Send,
+) -> Result<T, HostError> {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            let connection = tokio::spawn(connection);
+            let answer = question(handle).await;
+            connection.abort();
+            answer.map_err(io::Error::other)
+        })
+    };
+    in_netns(netns, work)
+        .and_then(|answer| answer)
+        .map_err(|source| HostError {
+            path: netns.to_owned(),
+            source,
+        })
+}
+
+/// The interface's own address: on a link between two, `Address` is the peer's.
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    let of =
+        |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
+    let own = of(|attribute| {
+        if let AddressAttribute::Local(address) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
+    });
+    own.or_else(|| {
+        of(|attribute| {
+            if let AddressAttribute::Address(address) = attribute {
+                Some(*address)
+            } else {
+                None
+            }
+        })
     })
 }
 
