@@ -170,6 +170,14 @@ impl Facts {
     }
 }
 
+/// Whether this is the protocol of an IPv4 or IPv6 packet, in the order of the wire,
+/// as `skb->protocol` has it.
+#[inline(always)]
+#[must_use]
+pub const fn is_ip(ether_type: u16) -> bool {
+    ether_type == EtherType::Ipv4 as u16 || ether_type == EtherType::Ipv6 as u16
+}
+
 /// Reads the facts of a packet whose network header starts at `l2_len` into
 /// `facts`; whether it is a packet that rules speak of.
 ///

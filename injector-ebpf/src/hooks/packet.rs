@@ -18,7 +18,7 @@ use crate::{
     decide::armed,
     faults::net_delay,
     filter,
-    maps::{ECHOES, SITES},
+    maps::{ECHOES, SITES, count_unattributed},
     scope,
     skb::{NEXT, Skb},
 };
@@ -148,8 +148,14 @@ fn asked_by(passing: &Passing) -> Option<u64> {
 #[inline(never)]
 fn received_by(passing: &Passing, owner: u64) -> u64 {
     let (skb, facts) = (Skb(passing.skb), passing.facts());
+    let nobodys = || {
+        if owner == 0 {
+            count_unattributed(INGRESS);
+        }
+        owner
+    };
     if facts.is_fragment() {
-        return owner;
+        return nobodys();
     }
     // SAFETY: all zero is a valid tuple.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
@@ -181,11 +187,11 @@ fn received_by(passing: &Passing, owner: u64) -> u64 {
         } else if facts.proto == PROTO_UDP {
             bpf_sk_lookup_udp(skb.0.cast(), tuple, size as u32, CURRENT_NETNS, 0)
         } else {
-            return asked_by(passing).unwrap_or(owner);
+            return asked_by(passing).unwrap_or_else(nobodys);
         }
     };
     if sk.is_null() {
-        return owner;
+        return nobodys();
     }
     // A namespace's only owner has every packet in it, also those of sockets
     // that no process holds: connections yet to be accepted, and closing ones.

@@ -50,9 +50,8 @@ impl TestBinary {
             // The backported kernel with one option more, about system calls.
             kernel::OVERRIDE => match name {
                 _ if name.starts_with("net_") => Part::Nothing,
-                "fidelity" | "loopback" | "open_sockets" | "peer_names" | "workers" => {
-                    Part::Nothing
-                }
+                "fidelity" | "loopback" | "open_sockets" | "peer_names" | "peer_target"
+                | "unattributed" | "workers" => Part::Nothing,
                 "cleanup" | "foreign" | "harness" | "lease" | "leftovers" | "refusals"
                 | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named("errno"),
@@ -63,7 +62,7 @@ impl TestBinary {
             kernel::BACKPORTED => match name {
                 "net_corrupt" | "net_duplicate" | "net_filter" | "net_filter_more"
                 | "net_loss_models" | "net_partition" | "net_refuse" | "net_reject"
-                | "net_reset" | "peer_names" => Part::Nothing,
+                | "net_reset" | "peer_names" | "peer_target" | "unattributed" => Part::Nothing,
                 _ => Part::Everything,
             },
             _ => Part::Everything,
