@@ -100,6 +100,16 @@ impl PacketBytes for Skb {
         };
         (status == 0).then_some(bytes)
     }
+
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn is_super(&self) -> bool {
+        self.gso_size() != 0
+    }
 }
 
 /// Verdict that makes the packet vanish without telling the sender.

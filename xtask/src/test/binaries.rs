@@ -53,8 +53,8 @@ impl TestBinary {
                 "fidelity" | "loopback" | "open_sockets" | "peer_names" | "workers" => {
                     Part::Nothing
                 }
-                "cleanup" | "foreign" | "harness" | "lease" | "leftovers" | "refusals"
-                | "terminal" => Part::Nothing,
+                "cleanup" | "foreign" | "harness" | "hostile" | "lease" | "leftovers"
+                | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named("errno"),
                 _ => Part::Everything,
             },
