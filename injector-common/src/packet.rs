@@ -365,6 +365,14 @@ fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
     facts.protected = (is_udp && is_dhcp(facts.src_port, facts.dst_port)) as u8;
 }
 
+/// Whether packets of this protocol bring another packet, which the host takes out: IP
+/// in IP (RFC 2003, RFC 4213), GRE (RFC 2784), and ESP (RFC 4303).
+#[inline(always)]
+#[must_use]
+pub const fn is_tunnel(number: u8) -> bool {
+    matches!(number, 4 | 41 | 47 | 50)
+}
+
 /// Router and neighbour discovery (RFC 4861 §4: types 133 to 137), and the
 /// multicast listener reports without which a switch would not pass it on
 /// (RFC 2710 §3: 130 to 132; RFC 3810 §5.2: 143).

@@ -9,7 +9,7 @@ use std::{
 use futures_util::TryStreamExt as _;
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
 use super::{
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus},
@@ -270,11 +270,38 @@ fn list_links() -> io::Result<Vec<Link>> {
             handle.link().get().execute().try_collect().await;
         connection.abort();
         let messages = messages.map_err(io::Error::other)?;
-        Ok(messages.iter().filter_map(link).collect())
+        let routers: Vec<u32> = messages
+            .iter()
+            .filter(|link| is_vrf(link))
+            .map(index)
+            .collect();
+        Ok(messages
+            .iter()
+            .filter_map(|message| link(message, &routers))
+            .collect())
     })
 }
 
-fn link(message: &LinkMessage) -> Option<Link> {
+fn index(message: &LinkMessage) -> u32 {
+    message.header.index
+}
+
+/// Whether it is a VRF device: packets of its members do not pass it, except those that
+/// stay on the host (`vrf_ip_out_direct` and `vrf_ip_rcv`, drivers/net/vrf.c).
+fn is_vrf(message: &LinkMessage) -> bool {
+    let mut infos = message.attributes.iter().filter_map(|attribute| {
+        if let LinkAttribute::LinkInfo(infos) = attribute {
+            Some(infos)
+        } else {
+            None
+        }
+    });
+    infos.any(|infos| infos.contains(&LinkInfo::Kind(InfoKind::Vrf)))
+}
+
+/// A message about an interface, where those with the indices of `routers` are VRF
+/// devices.
+fn link(message: &LinkMessage, routers: &[u32]) -> Option<Link> {
     let name = message.attributes.iter().find_map(|attribute| {
         if let LinkAttribute::IfName(name) = attribute {
             Some(name.clone())
@@ -289,10 +316,10 @@ fn link(message: &LinkMessage) -> Option<Link> {
             None
         }
     });
-    let enslaved = message
-        .attributes
-        .iter()
-        .any(|attribute| matches!(attribute, LinkAttribute::Controller(index) if *index != 0));
+    let enslaved = message.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::Controller(index)
+                if *index != 0 && !routers.contains(index))
+    });
     Some(Link {
         name,
         index: IfIndex(message.header.index),

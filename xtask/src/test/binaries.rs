@@ -53,8 +53,8 @@ impl TestBinary {
                 "fidelity" | "loopback" | "open_sockets" | "peer_names" | "workers" => {
                     Part::Nothing
                 }
-                "cleanup" | "foreign" | "harness" | "hostile" | "lease" | "leftovers"
-                | "refusals" | "terminal" => Part::Nothing,
+                "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
+                | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named("errno"),
                 _ => Part::Everything,
             },
@@ -64,6 +64,7 @@ impl TestBinary {
                 "net_corrupt" | "net_duplicate" | "net_filter" | "net_filter_more"
                 | "net_loss_models" | "net_partition" | "net_refuse" | "net_reject"
                 | "net_reset" | "peer_names" => Part::Nothing,
+                "devices" => Part::Named("lan"),
                 _ => Part::Everything,
             },
             _ => Part::Everything,
