@@ -67,6 +67,22 @@ impl Skb {
         unsafe { (*self.0).vlan_present != 0 }
     }
 
+    /// Whether rules were asked for this packet before, at the device that stands on
+    /// this one: `mark` is what [`Skb::note_asked`] left.
+    #[inline(always)]
+    pub(crate) fn was_asked(&self, mark: u16) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).tc_index == u32::from(mark) }
+    }
+
+    /// Leaves a mark that goes with the packet from a device to the one below or above
+    /// it, also through a tunnel, which overwrites the control buffer.
+    #[inline(always)]
+    pub(crate) fn note_asked(&self, mark: u16) {
+        // SAFETY: a context field that a program may write.
+        unsafe { (*self.0).tc_index = u32::from(mark) };
+    }
+
     /// How many packets this one is on the wire: more than one for a
     /// super-packet of segmentation offload.
     #[inline(always)]
@@ -99,6 +115,16 @@ impl PacketBytes for Skb {
             bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
         };
         (status == 0).then_some(bytes)
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn is_super(&self) -> bool {
+        self.gso_size() != 0
     }
 }
 

@@ -26,6 +26,7 @@ pub mod residue;
 pub mod scene;
 pub mod stats;
 pub mod terminal;
+pub mod test_run;
 pub mod traffic;
 pub mod victim;
 pub mod wait;

@@ -99,13 +99,23 @@ impl Round {
     }
 }
 
-/// The packet to judge, which lies behind the vector.
-struct Inner<'a>(&'a Skb);
+/// The packet to judge, which lies behind the vector, and the payload of one segment.
+struct Inner<'a>(&'a Skb, u32);
 
 impl PacketBytes for Inner<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         self.0.load(PACKET_OFFSET + offset)
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        self.0.len().saturating_sub(PACKET_OFFSET)
+    }
+
+    #[inline(always)]
+    fn is_super(&self) -> bool {
+        self.1 != 0
     }
 }
 
@@ -138,7 +148,7 @@ fn parse(round: &mut Round) -> bool {
     ) else {
         return false;
     };
-    let inner = Inner(&round.skb);
+    let inner = Inner(&round.skb, gso_size);
     let parsed = packet::parse(&inner, ether_type as u16, l2_len, round.facts);
     round.result.parsed = parsed as u32;
     if parsed {

@@ -159,6 +159,7 @@ pub struct Link {
     pub alias: Option<String>,
     /// Whether it is set up.
     pub up: bool,
-    /// Whether it is enslaved to another, as a bridge's port is.
+    /// Whether it is enslaved to another that its packets pass too, as a bridge's port
+    /// is, and not a VRF's member.
     pub enslaved: bool,
 }

@@ -12,7 +12,7 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use rtnetlink::packet_route::{
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
 };
 
 use super::{
@@ -256,7 +256,15 @@ impl Host for LinuxHost {
         let messages: Vec<LinkMessage> = ask(netns, |handle| async move {
             handle.link().get().execute().try_collect().await
         })?;
-        Ok(messages.iter().filter_map(link).collect())
+        let routers: Vec<u32> = messages
+            .iter()
+            .filter(|link| is_vrf(link))
+            .map(index)
+            .collect();
+        Ok(messages
+            .iter()
+            .filter_map(|message| link(message, &routers))
+            .collect())
     }
 
     fn addresses(&self, netns: &Path) -> Result<Vec<IpAddr>, HostError> {
@@ -315,7 +323,26 @@ fn address(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-fn link(message: &LinkMessage) -> Option<Link> {
+fn index(message: &LinkMessage) -> u32 {
+    message.header.index
+}
+
+/// Whether it is a VRF device: packets of its members do not pass it, except those that
+/// stay on the host (`vrf_ip_out_direct` and `vrf_ip_rcv`, drivers/net/vrf.c).
+fn is_vrf(message: &LinkMessage) -> bool {
+    let mut infos = message.attributes.iter().filter_map(|attribute| {
+        if let LinkAttribute::LinkInfo(infos) = attribute {
+            Some(infos)
+        } else {
+            None
+        }
+    });
+    infos.any(|infos| infos.contains(&LinkInfo::Kind(InfoKind::Vrf)))
+}
+
+/// A message about an interface, where those with the indices of `routers` are VRF
+/// devices.
+fn link(message: &LinkMessage, routers: &[u32]) -> Option<Link> {
     let name = message.attributes.iter().find_map(|attribute| {
         if let LinkAttribute::IfName(name) = attribute {
             Some(name.clone())
@@ -330,10 +357,10 @@ fn link(message: &LinkMessage) -> Option<Link> {
             None
         }
     });
-    let enslaved = message
-        .attributes
-        .iter()
-        .any(|attribute| matches!(attribute, LinkAttribute::Controller(index) if *index != 0));
+    let enslaved = message.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::Controller(index)
+                if *index != 0 && !routers.contains(index))
+    });
     Some(Link {
         name,
         index: IfIndex(message.header.index),

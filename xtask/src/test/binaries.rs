@@ -52,8 +52,8 @@ impl TestBinary {
                 _ if name.starts_with("net_") => Part::Nothing,
                 "fidelity" | "loopback" | "open_sockets" | "peer_names" | "peer_target"
                 | "unattributed" | "workers" => Part::Nothing,
-                "cleanup" | "foreign" | "harness" | "lease" | "leftovers" | "refusals"
-                | "terminal" => Part::Nothing,
+                "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
+                | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named("errno"),
                 _ => Part::Everything,
             },
@@ -63,6 +63,7 @@ impl TestBinary {
                 "net_corrupt" | "net_duplicate" | "net_filter" | "net_filter_more"
                 | "net_loss_models" | "net_partition" | "net_refuse" | "net_reject"
                 | "net_reset" | "peer_names" | "peer_target" | "unattributed" => Part::Nothing,
+                "devices" => Part::Named("lan"),
                 _ => Part::Everything,
             },
             _ => Part::Everything,
