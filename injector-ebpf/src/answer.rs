@@ -128,23 +128,6 @@ pub(crate) fn tcp_flags(skb: &Skb, facts: &Facts) -> Option<u8> {
     skb.load(facts.transport_offset + 13).map(|[flags]| flags)
 }
 
-/// Just past the last byte that belongs to the packet: the frame may be padded
-/// beyond it, and a super-packet of more than 64 KiB does not state its length.
-#[inline(always)]
-fn end(skb: &Skb, facts: &Facts) -> u32 {
-    if facts.end_offset > facts.payload_offset && facts.end_offset < skb.len() {
-        facts.end_offset
-    } else {
-        skb.len()
-    }
-}
-
-/// Length of a TCP packet's payload.
-#[inline(always)]
-pub(crate) fn payload_len(skb: &Skb, facts: &Facts) -> u32 {
-    end(skb, facts).saturating_sub(facts.payload_offset)
-}
-
 /// Cuts a TCP packet down to a link-layer header and room for a network header
 /// without options and a TCP header without any.
 #[inline(always)]
@@ -299,7 +282,7 @@ pub(crate) fn make_icmp(
     let (facts, draft) = (&space.facts, &mut space.draft);
     let family = facts.family;
     let start = start_value(skb.0, facts);
-    let quoted = answer::quoted(family, end(skb, facts) - l2_len);
+    let quoted = answer::quoted(family, facts.end(skb.len()) - l2_len);
     // SAFETY: the context comes from the kernel; the helper checks the length.
     if unsafe { bpf_skb_change_tail(skb.0, l2_len + quoted, 0) } != 0 {
         return Made::Refused;

@@ -36,14 +36,7 @@ pub(crate) fn payload_len(skb: &Skb, facts: &Facts) -> u32 {
     if checksum_offset(facts.proto).is_none() || facts.is_fragment() {
         return 0;
     }
-    // The frame may be padded beyond the packet; a super-packet of more than
-    // 64 KiB does not state its length.
-    let end = if facts.end_offset > facts.payload_offset && facts.end_offset < skb.len() {
-        facts.end_offset
-    } else {
-        skb.len()
-    };
-    end.saturating_sub(facts.payload_offset)
+    facts.payload_len(skb.len())
 }
 
 /// Damages the packet; whether it worked.

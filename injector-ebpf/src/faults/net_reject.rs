@@ -9,8 +9,8 @@ use injector_common::{
 
 use crate::{
     answer::{
-        COMPLETE, Made, REFUSED, SPOILT, cut, make_icmp, payload_len, segment, start_value,
-        swap_link, tcp_flags, turn_round, write_segment,
+        COMPLETE, Made, REFUSED, SPOILT, cut, make_icmp, segment, start_value, swap_link,
+        tcp_flags, turn_round, write_segment,
     },
     skb::Skb,
     workspace::Workspace,
@@ -58,7 +58,7 @@ fn reset(skb: &Skb, space: &mut Workspace, l2_len: u32) -> Made {
     let Some(segment) = segment(skb, facts) else {
         return Made::Refused;
     };
-    let refusal = segment.refusal(payload_len(skb, facts));
+    let refusal = segment.refusal(facts.payload_len(skb.len()));
     let device_sums = start_value(skb.0, facts) != COMPLETE;
     let made = cut(skb, facts, l2_len);
     if made != Made::Done {

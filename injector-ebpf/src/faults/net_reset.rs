@@ -14,8 +14,8 @@ use injector_common::{
 
 use crate::{
     answer::{
-        COMPLETE, Made, REFUSED, SPOILT, cut, forget, mark, payload_len, segment, start_value,
-        swap_link, tcp_flags, turn_round, write_segment,
+        COMPLETE, Made, REFUSED, SPOILT, cut, forget, mark, segment, start_value, swap_link,
+        tcp_flags, turn_round, write_segment,
     },
     atomic::fetch_add,
     decide::Live,
@@ -49,7 +49,7 @@ pub(crate) fn is_due(
     } else {
         Ends::of(facts).back()
     };
-    let payload_len = payload_len(skb, facts);
+    let payload_len = facts.payload_len(skb.len());
     space.stream = StreamKey {
         local: ends.src,
         peer: ends.dst,
