@@ -19,6 +19,7 @@ use aya_ebpf::{
 use injector_common::{
     RuleEntry, SiteEntry,
     answer::{self, Ends, ICMP_LEN, Segment, TCP_LEN},
+    faults::net_corrupt::checksum_offset,
     filter::EGRESS,
     names::MAX_RULES,
     packet::{Facts, PROTO_TCP, PacketBytes as _},
@@ -26,7 +27,6 @@ use injector_common::{
 
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules},
-    faults::net_corrupt::checksum_offset,
     skb::{NEXT, Skb},
     workspace::Workspace,
 };

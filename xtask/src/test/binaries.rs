@@ -61,9 +61,17 @@ impl TestBinary {
             // It attaches to packets as the host does, which runs these whole; the older kernel
             // has another way.
             kernel::BACKPORTED => match name {
-                "net_corrupt" | "net_duplicate" | "net_filter" | "net_filter_more"
-                | "net_loss_models" | "net_partition" | "net_refuse" | "net_reject"
-                | "net_reset" | "peer_names" => Part::Nothing,
+                "net_corrupt"
+                | "net_corrupt_headers"
+                | "net_duplicate"
+                | "net_filter"
+                | "net_filter_more"
+                | "net_loss_models"
+                | "net_partition"
+                | "net_refuse"
+                | "net_reject"
+                | "net_reset"
+                | "peer_names" => Part::Nothing,
                 _ => Part::Everything,
             },
             _ => Part::Everything,
