@@ -196,7 +196,7 @@ unsafe extern "C" fn ask(
         return GO_ON;
     }
     let direction = passing.direction;
-    if kind == FaultKind::NetReject as u32 && !net_reject::can(&skb, passing.facts(), params) {
+    if kind == FaultKind::NetReject as u32 && !net_reject::can(passing.facts(), params) {
         return GO_ON;
     }
     if kind == FaultKind::NetReset as u32
