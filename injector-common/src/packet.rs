@@ -166,6 +166,28 @@ impl Facts {
         self.transport_offset == NO_TRANSPORT
     }
 
+    /// Offset just past the last byte that belongs to the packet, in a frame of
+    /// `frame_len` bytes: the frame may be padded beyond the packet, as a short
+    /// one is on Ethernet, and a super-packet of more than 64 KiB does not state
+    /// its length.
+    #[inline(always)]
+    #[must_use]
+    pub const fn end(&self, frame_len: u32) -> u32 {
+        if self.end_offset >= self.payload_offset && self.end_offset < frame_len {
+            self.end_offset
+        } else {
+            frame_len
+        }
+    }
+
+    /// Length of the payload behind the transport header, in a frame of
+    /// `frame_len` bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn payload_len(&self, frame_len: u32) -> u32 {
+        self.end(frame_len).saturating_sub(self.payload_offset)
+    }
+
     /// Notes what the headers do not say: the length of the whole frame, the
     /// payload of one segment if it is a super-packet, otherwise 0, and its mark.
     ///

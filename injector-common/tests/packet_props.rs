@@ -95,6 +95,16 @@ proptest! {
     }
 
     #[test]
+    fn padding_is_no_payload(shape in any_shape(), padding in 0..64u32) {
+        let packet = shape.build();
+        let facts = packet.facts;
+        let frame_len = u32::try_from(packet.bytes.len()).expect("short") + padding;
+        prop_assert_eq!(facts.end(frame_len), facts.end_offset);
+        let payload_len = facts.end_offset - facts.payload_offset;
+        prop_assert_eq!(facts.payload_len(frame_len), payload_len);
+    }
+
+    #[test]
     fn a_later_fragment_has_no_headers(
         shape in any_shape(),
         ends in (any_v6(), any_v6()),

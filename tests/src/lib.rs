@@ -16,6 +16,7 @@ pub mod agent;
 pub mod bare;
 pub mod bench;
 pub mod board;
+pub mod capture;
 pub mod cgroup;
 pub mod command;
 pub mod demo;

@@ -322,6 +322,15 @@ pub fn address(ip: Ip, net: u8, side: u8) -> IpAddr {
     }
 }
 
+/// Address of every namespace's loopback.
+#[must_use]
+pub const fn loopback(ip: Ip) -> IpAddr {
+    match ip {
+        Ip::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Ip::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    }
+}
+
 /// Prefix length of a cable's network.
 const fn prefix(ip: Ip) -> u8 {
     match ip {

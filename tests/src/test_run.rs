@@ -199,7 +199,13 @@ pub fn on_host(
         let takes_peer = !filter.asks_table() || filter.takes_peer(found);
         result.matches = u32::from(filter.matches(&facts, vector.direction) && takes_peer);
     }
-    result.note_faults(vector.params, vector.n, vector.in_flow);
+    result.note_faults(
+        &facts,
+        vector.frame_len,
+        vector.params,
+        vector.n,
+        vector.in_flow,
+    );
     result.reached = 1;
     result
 }

@@ -10,7 +10,7 @@ use aya::{
 };
 use injector_common::{
     Trigger,
-    faults::net_delay::MAX_DELAY_NS,
+    faults::{Params, net_corrupt, net_delay::MAX_DELAY_NS},
     filter::{
         EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, PEERS_BY_MASK, PEERS_EXCEPTED, PEERS_LISTED,
         PacketFilter, PeerName, PortSet, directions,
@@ -225,6 +225,7 @@ impl Dice {
         let direction = self.of(&[EGRESS, INGRESS]);
         let delay = self.below(MAX_DELAY_NS + 1);
         let jitter = self.of(&[0, 1, delay / 2, delay]).min(delay);
+        let damage = self.damage();
         let n = self.of(&[1, 2, 7, u64::MAX >> 1]).max(self.below(200));
         ParityVector {
             trigger: self.trigger(),
@@ -234,6 +235,9 @@ impl Dice {
                 [5, 0, 0, 0],
                 [133, 1, 0, 0],
                 [134, 0, 0, 0],
+                damage,
+                damage,
+                damage,
             ]),
             seed: self.bits(),
             n,
@@ -248,6 +252,15 @@ impl Dice {
             gso_size: self.of(&[0, 0, 1, 1448]),
             mark: self.of(&[0, 1, 3, u32::MAX]),
         }
+    }
+
+    fn damage(&mut self) -> Params {
+        net_corrupt::params(
+            net_corrupt::CHECKSUM_VALID,
+            self.of(&[0, 1, 2, 3, 8, 9]),
+            self.of(&[net_corrupt::UNIT_BYTES, net_corrupt::UNIT_BITS]),
+            self.of(&[net_corrupt::REGION_PAYLOAD, net_corrupt::REGION_HEADERS]),
+        )
     }
 
     fn trigger(&mut self) -> Trigger {

@@ -14,13 +14,12 @@ use injector_common::{
 
 use super::passing::Passing;
 use crate::{
-    answer,
     decide::armed,
     faults::net_delay,
     filter,
     maps::{ECHOES, SITES, count_unattributed},
     scope,
-    skb::{NEXT, Skb},
+    skb::{NEXT, Skb, Stamp},
 };
 
 /// `BPF_F_CURRENT_NETNS`: look for the socket where the packet is.
@@ -42,10 +41,10 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let (control, now) = armed()?;
     // SAFETY: values are plain integers that only user space replaces.
     let site = unsafe { SITES.get(skb.ifindex()) }?;
-    if answer::is_answer(skb) {
+    if skb.stamp() == Stamp::ANSWER {
         // On loopback it comes by again, as one that arrives.
         if direction == INGRESS || site.loopback == 0 {
-            answer::forget(skb);
+            skb.set_stamp(Stamp::NONE);
         }
         return None;
     }

@@ -196,13 +196,16 @@ fn matches(round: &mut Round) -> bool {
 fn faults(round: &mut Round) -> bool {
     // SAFETY: parameters are integers.
     let params: Option<Params> = unsafe { round.field(offset_of!(ParityVector, params)) };
-    let (Some(params), Some(now), Some(in_flow)) = (
+    let (Some(params), Some(frame_len), Some(now), Some(in_flow)) = (
         params,
+        round.word(offset_of!(ParityVector, frame_len)),
         round.long(offset_of!(ParityVector, n)),
         round.long(offset_of!(ParityVector, in_flow)),
     ) else {
         return false;
     };
-    round.result.note_faults(params, now, in_flow);
+    round
+        .result
+        .note_faults(round.facts, frame_len, params, now, in_flow);
     true
 }

@@ -8,7 +8,6 @@ use injector_common::{
     },
     filter::EGRESS,
     packet::Facts,
-    random,
 };
 
 use super::answering;
@@ -191,12 +190,13 @@ unsafe extern "C" fn ask(
     };
     let skb = Skb(passing.skb);
     let (kind, params) = (rule.rule.kind, rule.rule.params);
-    if kind == FaultKind::NetCorrupt as u32 && net_corrupt::payload_len(&skb, passing.facts()) == 0
+    if kind == FaultKind::NetCorrupt as u32
+        && !net_corrupt::can(skb.0, passing.space(), &rule.rule.params)
     {
         return GO_ON;
     }
     let direction = passing.direction;
-    if kind == FaultKind::NetReject as u32 && !net_reject::can(&skb, passing.facts(), params) {
+    if kind == FaultKind::NetReject as u32 && !net_reject::can(passing.facts(), params) {
         return GO_ON;
     }
     if kind == FaultKind::NetReset as u32
@@ -228,7 +228,7 @@ unsafe extern "C" fn ask(
         passing.overtakes |= u32::from(delay::may_overtake(params));
         passing.detour |= bit;
     } else if kind == FaultKind::NetCorrupt as u32 {
-        let damaged = net_corrupt::apply(&skb, passing.facts(), params, random::amount(draw));
+        let damaged = net_corrupt::apply(skb.0, passing.space(), &rule.rule.params, draw);
         if damaged && corrupt::needs_detour(params) {
             passing.detour |= bit;
         } else {

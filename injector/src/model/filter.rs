@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, ops::RangeInclusive};
 
 use injector_common::{
-    conversation::{TCP_ACK, TCP_SYN},
+    answer::{ACK, SYN},
     packet::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP},
 };
 
@@ -366,7 +366,7 @@ impl PacketFilter {
     /// Whether a TCP packet with these flags meets the conditions on them.
     #[must_use]
     pub fn takes_flags(&self, flags: u8) -> bool {
-        let begins = u16::from(flags) & (TCP_SYN | TCP_ACK) == TCP_SYN;
+        let begins = flags & (SYN | ACK) == SYN;
         self.tcp_flags.is_none_or(|wanted| wanted.takes(flags))
             && self
                 .state

@@ -4,6 +4,7 @@
 //! put in force: that is `plan`'s business.
 
 pub mod conflict;
+mod damage;
 pub mod filter;
 mod link;
 mod overlap;
@@ -13,6 +14,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
 
+pub use damage::{Checksum, Damage, Extent, Region};
 pub use filter::{
     Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
     TcpFlags,
@@ -101,11 +103,8 @@ pub enum PacketFault {
     },
     /// They arrive later.
     Delay(Delay),
-    /// A byte of them arrives changed.
-    Corrupt {
-        /// Who notices the damage.
-        checksum: Checksum,
-    },
+    /// Some of their bits or bytes arrive changed.
+    Corrupt(Damage),
     /// They arrive more than once.
     Duplicate {
         /// How many times more.
@@ -244,7 +243,7 @@ impl PacketFault {
         match self {
             Self::Loss { .. } => FaultKind::NetLoss,
             Self::Delay(_) => FaultKind::NetDelay,
-            Self::Corrupt { .. } => FaultKind::NetCorrupt,
+            Self::Corrupt(_) => FaultKind::NetCorrupt,
             Self::Duplicate { .. } => FaultKind::NetDuplicate,
             Self::Reorder { .. } => FaultKind::NetReorder,
             Self::Rate(_) => FaultKind::NetRate,
@@ -268,7 +267,7 @@ impl PacketFault {
             Self::Reorder { delay, .. } => *delay,
             Self::Rate(link) => link.queue,
             Self::Loss { .. }
-            | Self::Corrupt { .. }
+            | Self::Corrupt(_)
             | Self::Duplicate { .. }
             | Self::Partition
             | Self::Reject { .. }
@@ -281,20 +280,12 @@ impl PacketFault {
     pub const fn fills_checksums(&self) -> bool {
         matches!(
             self,
-            Self::Corrupt {
-                checksum: Checksum::Broken
-            }
+            Self::Corrupt(Damage {
+                checksum: Checksum::Broken,
+                ..
+            })
         )
     }
-}
-
-/// Who notices a corrupted packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// The checksum fits the damage: the application reads damaged bytes.
-    Valid,
-    /// The checksum does not fit: the receiver's stack counts an error.
-    Broken,
 }
 
 /// How a rejected packet is answered.

@@ -57,7 +57,7 @@ pub(super) fn settle(
             ))
         }
         PacketFault::Delay(_)
-        | PacketFault::Corrupt { .. }
+        | PacketFault::Corrupt(_)
         | PacketFault::Duplicate { .. }
         | PacketFault::Reorder { .. }
         | PacketFault::Rate(_)

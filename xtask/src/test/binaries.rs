@@ -60,9 +60,19 @@ impl TestBinary {
             // It attaches to packets as the host does, which runs these whole; the older kernel
             // has another way.
             kernel::BACKPORTED => match name {
-                "net_corrupt" | "net_duplicate" | "net_filter" | "net_filter_more"
-                | "net_loss_models" | "net_partition" | "net_refuse" | "net_reject"
-                | "net_reset" | "peer_names" | "peer_target" | "unattributed" => Part::Nothing,
+                "net_corrupt"
+                | "net_corrupt_headers"
+                | "net_duplicate"
+                | "net_filter"
+                | "net_filter_more"
+                | "net_loss_models"
+                | "net_partition"
+                | "net_refuse"
+                | "net_reject"
+                | "net_reset"
+                | "peer_names"
+                | "peer_target"
+                | "unattributed" => Part::Nothing,
                 "devices" => Part::Named("lan"),
                 _ => Part::Everything,
             },
