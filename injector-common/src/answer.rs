@@ -4,7 +4,7 @@
 //! Headers are arrays of words that hold the bytes of the wire, so that their
 //! checksums are sums of words.
 
-use crate::packet::{Facts, PROTO_ICMP, PROTO_TCP, V4_MAPPED};
+use crate::packet::{Facts, PROTO_ICMP, PROTO_TCP, TCP_FLAGS_KNOWN, V4_MAPPED};
 
 /// TCP flag: no more data from the sender.
 pub const FIN: u8 = 0x01;
@@ -83,12 +83,13 @@ impl Segment {
 /// only TCP is answered.
 #[inline(always)]
 #[must_use]
-pub const fn may_be_answered(facts: &Facts, tcp_flags: u8, by_reset: bool) -> bool {
+pub const fn may_be_answered(facts: &Facts, by_reset: bool) -> bool {
     if facts.is_fragment() || is_many(facts.family, facts.dst) || is_nobody(facts.src) {
         return false;
     }
     if facts.proto == PROTO_TCP {
-        tcp_flags & RST == 0
+        // Flags that are not known may be those of a reset.
+        facts.tcp_flags & (TCP_FLAGS_KNOWN | RST as u16) == TCP_FLAGS_KNOWN
     } else {
         !by_reset && (facts.proto != PROTO_ICMP || is_query(facts.family, facts.icmp_type))
     }

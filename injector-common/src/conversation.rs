@@ -5,6 +5,7 @@
 //! that begins it.
 
 use crate::{
+    answer::{ACK, SYN},
     filter::EGRESS,
     packet::{Facts, PROTO_UDP},
 };
@@ -17,16 +18,11 @@ pub const STATE_NEW: u8 = 1;
 /// [`Facts::state`] of any other packet of a conversation.
 pub const STATE_ESTABLISHED: u8 = 2;
 
-/// SYN, in the flags of TCP.
-pub const TCP_SYN: u16 = 0x02;
-/// ACK, in the flags of TCP.
-pub const TCP_ACK: u16 = 0x10;
-
 /// The state of a TCP packet with these flags.
 #[inline(always)]
 #[must_use]
 pub const fn tcp_state(flags: u16) -> u8 {
-    if flags & (TCP_SYN | TCP_ACK) == TCP_SYN {
+    if flags & (SYN | ACK) as u16 == SYN as u16 {
         STATE_NEW
     } else {
         STATE_ESTABLISHED

@@ -118,6 +118,8 @@ pub const MAP_SCOPES: &str = "inj_scopes";
 pub const MAP_SEEN: &str = "inj_seen";
 /// Cgroups that are known to be in no rule's scope.
 pub const MAP_CLEAR: &str = "inj_clear";
+/// How many packets had no owner, by direction.
+pub const MAP_UNATTRIBUTED: &str = "inj_nobodys";
 /// What rules remember from packet to packet.
 pub const MAP_STATES: &str = "inj_states";
 /// Distributions that delays are drawn from.

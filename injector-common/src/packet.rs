@@ -15,12 +15,24 @@ pub trait PacketBytes {
     /// The `N` bytes at `offset` from the start of the link-layer header, or
     /// `None` where the packet is shorter.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+
+    /// Length of the packet in bytes, from the start of the link-layer header.
+    fn frame_len(&self) -> u32;
+
+    /// Whether it is a super-packet, which may be too long to state its length.
+    fn is_super(&self) -> bool {
+        false
+    }
 }
 
 impl PacketBytes for [u8] {
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let start = offset as usize;
         self.get(start..start.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn frame_len(&self) -> u32 {
+        u32::try_from(self.len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -32,6 +44,9 @@ pub const PROTO_TCP: u32 = 6;
 pub const PROTO_UDP: u32 = 17;
 /// ICMP of IPv6; [`Facts::proto`] names it [`PROTO_ICMP`].
 pub const PROTO_ICMPV6: u8 = 58;
+
+/// [`Facts::proto`] of IPv4's ICMP in a packet of IPv6, which nothing speaks.
+const PROTO_STRANGE: u32 = 256;
 
 /// Bit of [`Facts::tcp_flags`] that says that they were read.
 pub const TCP_FLAGS_KNOWN: u16 = 1 << 8;
@@ -50,13 +65,15 @@ pub struct Facts {
     pub src: [u32; 4],
     /// Destination address, likewise.
     pub dst: [u32; 4],
-    /// Protocol number of the transport; ICMPv6 is given as ICMP.
+    /// Protocol number of the transport; ICMPv6 is given as ICMP, and ICMP within IPv6
+    /// as a number of nothing.
     pub proto: u32,
     /// Offset of the transport header from the start of the packet.
     pub transport_offset: u32,
     /// Offset of the payload behind the transport header.
     pub payload_offset: u32,
-    /// Offset just past the last byte that the network header speaks of.
+    /// Offset just past the last byte that the network header speaks of, or of the
+    /// frame where a super-packet is too long to state it.
     pub end_offset: u32,
     /// Length of the packet in bytes, from the network header on; of a
     /// super-packet that of one segment. See [`Facts::note_frame`].
@@ -141,12 +158,34 @@ impl Facts {
         }
     }
 
-    /// Whether this is a later fragment, whose transport header lies in
-    /// another packet.
+    /// Whether no transport header is to be had: of a later fragment, where it lies
+    /// in another packet, and of a packet that ends within it.
     #[inline(always)]
     #[must_use]
     pub const fn is_fragment(&self) -> bool {
         self.transport_offset == NO_TRANSPORT
+    }
+
+    /// Offset just past the last byte that belongs to the packet, in a frame of
+    /// `frame_len` bytes: the frame may be padded beyond the packet, as a short
+    /// one is on Ethernet, and a super-packet of more than 64 KiB does not state
+    /// its length.
+    #[inline(always)]
+    #[must_use]
+    pub const fn end(&self, frame_len: u32) -> u32 {
+        if self.end_offset >= self.payload_offset && self.end_offset < frame_len {
+            self.end_offset
+        } else {
+            frame_len
+        }
+    }
+
+    /// Length of the payload behind the transport header, in a frame of
+    /// `frame_len` bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn payload_len(&self, frame_len: u32) -> u32 {
+        self.end(frame_len).saturating_sub(self.payload_offset)
     }
 
     /// Notes what the headers do not say: the length of the whole frame, the
@@ -170,13 +209,23 @@ impl Facts {
     }
 }
 
+/// Whether this is the protocol of an IPv4 or IPv6 packet, in the order of the wire,
+/// as `skb->protocol` has it.
+#[inline(always)]
+#[must_use]
+pub const fn is_ip(ether_type: u16) -> bool {
+    ether_type == EtherType::Ipv4 as u16 || ether_type == EtherType::Ipv6 as u16
+}
+
 /// Reads the facts of a packet whose network header starts at `l2_len` into
 /// `facts`; whether it is a packet that rules speak of.
 ///
 /// `ether_type` is the packet's protocol in the order of the wire, as
-/// `skb->protocol` has it. Anything but IPv4 and IPv6, and a packet too short
-/// for its network header, is never touched. One that ends within its transport
-/// header has no ports.
+/// `skb->protocol` has it. Anything but IPv4 and IPv6 is never touched, nor is a
+/// packet that is shorter than it states, or whose network header, with options and
+/// extension headers, does not end within it: no receiver reads such a packet. One
+/// that ends within its transport header has no ports, as a later fragment has none.
+/// Where the frame goes on behind the packet is nothing of it.
 ///
 /// The facts are written in place: a copy would not fit on BPF's stack.
 #[inline(always)]
@@ -203,15 +252,30 @@ pub fn parse<P: PacketBytes + ?Sized>(
 /// Where a header's fragment offset is not zero, ports lie in another packet.
 const NO_TRANSPORT: u32 = u32::MAX;
 
+/// Where a packet ends that is as long as `stated` behind `start`; 0 for one that is
+/// shorter. One whose length a `jumbo` need not state ends with its frame.
+#[inline(always)]
+fn end<P: PacketBytes + ?Sized>(packet: &P, start: u32, stated: u32, jumbo: bool) -> u32 {
+    let frame_len = packet.frame_len();
+    if stated == 0 && jumbo {
+        frame_len
+    } else if start + stated > frame_len {
+        0
+    } else {
+        start + stated
+    }
+}
+
 #[inline(always)]
 fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> Option<()> {
     let header: [u8; Ipv4Hdr::LEN] = packet.load(l3)?;
     let header_len = u32::from(header[0] & 0x0f) * 4;
-    if header[0] >> 4 != 4 || header_len < 20 {
+    let total_len = u32::from(u16::from_be_bytes([header[2], header[3]]));
+    let end = end(packet, l3, total_len, packet.is_super());
+    if header[0] >> 4 != 4 || header_len < 20 || l3 + header_len > end {
         return None;
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
-    let total_len = u32::from(u16::from_be_bytes([header[2], header[3]]));
     facts.src = mapped([header[12], header[13], header[14], header[15]]);
     facts.dst = mapped([header[16], header[17], header[18], header[19]]);
     facts.proto = u32::from(header[9]);
@@ -223,7 +287,7 @@ fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
     } else {
         NO_TRANSPORT
     };
-    facts.end_offset = l3 + total_len;
+    facts.end_offset = end;
     facts.family = 4;
     Some(())
 }
@@ -263,9 +327,17 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
             _ => break,
         }
     }
+    // A jumbogram states its length in a hop-by-hop option (RFC 2675 §3).
     let payload_len = u32::from(u16::from_be_bytes([head[4], head[5]]));
+    let jumbo = packet.is_super() || head[6] == 0;
+    let end = end(packet, l3 + IPV6_LEN, payload_len, jumbo);
+    if offset > end {
+        return None;
+    }
     facts.proto = if next == PROTO_ICMPV6 {
         PROTO_ICMP
+    } else if u32::from(next) == PROTO_ICMP {
+        PROTO_STRANGE
     } else {
         u32::from(next)
     };
@@ -274,43 +346,61 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
     facts.dscp = (head[0] & 0x0f) << 2 | head[1] >> 6;
     facts.payload_offset = offset;
     facts.transport_offset = if fragment == 0 { offset } else { NO_TRANSPORT };
-    facts.end_offset = l3 + IPV6_LEN + payload_len;
+    facts.end_offset = end;
     facts.family = 6;
     Some(())
 }
 
+/// Length of the headers of UDP and ICMP, and of an echo.
+const DATAGRAM_LEN: u32 = 8;
+/// Length of a TCP header without options.
+const SEGMENT_LEN: u32 = 20;
+
 #[inline(always)]
 fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
     let offset = facts.transport_offset;
-    if offset == NO_TRANSPORT {
+    let (is_tcp, is_udp) = (facts.proto == PROTO_TCP, facts.proto == PROTO_UDP);
+    if offset == NO_TRANSPORT || !(is_tcp || is_udp || facts.proto == PROTO_ICMP) {
         return;
     }
-    if facts.proto == PROTO_TCP || facts.proto == PROTO_UDP {
-        let Some([s0, s1, d0, d1]) = packet.load(offset) else {
-            return;
-        };
-        facts.src_port = u16::from_be_bytes([s0, s1]);
-        facts.dst_port = u16::from_be_bytes([d0, d1]);
-        if facts.proto == PROTO_UDP {
-            facts.payload_offset = offset + 8;
-        } else if let Some([data_offset, flags]) = packet.load(offset + 12) {
-            facts.payload_offset = offset + u32::from(data_offset >> 4) * 4;
-            facts.tcp_flags = u16::from(flags) | TCP_FLAGS_KNOWN;
-            facts.state = tcp_state(facts.tcp_flags);
-        } else {
-            facts.payload_offset = offset + 20;
-        }
-        facts.protected =
-            (facts.proto == PROTO_UDP && is_dhcp(facts.src_port, facts.dst_port)) as u8;
-    } else if facts.proto == PROTO_ICMP {
-        let [kind, _, _, _, id_high, id_low] = packet.load(offset).unwrap_or([0; 6]);
-        facts.icmp_type = kind;
-        if is_echo(facts.family, kind) {
-            facts.echo_id = u16::from_be_bytes([id_high, id_low]);
-        }
-        facts.payload_offset = offset + 8;
-        facts.protected = (facts.family == 6 && is_discovery(kind)) as u8;
+    let (mut least, mut len, mut flags) = (DATAGRAM_LEN, DATAGRAM_LEN, 0);
+    if is_tcp {
+        let [data_offset, bits] = packet.load(offset + 12).unwrap_or([0; 2]);
+        least = SEGMENT_LEN;
+        len = u32::from(data_offset >> 4) * 4;
+        flags = bits;
     }
+    let head = packet.load::<6>(offset);
+    let (Some([h0, h1, h2, h3, h4, h5]), true) =
+        (head, len >= least && offset + len <= facts.end_offset)
+    else {
+        facts.transport_offset = NO_TRANSPORT;
+        return;
+    };
+    facts.payload_offset = offset + len;
+    if facts.proto == PROTO_ICMP {
+        facts.icmp_type = h0;
+        if is_echo(facts.family, h0) {
+            facts.echo_id = u16::from_be_bytes([h4, h5]);
+        }
+        facts.protected = (facts.family == 6 && is_discovery(h0)) as u8;
+        return;
+    }
+    facts.src_port = u16::from_be_bytes([h0, h1]);
+    facts.dst_port = u16::from_be_bytes([h2, h3]);
+    if is_tcp {
+        facts.tcp_flags = u16::from(flags) | TCP_FLAGS_KNOWN;
+        facts.state = tcp_state(facts.tcp_flags);
+    }
+    facts.protected = (is_udp && is_dhcp(facts.src_port, facts.dst_port)) as u8;
+}
+
+/// Whether packets of this protocol bring another packet, which the host takes out: IP
+/// in IP (RFC 2003, RFC 4213), GRE (RFC 2784), and ESP (RFC 4303).
+#[inline(always)]
+#[must_use]
+pub const fn is_tunnel(number: u8) -> bool {
+    matches!(number, 4 | 41 | 47 | 50)
 }
 
 /// Router and neighbour discovery (RFC 4861 §4: types 133 to 137), and the

@@ -8,7 +8,7 @@
 use crate::{
     conversation::{self, Conversation},
     dns::NameReader,
-    faults::{Params, dns as dns_fault, net_corrupt, net_delay, sys_errno},
+    faults::{Params, dns as dns_fault, net_corrupt::Region, net_delay, sys_errno},
     filter::PacketFilter,
     packet::Facts,
     random,
@@ -114,10 +114,9 @@ pub struct ParityResult {
     pub parsed: u32,
     /// [`PacketFilter::matches`], and what the peer table says.
     pub matches: u32,
-    /// The place of [`net_corrupt::place`] in a payload from
-    /// `payload_offset` to `end_offset`.
+    /// Where the last change of [`Region::change`] lies.
     pub place: u32,
-    /// Its pattern; 0 when there is no place.
+    /// Its pattern; 0 when there is none.
     pub pattern: u32,
     /// [`sys_errno::clamp`] of [`sys_errno::return_value`].
     pub return_value: i32,
@@ -178,14 +177,22 @@ impl ParityResult {
     /// Notes what the kinds make of the packet. Facts and trigger are noted
     /// already.
     #[inline(always)]
-    pub const fn note_faults(&mut self, params: Params, now_ns: u64, in_flow: u64) {
+    pub const fn note_faults(
+        &mut self,
+        facts: &Facts,
+        frame_len: u32,
+        params: Params,
+        now_ns: u64,
+        in_flow: u64,
+    ) {
         self.delay_ns = net_delay::delay_ns(params, self.amount);
         self.departure_ns = net_delay::departure_ns(now_ns, self.delay_ns, in_flow);
-        let len = self.end_offset.saturating_sub(self.payload_offset);
-        (self.place, self.pattern) = match net_corrupt::place(len, self.amount) {
-            Some((place, pattern)) => (place, pattern as u32),
-            None => (0, 0),
-        };
+        let region = Region::of(facts, frame_len, params);
+        let last = params[1].wrapping_sub(1);
+        if let Some((offset, pattern)) = region.change(params, in_flow, last) {
+            self.place = offset;
+            self.pattern = pattern as u32;
+        }
         let [low, high, ..] = now_ns.to_le_bytes();
         let kind = u16::from_le_bytes([low, high]);
         self.asked = dns_fault::takes_type(params, kind) as u32

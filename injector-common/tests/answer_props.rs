@@ -4,7 +4,7 @@ use injector_common::{
     answer::{
         ACK, Ends, FIN, RST, SYN, Segment, TCP_LEN, icmp_header, ip_len, may_be_answered, quoted,
     },
-    packet::{self, Facts, PROTO_ICMP, PROTO_TCP, PROTO_UDP},
+    packet::{self, Facts, PROTO_ICMP, PROTO_TCP, PROTO_UDP, TCP_FLAGS_KNOWN},
 };
 use proptest::prelude::*;
 
@@ -212,15 +212,23 @@ fn some_packets_are_never_answered() {
         (facts(6, PROTO_ICMP, 1, c, d), 0, false, false),
         (facts(6, PROTO_ICMP, 3, c, d), 0, false, false),
     ] {
-        assert_eq!(
-            may_be_answered(&facts, flags, by_reset),
-            expected,
-            "{facts:?}"
-        );
+        let tcp_flags = u16::from(flags) | TCP_FLAGS_KNOWN;
+        let known = if facts.proto == PROTO_TCP {
+            tcp_flags
+        } else {
+            0
+        };
+        let facts = Facts {
+            tcp_flags: known,
+            ..facts
+        };
+        assert_eq!(may_be_answered(&facts, by_reset), expected, "{facts:?}");
         let fragment = Facts {
             transport_offset: u32::MAX,
             ..facts
         };
-        assert!(!may_be_answered(&fragment, flags, by_reset));
+        assert!(!may_be_answered(&fragment, by_reset));
     }
+    let cut_short = facts(4, PROTO_TCP, 0, a, b);
+    assert!(!may_be_answered(&cut_short, true), "it may be a reset");
 }

@@ -3,7 +3,6 @@
 use injector_common::{
     answer::{ACK, RST, SYN, Segment},
     faults::{
-        net_corrupt,
         net_delay::{self, MAX_DELAY_NS},
         net_refuse,
         net_reset::{self, StreamSeen},
@@ -78,30 +77,6 @@ proptest! {
     }
 
     #[test]
-    fn damage_lies_in_the_payload(
-        len in prop_oneof![1..2000u32, 1..=u32::MAX],
-        amount in any::<u32>(),
-    ) {
-        let (place, pattern) = net_corrupt::place(len, amount).expect("a payload");
-        prop_assert!(place < len);
-        prop_assert_ne!(pattern, 0);
-    }
-
-    #[test]
-    fn damage_is_a_function_of_the_draw(len in 1..2000u32, place in any::<prop::sample::Index>()) {
-        // Every byte of a payload can be hit.
-        let place = u32::try_from(place.index(len as usize)).unwrap();
-        let first = u32::try_from((u64::from(place) << 32).div_ceil(u64::from(len))).unwrap();
-        prop_assert_eq!(net_corrupt::place(len, first).map(|found| found.0), Some(place));
-    }
-
-    #[test]
-    fn damage_without_low_bits_still_flips_one(high in 0..1u32 << 24, len in 1..2000u32) {
-        let (_, pattern) = net_corrupt::place(len, high << 8).expect("a payload");
-        prop_assert_eq!(pattern.count_ones(), 1);
-    }
-
-    #[test]
     fn any_value_is_clamped_to_an_error(value in any::<i32>()) {
         let clamped = sys_errno::clamp(value);
         prop_assert!((-133..=-1).contains(&clamped));
@@ -126,20 +101,6 @@ fn every_error_is_returned_as_itself() {
     for value in [i32::MIN, -4096, -134, 0, 1, i32::MAX] {
         assert_eq!(sys_errno::clamp(value), -5, "{value} is no error; EIO is");
     }
-}
-
-#[test]
-fn nothing_to_damage_in_an_empty_payload() {
-    for amount in [0, 1, u32::MAX] {
-        assert_eq!(net_corrupt::place(0, amount), None);
-    }
-}
-
-#[test]
-fn only_a_broken_checksum_needs_the_detour() {
-    let of = |checksum| net_corrupt::needs_detour(net_corrupt::params(checksum));
-    assert!(of(net_corrupt::CHECKSUM_BROKEN));
-    assert!(!of(net_corrupt::CHECKSUM_VALID));
 }
 
 proptest! {

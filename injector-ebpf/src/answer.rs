@@ -19,6 +19,7 @@ use aya_ebpf::{
 use injector_common::{
     RuleEntry, SiteEntry,
     answer::{self, Ends, ICMP_LEN, Segment, TCP_LEN},
+    faults::net_corrupt::checksum_offset,
     filter::EGRESS,
     names::MAX_RULES,
     packet::{Facts, PROTO_TCP, PacketBytes as _},
@@ -26,21 +27,13 @@ use injector_common::{
 
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules},
-    faults::net_corrupt::checksum_offset,
-    skb::{NEXT, Skb},
+    skb::{NEXT, Skb, Stamp},
     workspace::Workspace,
 };
 
 /// ICMP of each family, as a network header names it.
 const NEXT_ICMP: u8 = 1;
 const NEXT_ICMPV6: u8 = 58;
-
-/// Two slots of the control buffer that mark an answer, and what is in them. (The
-/// other marks are those of `net-delay`.)
-const CB_MAGIC: usize = 0;
-const CB_MAGIC_TOO: usize = 3;
-const ANSWER: u32 = 0x696e_6a61;
-const ANSWER_TOO: u32 = 0x6e73_7765;
 
 /// What became of an answer.
 #[derive(PartialEq, Eq)]
@@ -58,21 +51,6 @@ pub(crate) const REFUSED: i32 = -100;
 /// In place of a verdict: see [`Made::Spoilt`].
 pub(crate) const SPOILT: i32 = -101;
 
-/// Whether a packet is an answer of ours, which no rule judges.
-#[inline(always)]
-pub(crate) fn is_answer(skb: &Skb) -> bool {
-    let cb = skb.cb();
-    // SAFETY: context fields.
-    unsafe { (*cb)[CB_MAGIC] == ANSWER && (*cb)[CB_MAGIC_TOO] == ANSWER_TOO }
-}
-
-/// Takes the mark away from an answer that needs it no more.
-#[inline(always)]
-pub(crate) fn forget(skb: &Skb) {
-    // SAFETY: a context field that a program may write.
-    unsafe { (*skb.cb())[CB_MAGIC] = 0 };
-}
-
 /// The verdict that sends an answer the other way.
 ///
 /// On the loopback it goes on where it is, and arrives: both ends are here. There
@@ -83,11 +61,11 @@ pub(crate) fn turn_round(skb: &Skb, direction: u32, site: &SiteEntry) -> i32 {
     unsafe { bpf_set_hash_invalid(skb.0) };
     if site.loopback != 0 {
         if direction == EGRESS {
-            mark(skb);
+            skb.set_stamp(Stamp::ANSWER);
         }
         return NEXT;
     }
-    mark(skb);
+    skb.set_stamp(Stamp::ANSWER);
     let flags = if direction == EGRESS {
         u64::from(BPF_F_INGRESS)
     } else {
@@ -95,17 +73,6 @@ pub(crate) fn turn_round(skb: &Skb, direction: u32, site: &SiteEntry) -> i32 {
     };
     // SAFETY: the helper only notes the index.
     unsafe { bpf_redirect(skb.ifindex(), flags) as i32 }
-}
-
-/// Marks an answer for the programs that it passes next.
-#[inline(always)]
-pub(crate) fn mark(skb: &Skb) {
-    let cb = skb.cb();
-    // SAFETY: context fields that a program may write.
-    unsafe {
-        (*cb)[CB_MAGIC] = ANSWER;
-        (*cb)[CB_MAGIC_TOO] = ANSWER_TOO;
-    }
 }
 
 /// What a TCP packet says of its connection.
@@ -117,32 +84,6 @@ pub(crate) fn segment(skb: &Skb, facts: &Facts) -> Option<Segment> {
         ack: u32::from_be_bytes([b[4], b[5], b[6], b[7]]),
         flags: b[9],
     })
-}
-
-/// The flags of a TCP packet, 0 of another; `None` if it ends before them.
-#[inline(always)]
-pub(crate) fn tcp_flags(skb: &Skb, facts: &Facts) -> Option<u8> {
-    if facts.proto != PROTO_TCP || facts.is_fragment() {
-        return Some(0);
-    }
-    skb.load(facts.transport_offset + 13).map(|[flags]| flags)
-}
-
-/// Just past the last byte that belongs to the packet: the frame may be padded
-/// beyond it, and a super-packet of more than 64 KiB does not state its length.
-#[inline(always)]
-pub(crate) fn end(skb: &Skb, facts: &Facts) -> u32 {
-    if facts.end_offset > facts.payload_offset && facts.end_offset < skb.len() {
-        facts.end_offset
-    } else {
-        skb.len()
-    }
-}
-
-/// Length of a TCP packet's payload.
-#[inline(always)]
-pub(crate) fn payload_len(skb: &Skb, facts: &Facts) -> u32 {
-    end(skb, facts).saturating_sub(facts.payload_offset)
 }
 
 /// Cuts a TCP packet down to a link-layer header and room for a network header
@@ -304,7 +245,7 @@ pub(crate) fn make_icmp(
     let (facts, draft) = (&space.facts, &mut space.draft);
     let family = facts.family;
     let start = start_value(skb.0, facts);
-    let quoted = answer::quoted(family, end(skb, facts) - l2_len);
+    let quoted = answer::quoted(family, facts.end(skb.len()) - l2_len);
     // SAFETY: the context comes from the kernel; the helper checks the length.
     if unsafe { bpf_skb_change_tail(skb.0, l2_len + quoted, 0) } != 0 {
         return Made::Refused;

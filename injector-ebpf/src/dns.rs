@@ -2,19 +2,19 @@
 
 use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key, cty::c_void};
 use injector_common::{
-    Control,
+    Control, RuleEntry, RuleIndex,
     answer::{ACK, RST, SYN},
     dns::{
         BAD, CLASS_IN, END, HEADER_LEN, MORE, NAME_IN, NameKey, NameReader, OPT_LEN,
         TYPE_AND_CLASS_LEN, has_additional, is_opt, is_query,
     },
     faults::{Params, dns},
+    filter::EGRESS,
     packet::{PROTO_TCP, PROTO_UDP, PacketBytes as _},
 };
 
 use crate::{
-    answer::{end, tcp_flags},
-    decide::{ENOUGH, GO_ON, repeat},
+    decide::{ENOUGH, GO_ON, ask_rules, repeat},
     maps::QUERIES,
     skb::Skb,
     workspace::Workspace,
@@ -45,21 +45,76 @@ pub(crate) struct Asked {
     key: [u8; ROOM],
 }
 
-/// Reads the queries of a packet, if one of the rules in `mask` asks for them.
+/// The rules in `mask`, but for those that ask for queries which the packet does not
+/// bring.
 ///
-/// A function of its own for the sake of the stack and of the verifier.
+/// Before the rules are asked, and not while they are: the verifier walks what a
+/// rule's turn may come to once for each way that it can begin.
 #[inline(never)]
-pub(crate) fn read(control: &Control, mask: u64, skb: *mut __sk_buff, space: &mut Workspace) {
-    if control.by_query & mask == 0 {
-        return;
+pub(crate) fn rule_out(
+    control: &Control,
+    mask: u64,
+    skb: *mut __sk_buff,
+    space: &mut Workspace,
+    direction: u32,
+) -> u64 {
+    let asking = control.by_query & mask;
+    if asking == 0 {
+        return mask;
+    }
+    if direction != EGRESS {
+        return mask & !asking;
     }
     space.asked_count = 0;
+    read(skb, space);
+    let mut search = Search {
+        space,
+        asking,
+        meant: 0,
+    };
+    ask_rules(look_for, &mut search);
+    let mask = mask & !asking | search.meant;
+    // SAFETY: the pointer comes from a reference that nobody used meanwhile.
+    unsafe { (*search.space).forget(mask) }
+}
+
+/// Which rules mean a packet's queries.
+struct Search {
+    space: *mut Workspace,
+    asking: u64,
+    meant: u64,
+}
+
+/// Notes one rule that means the queries.
+///
+/// # Safety
+///
+/// Called by the kernel, with a rule of the table and the state of [`rule_out`].
+unsafe extern "C" fn look_for(
+    _map: *mut c_void,
+    index: *const u32,
+    rule: *const RuleEntry,
+    search: *mut Search,
+) -> u64 {
+    // SAFETY: see above; the working space is this CPU's.
+    let (index, rule, search) = unsafe { (*index, &*rule, &mut *search) };
+    let bit = RuleIndex(index).mask();
+    // SAFETY: as above.
+    if search.asking & bit != 0 && means(unsafe { &mut *search.space }, index, &rule.params) {
+        search.meant |= bit;
+    }
+    GO_ON
+}
+
+/// Reads the queries of a packet.
+#[inline(never)]
+fn read(skb: *mut __sk_buff, space: &mut Workspace) {
     let skb = Skb(skb);
     let facts = &space.facts;
     if facts.is_fragment() || skb.gso_size() != 0 {
         return;
     }
-    let (at, end) = (facts.payload_offset, end(&skb, facts));
+    let (at, end) = (facts.payload_offset, facts.end(skb.len()));
     if facts.proto == PROTO_UDP {
         // A first fragment is shorter than what its header says.
         let Some(len) = skb.load(facts.transport_offset + 4) else {
@@ -71,10 +126,7 @@ pub(crate) fn read(control: &Control, mask: u64, skb: *mut __sk_buff, space: &mu
             space.asked_count = 1;
         }
     } else if facts.proto == PROTO_TCP {
-        let Some(flags) = tcp_flags(&skb, facts) else {
-            return;
-        };
-        if flags & (ACK | SYN | RST) != ACK {
+        if facts.tcp_flags & (ACK | SYN | RST) as u16 != ACK as u16 {
             return;
         }
         let first = message_end(&skb, at, end);
@@ -184,7 +236,7 @@ unsafe extern "C" fn take_byte(
 
 /// Whether the rule at `index` means all queries that were read, at least one.
 #[inline(never)]
-pub(crate) fn means(space: &mut Workspace, index: u32, params: &Params) -> bool {
+fn means(space: &mut Workspace, index: u32, params: &Params) -> bool {
     match space.asked_count {
         1 => means_one(&mut space.asked[0], index, params),
         2 => {

@@ -54,6 +54,21 @@ pub(crate) fn done_ns(rule: u32, direction: u32) -> Option<*mut u64> {
     Some(unsafe { &raw mut (*state).done_ns[way(direction)] })
 }
 
+/// How many packets passed that no socket was found for, so that no rule could hit
+/// them: first those that left, then those that arrived.
+#[btf_map(name = "inj_nobodys")]
+pub(crate) static UNATTRIBUTED: PerCpuArray<u64, 2> = PerCpuArray::new();
+
+/// Counts a packet that belongs to nobody.
+#[inline(always)]
+pub(crate) fn count_unattributed(direction: u32) {
+    if let Some(count) = UNATTRIBUTED.get_ptr_mut(way(direction) as u32) {
+        // SAFETY: the pointer comes from a lookup that succeeded. Programs at
+        // packets do not interrupt each other on a CPU.
+        unsafe { *count += 1 };
+    }
+}
+
 /// Where a state keeps what is about a direction.
 #[inline(always)]
 const fn way(direction: u32) -> usize {

@@ -13,10 +13,15 @@ use aya_ebpf::{
 use injector_common::{
     Control, ScopeKey,
     abi::{SCOPE_CGROUP, SCOPE_TGID},
+    filter::EGRESS,
     names::{CLEAR_SLOTS, MAX_LEVELS, SEEN_BITS},
+    packet::is_ip,
 };
 
-use crate::maps::{CLEAR, SCOPES, SEEN, SOCKETS};
+use crate::{
+    maps::{CLEAR, SCOPES, SEEN, SOCKETS, count_unattributed},
+    skb::Skb,
+};
 
 /// The init process, which no rule hits.
 const INIT: u32 = 1;
@@ -107,6 +112,9 @@ const ROOT_CGROUP: u64 = 1;
 pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff, owner: u64) -> u64 {
     // SAFETY: the context comes from the kernel.
     let sender = unsafe { bpf_skb_cgroup_id(skb) };
+    if sender == 0 && owner == 0 && is_ip(Skb(skb).protocol()) {
+        count_unattributed(EGRESS);
+    }
     let mut mask = if sender <= ROOT_CGROUP { owner } else { 0 };
     if control.level_count != 0 {
         mask |= rules_of_cgroups(control, sender, |level| {

@@ -13,6 +13,32 @@ pub(crate) const NEXT: i32 = -1;
 /// An interface index that no interface has.
 const NOWHERE: u32 = i32::MAX as u32;
 
+/// What our programs tell each other of a packet, in its control buffer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp(pub(crate) u32);
+
+impl Stamp {
+    /// Nothing, or it was somebody else's.
+    pub(crate) const NONE: Self = Self(0);
+    /// The time when it is due is noted in it.
+    pub(crate) const NOTED: Self = Self(0x696e_6a64);
+    /// It was judged, and has waited or is a copy.
+    pub(crate) const JUDGED: Self = Self(0x696e_6a77);
+    /// The same of one whose time of departure is noted.
+    pub(crate) const JUDGED_AND_NOTED: Self = Self(0x696e_6a78);
+    /// It was judged, and passes two hooks.
+    pub(crate) const JUDGED_TWICE: Self = Self(0x696e_6a79);
+    /// It is an answer of ours.
+    pub(crate) const ANSWER: Self = Self(0x696e_6a61);
+}
+
+/// Slots of the control buffer with the stamp, and with what says that there is one.
+/// fq keeps data of its own in the first four from the moment that it queues the
+/// packet.
+const CB_STAMP: usize = 0;
+const CB_STAMPED: usize = 3;
+const STAMPED: u32 = 0x7565_5f61;
+
 /// A packet at a traffic-control hook.
 pub(crate) struct Skb(pub(crate) *mut __sk_buff);
 
@@ -67,6 +93,22 @@ impl Skb {
         unsafe { (*self.0).vlan_present != 0 }
     }
 
+    /// Whether rules were asked for this packet before, at the device that stands on
+    /// this one: `mark` is what [`Skb::note_asked`] left.
+    #[inline(always)]
+    pub(crate) fn was_asked(&self, mark: u16) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).tc_index == u32::from(mark) }
+    }
+
+    /// Leaves a mark that goes with the packet from a device to the one below or above
+    /// it, also through a tunnel, which overwrites the control buffer.
+    #[inline(always)]
+    pub(crate) fn note_asked(&self, mark: u16) {
+        // SAFETY: a context field that a program may write.
+        unsafe { (*self.0).tc_index = u32::from(mark) };
+    }
+
     /// How many packets this one is on the wire: more than one for a
     /// super-packet of segmentation offload.
     #[inline(always)]
@@ -80,6 +122,31 @@ impl Skb {
     pub(crate) fn cb(&self) -> *mut [u32; 5] {
         // SAFETY: the context comes from the kernel.
         unsafe { &raw mut (*self.0).cb }
+    }
+
+    /// What an earlier program said of the packet.
+    #[inline(always)]
+    pub(crate) fn stamp(&self) -> Stamp {
+        let cb = self.cb();
+        // SAFETY: context fields.
+        unsafe {
+            if (*cb)[CB_STAMPED] == STAMPED {
+                Stamp((*cb)[CB_STAMP])
+            } else {
+                Stamp::NONE
+            }
+        }
+    }
+
+    /// Tells the programs that the packet passes next.
+    #[inline(always)]
+    pub(crate) fn set_stamp(&self, stamp: Stamp) {
+        let cb = self.cb();
+        // SAFETY: context fields that a program may write.
+        unsafe {
+            (*cb)[CB_STAMP] = stamp.0;
+            (*cb)[CB_STAMPED] = STAMPED;
+        }
     }
 
     /// Writes bytes at `offset`; whether it worked.
@@ -99,6 +166,16 @@ impl PacketBytes for Skb {
             bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
         };
         (status == 0).then_some(bytes)
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn is_super(&self) -> bool {
+        self.gso_size() != 0
     }
 }
 

@@ -1,6 +1,12 @@
 //! Where a CPU works on one packet.
 
-use injector_common::{faults::net_reset::StreamKey, packet::Facts};
+use injector_common::{
+    faults::{
+        net_corrupt::{Region, Sums},
+        net_reset::StreamKey,
+    },
+    packet::Facts,
+};
 
 use crate::{
     answer::Draft,
@@ -17,6 +23,10 @@ use crate::{
 /// halves disabled, and send nothing before they are done with it.
 pub(crate) struct Workspace {
     pub(crate) facts: Facts,
+    /// What of it is to be damaged.
+    pub(crate) region: Region,
+    /// What that does to its checksum.
+    pub(crate) sums: Sums,
     /// The answer to it.
     pub(crate) draft: Draft,
     /// Its TCP connection.

@@ -88,6 +88,8 @@ pub struct Flow {
     pub bytes: AtomicU64,
     /// Arrived bytes that differ from what was sent in their place.
     pub bad_bytes: AtomicU64,
+    /// Bits of a stream that do.
+    pub bad_bits: AtomicU64,
     /// Shortest time a packet was under way, in ns.
     pub min_delay_ns: AtomicU64,
     /// Longest time a packet was under way, in ns.
@@ -218,6 +220,7 @@ impl Flow {
             &self.highest,
             &self.bytes,
             &self.bad_bytes,
+            &self.bad_bits,
             &self.max_delay_ns,
         ];
         for counter in counters {

@@ -1,13 +1,17 @@
-//! The test's end of a victim that makes connections.
+//! The test's end of victims that make connections.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
 use crate::{
     actor::{calls::MAIN, dial::ANSWERER, udp::READY},
+    agent::Injection,
+    cgroup::Cgroup,
     command::{Place, Process},
+    netns::{Ip, Netns, Pair, loopback},
+    traffic::Direction,
     victim::{BoardFile, Seen},
     wait,
 };
@@ -167,5 +171,145 @@ impl Dialer {
         let seen = self.round(count);
         let all = (count, count, errno.unsigned_abs());
         assert_eq!((seen.calls, seen.failures, seen.errno), all, "{seen:?}");
+    }
+}
+
+/// A victim in a group of its own and a bystander, which make connections from one
+/// side of a cable to the other, or on one loopback; or answer those that are made.
+#[derive(Debug)]
+pub struct DialBed {
+    /// The dialer whose end in the near namespace the fault must hit.
+    pub victim: Dialer,
+    /// The one that it must not.
+    pub bystander: Dialer,
+    /// The victim's group.
+    pub cgroup: Cgroup,
+    /// The namespaces, the near one first.
+    pub netns: Vec<Netns>,
+}
+
+impl DialBed {
+    /// Port of the victim's connections; the bystander's have the next one.
+    pub const PORT: u16 = 7100;
+
+    /// On a cable. Going out, the near side calls; coming in, it is called.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn on_cable(ip: Ip, direction: Direction, options: &[&str]) -> Self {
+        Self::on_this_cable(Pair::new(), ip, direction, options)
+    }
+
+    /// The same on a cable that is there.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn on_this_cable(pair: Pair, ip: Ip, direction: Direction, options: &[&str]) -> Self {
+        let to = match direction {
+            Direction::Egress => Pair::far_address(ip),
+            Direction::Ingress => Pair::near_address(ip),
+        };
+        Self::new(vec![pair.near, pair.far], direction, to, options)
+    }
+
+    /// On the loopback of one namespace.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn on_loopback(ip: Ip, direction: Direction, options: &[&str]) -> Self {
+        Self::new(vec![Netns::new()], direction, loopback(ip), options)
+    }
+
+    #[track_caller]
+    fn new(netns: Vec<Netns>, direction: Direction, to: IpAddr, options: &[&str]) -> Self {
+        let cgroup = Cgroup::new("victim");
+        let near = Place::netns(&netns[0]);
+        let far = Place::netns(netns.last().expect("a side"));
+        let start = |port, near| {
+            let to = SocketAddr::new(to, port);
+            match direction {
+                Direction::Egress => Dialer::start(near, far, to, options),
+                Direction::Ingress => Dialer::start(far, near, to, options),
+            }
+        };
+        let victim = start(Self::PORT, near.and_cgroup(&cgroup));
+        let bystander = start(Self::PORT + 1, near);
+        Self {
+            victim,
+            bystander,
+            cgroup,
+            netns,
+        }
+    }
+
+    /// Puts a fault in force on the victim's group.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come in force.
+    #[must_use]
+    #[track_caller]
+    pub fn inject(&self, kind: &str, options: &[&str]) -> Injection {
+        let target = self.cgroup.target();
+        let words = [kind, "--target", &target, "--for", "60s"];
+        Injection::start(&[&words[..], options].concat())
+    }
+
+    /// What the namespaces have counted together, as [`Netns::counter`] has it.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel has no such counter.
+    #[must_use]
+    #[track_caller]
+    pub fn counter(&self, protocol: &str, name: &str) -> u64 {
+        let counters = self.netns.iter().map(|netns| netns.counter(protocol, name));
+        counters.sum()
+    }
+
+    /// Does a round of both at once, in which no connection may suffer.
+    ///
+    /// # Panics
+    ///
+    /// When one does.
+    #[track_caller]
+    pub fn assert_unharmed(&self, count: u64) {
+        self.bystander.begin(count);
+        self.victim.assert_unharmed(count);
+        self.assert_bystander_unharmed(count);
+    }
+
+    /// Does a round of both at once, in which every connection of the victim's has
+    /// to fail with this error, and none of the bystander's.
+    ///
+    /// # Panics
+    ///
+    /// When it is otherwise.
+    #[track_caller]
+    pub fn assert_all_fail(&self, count: u64, errno: i32) {
+        self.bystander.begin(count);
+        self.victim.assert_all_fail(count, errno);
+        self.assert_bystander_unharmed(count);
+    }
+
+    /// Waits for the end of the bystander's round, in which no connection may
+    /// suffer.
+    ///
+    /// # Panics
+    ///
+    /// When one does.
+    #[track_caller]
+    pub fn assert_bystander_unharmed(&self, count: u64) {
+        let beside = self.bystander.finish();
+        assert_eq!((beside.calls, beside.failures), (count, 0), "{beside:?}");
     }
 }

@@ -245,7 +245,7 @@ impl Pair {
             near: Netns::bare(),
             far: Netns::bare(),
         };
-        pair.cable(Self::NEAR_LINK, Self::FAR_LINK, 0, "link set lo up\n");
+        cable(&pair.near, &pair.far, (Self::NEAR_LINK, Self::FAR_LINK), 0);
         pair
     }
 
@@ -255,35 +255,19 @@ impl Pair {
     ///
     /// When the kernel refuses.
     pub fn join(&self, near_link: &str, far_link: &str, net: u8) {
-        self.cable(near_link, far_link, net, "");
+        cable(&self.near, &self.far, (near_link, far_link), net);
     }
 
-    /// Joins them by a cable and does these lines of `ip` first, on both sides.
-    fn cable(&self, near_link: &str, far_link: &str, net: u8, first: &str) {
-        let far = self.far.path();
-        let add = format!(
-            "link add {near_link} type veth peer name {far_link} netns {}\n",
-            far.display()
-        );
-        for (netns, link, side, add) in [
-            (&self.near, near_link, 1, add.as_str()),
-            (&self.far, far_link, 2, ""),
-        ] {
-            let mut lines = format!("{first}{add}");
-            for ip in [Ip::V4, Ip::V6] {
-                let (address, prefix) = (address(ip, net, side), prefix(ip));
-                // Duplicate address detection would keep the address unusable
-                // for a second.
-                let line = writeln!(lines, "address add {address}/{prefix} dev {link} nodad");
-                line.expect("write to a string");
-            }
-            netns.ip_batch(&format!("{lines}link set {link} up\n"));
-        }
-        // What is sent before the sides have found each other waits in a short
-        // queue, which a burst of a test's would overflow.
-        for ip in [Ip::V4, Ip::V6] {
-            self.near.await_answer(address(ip, net, 2));
-        }
+    /// Makes a third namespace and joins the near one to it, in network number `net`.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel refuses.
+    #[must_use]
+    pub fn join_another(&self, near_link: &str, far_link: &str, net: u8) -> Netns {
+        let another = Netns::bare();
+        cable(&self.near, &another, (near_link, far_link), net);
+        another
     }
 
     /// The near side's address.
@@ -299,6 +283,30 @@ impl Pair {
     }
 }
 
+/// Joins two namespaces by a cable.
+fn cable(near: &Netns, far: &Netns, (near_link, far_link): (&str, &str), net: u8) {
+    let add = format!(
+        "link add {near_link} type veth peer name {far_link} netns {}\n",
+        far.path().display()
+    );
+    for (netns, link, side, add) in [(near, near_link, 1, add.as_str()), (far, far_link, 2, "")] {
+        let mut lines = format!("link set lo up\n{add}");
+        for ip in [Ip::V4, Ip::V6] {
+            let (address, prefix) = (address(ip, net, side), prefix(ip));
+            // Duplicate address detection would keep the address unusable for a
+            // second.
+            let line = writeln!(lines, "address add {address}/{prefix} dev {link} nodad");
+            line.expect("write to a string");
+        }
+        netns.ip_batch(&format!("{lines}link set {link} up\n"));
+    }
+    // What is sent before the sides have found each other waits in a short queue,
+    // which a burst of a test's would overflow.
+    for ip in [Ip::V4, Ip::V6] {
+        near.await_answer(address(ip, net, 2));
+    }
+}
+
 impl Default for Pair {
     fn default() -> Self {
         Self::new()
@@ -311,6 +319,15 @@ pub fn address(ip: Ip, net: u8, side: u8) -> IpAddr {
     match ip {
         Ip::V4 => Ipv4Addr::new(10, 77, net, side).into(),
         Ip::V6 => Ipv6Addr::new(0xfd77, 0, 0, net.into(), 0, 0, 0, side.into()).into(),
+    }
+}
+
+/// Address of every namespace's loopback.
+#[must_use]
+pub const fn loopback(ip: Ip) -> IpAddr {
+    match ip {
+        Ip::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Ip::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
     }
 }
 

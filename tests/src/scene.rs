@@ -32,6 +32,14 @@ pub enum Kind {
     Reset,
     /// Every packet is damaged, and its receiver's stack drops it.
     Corruption,
+    /// Every packet arrives twice.
+    Duplication,
+    /// Nothing passes either way.
+    Partition,
+    /// Every packet waits for those before it on a slow link.
+    Rate,
+    /// Every packet waits for one that may go ahead, and none may.
+    Reordering,
     /// Every `mkdir` fails.
     Errno,
     /// Every `connect` fails.
@@ -45,10 +53,10 @@ impl Kind {
     #[must_use]
     pub const fn feature(self) -> Feature {
         match self {
-            Self::Loss | Self::Reception => Feature::NetLoss,
+            Self::Loss | Self::Reception | Self::Duplication | Self::Partition => Feature::NetLoss,
             Self::Rejection => Feature::NetReject,
             Self::Reset => Feature::NetReset,
-            Self::Delay => Feature::NetDelay,
+            Self::Delay | Self::Rate | Self::Reordering => Feature::NetDelay,
             Self::Corruption => Feature::NetCorrupt,
             Self::Errno => Feature::SysErrno,
             Self::Refusal => Feature::NetRefuse,
@@ -64,6 +72,11 @@ impl Kind {
             Self::Reset => &["net-reset"],
             Self::Delay => &["net-delay", "--delay", "60ms"],
             Self::Corruption => &["net-corrupt", "--checksum", "broken"],
+            Self::Duplication => &["net-duplicate"],
+            Self::Partition => &["net-partition"],
+            // 70 ms for each.
+            Self::Rate => &["net-rate", "--rate", "12kbit", "--queue", "10s"],
+            Self::Reordering => &["net-reorder", "--delay", "60ms", "--gap", "1000"],
             // A call that no shell and no loader makes.
             Self::Errno => &["sys-errno", "--call", "mkdir", "--errno", "EIO"],
             Self::Refusal => &["net-refuse"],
@@ -90,7 +103,7 @@ pub enum Harm {
     Everything,
 }
 
-/// The delay of [`Kind::Delay`]; nothing else delays a packet so long.
+/// The least delay of those that delay; nothing else delays a packet so long.
 const DELAY: Duration = Duration::from_millis(60);
 
 /// Few, because a lost packet is waited for.
@@ -169,6 +182,10 @@ impl Scene {
             | Kind::Reset
             | Kind::Delay
             | Kind::Corruption
+            | Kind::Duplication
+            | Kind::Partition
+            | Kind::Rate
+            | Kind::Reordering
             | Kind::Errno
             | Kind::Refusal
             | Kind::Names => self.target(),
@@ -186,10 +203,11 @@ impl Scene {
             Kind::Errno => failures(&self.calls.round(LOAD.count)),
             Kind::Refusal | Kind::Reset => self.dialer.round(LOAD.count).failures,
             Kind::Names => self.asker.seen(LOAD.count)[0].failures,
-            Kind::Loss | Kind::Reception | Kind::Rejection | Kind::Corruption => {
+            Kind::Loss | Kind::Reception | Kind::Rejection | Kind::Corruption | Kind::Partition => {
                 self.flow.round(LOAD).missing()
             }
-            Kind::Delay => {
+            Kind::Duplication => self.flow.round(LOAD).duplicates,
+            Kind::Delay | Kind::Rate | Kind::Reordering => {
                 let arrived = self.flow.round(LOAD);
                 assert_eq!(arrived.intact, LOAD.count, "{arrived:?}");
                 arrived.delays.at_least(DELAY)

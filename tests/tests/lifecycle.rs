@@ -138,6 +138,10 @@ crash_matrix! {
     errno_until_kill_with_command: Errno, End::Kill { command: true };
     errno_until_panic: Errno, End::PanicInForce { command: false };
     errno_until_panic_with_command: Errno, End::PanicInForce { command: true };
+    duplication_until_kill: Duplication, End::Kill { command: false };
+    partition_until_kill: Partition, End::Kill { command: false };
+    rate_until_kill: Rate, End::Kill { command: false };
+    reordering_until_kill: Reordering, End::Kill { command: false };
     rejection_until_deadline: Rejection, End::Deadline;
     rejection_until_kill: Rejection, End::Kill { command: false };
     reset_until_deadline: Reset, End::Deadline;

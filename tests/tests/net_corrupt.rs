@@ -1,5 +1,5 @@
-//! `net-corrupt`: a byte arrives changed, and either the application sees it or
-//! the receiver's stack does.
+//! `net-corrupt`: bits or bytes arrive changed, and either the application sees it
+//! or the receiver's stack does.
 
 use injector_tests::{
     agent::Injection,
@@ -30,7 +30,7 @@ fn check_valid(case: Case) {
     require!(NetCorrupt);
     let mut bed = Bed::new(case);
     bed.assert_untouched_before(LOAD);
-    let errors = checksum_errors(receiver(&bed, case), case.ip);
+    let errors = checksum_errors(bed.receiver(), case.ip);
     let injection = bed.inject(&[
         "net-corrupt",
         "--checksum",
@@ -55,7 +55,7 @@ fn check_valid(case: Case) {
     );
     assert_one_byte_each(&arrived);
     assert_eq!(
-        checksum_errors(receiver(&bed, case), case.ip),
+        checksum_errors(bed.receiver(), case.ip),
         errors,
         "the stack noticed"
     );
@@ -80,7 +80,7 @@ fn check_broken(case: Case) {
     let ip = case.ip;
     let mut bed = Bed::new(case);
     bed.assert_untouched_before(FEW);
-    let errors = checksum_errors(receiver(&bed, case), ip);
+    let errors = checksum_errors(bed.receiver(), ip);
     let injection = bed.inject(&[
         "net-corrupt",
         "--checksum",
@@ -103,20 +103,12 @@ fn check_broken(case: Case) {
         expected.contains(&rule.injected),
         "{rule:?}, allowed: {expected:?}"
     );
-    let counted = checksum_errors(receiver(&bed, case), ip) - errors;
+    let counted = checksum_errors(bed.receiver(), ip) - errors;
     assert_eq!(
         counted, rule.injected,
         "errors counted by the receiver's stack"
     );
     bed.assert_untouched_after(FEW);
-}
-
-/// The namespace in which a case's victim packets arrive.
-fn receiver(bed: &Bed, case: Case) -> &Netns {
-    match case.direction {
-        Direction::Egress => &bed.pair.far,
-        Direction::Ingress => &bed.pair.near,
-    }
 }
 
 /// UDP packets that a namespace has dropped for their checksum.
@@ -166,32 +158,20 @@ impl Streams {
         Self { pair, cgroup, flow }
     }
 
-    fn inject(&self, checksum: &str, direction: Direction) -> Injection {
+    fn inject(&self, options: &str, direction: Direction) -> Injection {
         let target = self.cgroup.target();
-        Injection::start(&[
-            "net-corrupt",
-            "--target",
-            &target,
-            "--checksum",
-            checksum,
-            "--direction",
-            direction.word(),
-            "--proto",
-            "tcp",
-            "--percent",
-            "10",
-            "--seed",
-            "2",
-            "--for",
-            "60s",
-        ])
+        let mut args = vec!["net-corrupt", "--target", &target];
+        args.extend(options.split_whitespace());
+        args.extend(["--direction", direction.word(), "--proto", "tcp"]);
+        args.extend(["--percent", "10", "--seed", "2", "--for", "60s"]);
+        Injection::start(&args)
     }
 }
 
 const BYTES: u64 = 400_000;
 
 #[track_caller]
-fn check_tcp_valid(ip: Ip, direction: Direction) {
+fn check_tcp_valid(ip: Ip, direction: Direction, extents: [(&str, u64); 2]) {
     require!(NetCorrupt);
     let streams = Streams::new(ip, direction);
     assert_eq!(streams.flow.round(BYTES).bad_bytes, 0);
@@ -200,44 +180,54 @@ fn check_tcp_valid(ip: Ip, direction: Direction) {
         Direction::Ingress => &streams.pair.far,
     };
     let sent_again = || sender.counter("Tcp", "RetransSegs");
-    let before = sent_again();
-    let injection = streams.inject("valid", direction);
-    let stream = streams.flow.round(BYTES);
-    let rule = injection.stop().rule();
-    assert_eq!(stream.bytes, 2 * BYTES);
-    // One byte for each packet that was damaged; a packet without payload has no
-    // byte to damage. Of a segment that was sent again, since an answer came late
-    // on a busy machine, the receiver takes one alone.
-    assert!(rule.injected > 0, "{rule:?}");
-    let unseen = rule.injected.checked_sub(stream.bad_bytes);
-    let again = sent_again() - before;
-    assert!(
-        unseen.is_some_and(|unseen| unseen <= again),
-        "{rule:?} {stream:?}, {again} segments sent again"
-    );
-    assert_eq!(streams.flow.round(BYTES).bad_bytes, 0);
+    for (options, each) in extents {
+        let before = sent_again();
+        let injection = streams.inject(options, direction);
+        let stream = streams.flow.round(BYTES);
+        let rule = injection.stop().rule();
+        assert_eq!(stream.bytes, 2 * BYTES);
+        // So many for each packet that was damaged; a packet without payload has
+        // nothing to damage. Of a segment that was sent again, since an answer
+        // came late on a busy machine, the receiver takes one alone.
+        assert!(rule.injected > 0, "{rule:?}");
+        let bad = if options.contains("bits") {
+            stream.bad_bits
+        } else {
+            stream.bad_bytes
+        };
+        let unseen = (rule.injected * each).checked_sub(bad);
+        let again = sent_again() - before;
+        assert!(
+            unseen.is_some_and(|unseen| unseen <= again * each),
+            "{options}: {rule:?} {stream:?}, {again} segments sent again"
+        );
+        assert_eq!(streams.flow.round(BYTES).bad_bytes, 0);
+    }
 }
 
 #[test]
 fn tcp_valid_v4_egress() {
-    check_tcp_valid(Ip::V4, Direction::Egress);
+    let extents = [("--checksum valid", 1), ("--bytes 8", 8)];
+    check_tcp_valid(Ip::V4, Direction::Egress, extents);
 }
 
 #[test]
 fn tcp_valid_v6_ingress() {
-    check_tcp_valid(Ip::V6, Direction::Ingress);
+    let extents = [("--bits 1", 1), ("--bits 8", 8)];
+    check_tcp_valid(Ip::V6, Direction::Ingress, extents);
 }
 
 /// Lets the checksum of TCP packets break, and returns how many errors the
 /// receiver's stack counted, and how many packets the rule did.
 #[track_caller]
-fn break_tcp(streams: &Streams, direction: Direction) -> (u64, u64) {
+fn break_tcp(streams: &Streams, direction: Direction, options: &str) -> (u64, u64) {
     let receiver = match direction {
         Direction::Egress => &streams.pair.far,
         Direction::Ingress => &streams.pair.near,
     };
     let before = receiver.counter("Tcp", "InCsumErrors");
-    let injection = streams.inject("broken", direction);
+    let options = format!("--checksum broken {options}");
+    let injection = streams.inject(&options, direction);
     let stream = streams.flow.round(BYTES);
     let rule = injection.stop().rule();
     // TCP repairs what its checksum catches.
@@ -257,8 +247,10 @@ fn check_tcp_broken(ip: Ip, direction: Direction) {
     for (netns, link) in [(&streams.pair.near, "near0"), (&streams.pair.far, "far0")] {
         netns.ip(&["link", "set", link, "gso_max_segs", "1"]);
     }
-    let (counted, injected) = break_tcp(&streams, direction);
-    assert_eq!(counted, injected, "errors counted by the receiver's stack");
+    for options in ["", "--region headers --bits 1"] {
+        let (counted, injected) = break_tcp(&streams, direction, options);
+        assert_eq!(counted, injected, "errors counted by the receiver's stack");
+    }
 }
 
 #[test]
@@ -276,7 +268,7 @@ fn tcp_broken_v6_ingress() {
 fn tcp_broken_in_large_packets() {
     require!(NetCorrupt);
     let streams = Streams::new(Ip::V4, Direction::Egress);
-    let (counted, injected) = break_tcp(&streams, Direction::Egress);
+    let (counted, injected) = break_tcp(&streams, Direction::Egress, "--bytes 4");
     assert!(
         counted >= injected,
         "{counted} errors for {injected} packets"

@@ -1,62 +1,33 @@
 //! `net-refuse`: `connect` fails with the chosen error, for whoever is targeted.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use injector_tests::{
     agent::Injection,
     bare::Denial,
     cgroup::{self, Cgroup},
     command::Place,
-    dialer::Dialer,
-    netns::{Ip, Netns, Pair},
+    dialer::{DialBed, Dialer},
+    netns::{Ip, Netns, Pair, loopback},
     require,
     stats::binomial_999,
-    traffic::{Form, Load, UdpFlow},
+    traffic::{Direction, Form, Load, UdpFlow},
 };
 
 const COUNT: u64 = 20;
-const PORT: u16 = 7100;
+const PORT: u16 = DialBed::PORT;
 
 /// A victim that makes connections and a bystander that does the same, on the
 /// loopback of a namespace of their own.
-struct Bed {
-    victim: Dialer,
-    bystander: Dialer,
-    cgroup: Cgroup,
-    netns: Netns,
+#[track_caller]
+fn bed(ip: Ip, options: &[&str]) -> DialBed {
+    DialBed::on_loopback(ip, Direction::Egress, options)
 }
 
-const fn loopback(ip: Ip) -> IpAddr {
-    match ip {
-        Ip::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Ip::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    }
-}
-
-impl Bed {
-    #[track_caller]
-    fn new(ip: Ip, options: &[&str]) -> Self {
-        let netns = Netns::new();
-        let cgroup = Cgroup::new("victim");
-        let here = Place::netns(&netns);
-        let to = |port| SocketAddr::new(loopback(ip), port);
-        let victim = Dialer::start(here.and_cgroup(&cgroup), here, to(PORT), options);
-        let bystander = Dialer::start(here, here, to(PORT + 1), options);
-        Self {
-            victim,
-            bystander,
-            cgroup,
-            netns,
-        }
-    }
-
-    /// Puts refusals in force on the victim's group.
-    #[track_caller]
-    fn refuse(&self, options: &[&str]) -> Injection {
-        let target = self.cgroup.target();
-        let words = ["net-refuse", "--target", &target, "--for", "60s"];
-        Injection::start(&[&words[..], options].concat())
-    }
+/// Puts refusals in force on the victim's group.
+#[track_caller]
+fn refuse(bed: &DialBed, options: &[&str]) -> Injection {
+    bed.inject("net-refuse", options)
 }
 
 /// Refuses every `connect` of a victim with `errno`, in each form of target, and
@@ -65,15 +36,14 @@ impl Bed {
 fn check(form: Form, ip: Ip, transport: &str, errno: Option<(&str, i32)>) {
     require!(NetRefuse);
     let options = ["--transport", transport, "--exchanges", "1"];
-    let bed = Bed::new(ip, &options);
-    bed.victim.assert_unharmed(COUNT);
-    bed.bystander.assert_unharmed(COUNT);
+    let bed = bed(ip, &options);
+    bed.assert_unharmed(COUNT);
     let mut args = vec!["net-refuse", "--for", "60s"];
     let (name, errno) = errno.unwrap_or(("ECONNREFUSED", libc::ECONNREFUSED));
     if errno != libc::ECONNREFUSED {
         args.extend(["--errno", name]);
     }
-    let here = Place::netns(&bed.netns);
+    let here = Place::netns(&bed.netns[0]);
     let started = Dialer::prepare(here, (loopback(ip), PORT + 2).into(), &options);
     let (target, command) = match form {
         Form::Cgroup => (Some(bed.cgroup.target()), Vec::new()),
@@ -94,8 +64,7 @@ fn check(form: Form, ip: Ip, transport: &str, errno: Option<(&str, i32)>) {
     };
     bed.bystander.begin(COUNT);
     victim.assert_all_fail(COUNT, errno);
-    let beside = bed.bystander.finish();
-    assert_eq!((beside.calls, beside.failures), (COUNT, 0), "{beside:?}");
+    bed.assert_bystander_unharmed(COUNT);
     let finished = if form == Form::Command {
         injection.wait()
     } else {
@@ -104,8 +73,7 @@ fn check(form: Form, ip: Ip, transport: &str, errno: Option<(&str, i32)>) {
     let rule = finished.rule();
     assert_eq!((rule.matched, rule.injected), (COUNT, COUNT), "{rule:?}");
     assert_eq!(rule.backend, "cgroup");
-    bed.victim.assert_unharmed(COUNT);
-    bed.bystander.assert_unharmed(COUNT);
+    bed.assert_unharmed(COUNT);
 }
 
 macro_rules! matrix {
@@ -137,7 +105,7 @@ matrix! {
 #[test]
 fn errors_arrive_unchanged() {
     require!(NetRefuse);
-    let bed = Bed::new(Ip::V4, &[]);
+    let bed = bed(Ip::V4, &[]);
     for errno in [
         libc::EPERM,
         libc::EINTR,
@@ -151,7 +119,7 @@ fn errors_arrive_unchanged() {
         libc::EINPROGRESS,
         libc::EHWPOISON,
     ] {
-        let injection = bed.refuse(&["--errno", &errno.to_string()]);
+        let injection = refuse(&bed, &["--errno", &errno.to_string()]);
         bed.victim.assert_all_fail(COUNT, errno);
         assert_eq!(injection.stop().rule().injected, COUNT, "{errno}");
     }
@@ -163,7 +131,7 @@ fn errors_arrive_unchanged() {
 fn workers_of_a_process() {
     require!(NetRefuse);
     for worker in ["main", "thread", "child", "grandchild"] {
-        let bed = Bed::new(Ip::V4, &["--worker", worker]);
+        let bed = bed(Ip::V4, &["--worker", worker]);
         let target = bed.victim.target();
         let injection = Injection::start(&["net-refuse", "--target", &target, "--for", "60s"]);
         bed.victim.assert_all_fail(COUNT, libc::ECONNREFUSED);
@@ -177,8 +145,8 @@ fn workers_of_a_process() {
 fn a_share_is_refused() {
     require!(NetRefuse);
     let count = 2000;
-    let bed = Bed::new(Ip::V6, &["--transport", "udp"]);
-    let injection = bed.refuse(&["--percent", "20", "--seed", "9"]);
+    let bed = bed(Ip::V6, &["--transport", "udp"]);
+    let injection = refuse(&bed, &["--percent", "20", "--seed", "9"]);
     let seen = bed.victim.round(count);
     let rule = injection.stop().rule();
     assert_eq!((rule.matched, rule.injected), (count, seen.failures));
@@ -190,11 +158,11 @@ fn a_share_is_refused() {
 #[test]
 fn when_and_times_name_the_very_connects() {
     require!(NetRefuse);
-    let bed = Bed::new(Ip::V4, &[]);
-    let injection = bed.refuse(&["--when", "3..9+2"]);
+    let bed = bed(Ip::V4, &[]);
+    let injection = refuse(&bed, &["--when", "3..9+2"]);
     assert_eq!(bed.victim.round(COUNT).failed_calls, [3, 5, 7, 9]);
     assert_eq!(injection.stop().rule().injected, 4);
-    let injection = bed.refuse(&["--times", "2"]);
+    let injection = refuse(&bed, &["--times", "2"]);
     assert_eq!(bed.victim.round(COUNT).failed_calls, [1, 2]);
     let finished = injection.wait();
     assert_eq!(finished.report().stopped_by, "budget");
@@ -219,9 +187,9 @@ fn filters() {
         (Ip::V4, "udp", "--peer-port 7000-7200", true),
         (Ip::V4, "udp", "--peer-port 7101-65535", false),
     ] {
-        let bed = Bed::new(ip, &["--transport", transport]);
+        let bed = bed(ip, &["--transport", transport]);
         let words: Vec<&str> = options.split(' ').collect();
-        let injection = bed.refuse(&words);
+        let injection = refuse(&bed, &words);
         let seen = bed.victim.round(COUNT);
         let expected = if hit { COUNT } else { 0 };
         assert_eq!(seen.failures, expected, "{transport} {options}");
@@ -279,8 +247,8 @@ fn nothing_but_connect_is_refused() {
 #[test]
 fn foreign_programs_still_run() {
     require!(NetRefuse);
-    let bed = Bed::new(Ip::V4, &[]);
-    let here = Place::netns(&bed.netns);
+    let bed = bed(Ip::V4, &[]);
+    let here = Place::netns(&bed.netns[0]);
     let denied = Dialer::start(
         here.and_cgroup(&bed.cgroup),
         here,
@@ -291,7 +259,7 @@ fn foreign_programs_still_run() {
     for (place, later) in [(bed.cgroup.path(), false), (&root, true), (&root, false)] {
         let deny = || Denial::connect4(place, PORT + 3).expect("a foreign program");
         let before = (!later).then(deny);
-        let injection = bed.refuse(&[]);
+        let injection = refuse(&bed, &[]);
         let after = later.then(deny);
         bed.victim.assert_all_fail(COUNT, libc::ECONNREFUSED);
         // Whoever is asked first has its error told; ours then does not count.

@@ -1,140 +1,48 @@
 //! `net-reject`: the sender of a packet is told that it does not arrive.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use injector_tests::{
     agent::{Agent, Injection},
     cgroup::Cgroup,
     command::Place,
-    dialer::Dialer,
-    netns::{Ip, Netns, Pair},
+    dialer::{DialBed, Dialer},
+    netns::{Ip, Pair},
     require,
     traffic::{Direction, Form},
 };
 
 const COUNT: u64 = 10;
-const PORT: u16 = 7200;
+const PORT: u16 = DialBed::PORT;
 
-/// A victim and a bystander beside each other, on the near side of a cable or on
-/// a loopback. The one that calls is the victim's, or the one that answers.
-struct Bed {
-    victim: Dialer,
-    bystander: Dialer,
-    cgroup: Cgroup,
-    place: Where,
+/// Puts rejections in force on the victim's group.
+#[track_caller]
+fn reject(bed: &DialBed, direction: Direction, options: &[&str]) -> Injection {
+    let way = ["--direction", direction.word()];
+    bed.inject("net-reject", &[&way[..], options].concat())
 }
 
-enum Where {
-    Cable(Pair),
-    Loopback(Netns),
-}
-
-impl Where {
-    const fn near(&self) -> &Netns {
-        match self {
-            Self::Cable(pair) => &pair.near,
-            Self::Loopback(netns) => netns,
-        }
-    }
-
-    const fn far(&self) -> &Netns {
-        match self {
-            Self::Cable(pair) => &pair.far,
-            Self::Loopback(netns) => netns,
-        }
-    }
-
-    fn address(&self, ip: Ip, direction: Direction) -> IpAddr {
-        match (self, direction, ip) {
-            (Self::Loopback(_), _, Ip::V4) => Ipv4Addr::LOCALHOST.into(),
-            (Self::Loopback(_), _, Ip::V6) => Ipv6Addr::LOCALHOST.into(),
-            (Self::Cable(_), Direction::Egress, _) => Pair::far_address(ip),
-            (Self::Cable(_), Direction::Ingress, _) => Pair::near_address(ip),
-        }
-    }
-
-    /// What the checksums of arriving packets have kept from arriving.
-    fn checksum_errors(&self) -> u64 {
-        [self.near(), self.far()]
-            .iter()
-            .flat_map(|netns| {
-                [
-                    ("Tcp", "InCsumErrors"),
-                    ("Icmp", "InCsumErrors"),
-                    ("Icmp6", "InCsumErrors"),
-                ]
-                .map(|(protocol, name)| netns.counter(protocol, name))
-            })
-            .sum()
-    }
-}
-
-impl Bed {
-    #[track_caller]
-    fn new(place: Where, ip: Ip, direction: Direction, options: &[&str]) -> Self {
-        let cgroup = Cgroup::new("victim");
-        let (near, far) = (Place::netns(place.near()), Place::netns(place.far()));
-        let start = |port, near: Place<'_>| {
-            let to = SocketAddr::new(place.address(ip, direction), port);
-            match direction {
-                Direction::Egress => Dialer::start(near, far, to, options),
-                Direction::Ingress => Dialer::start(far, near, to, options),
-            }
-        };
-        let victim = start(PORT, near.and_cgroup(&cgroup));
-        let bystander = start(PORT + 1, near);
-        Self {
-            victim,
-            bystander,
-            cgroup,
-            place,
-        }
-    }
-
-    #[track_caller]
-    fn on_cable(ip: Ip, direction: Direction, options: &[&str]) -> Self {
-        Self::new(Where::Cable(Pair::new()), ip, direction, options)
-    }
-
-    #[track_caller]
-    fn reject(&self, direction: Direction, options: &[&str]) -> Injection {
-        let target = self.cgroup.target();
-        let words = ["net-reject", "--target", &target, "--for", "60s"];
-        let way = ["--direction", direction.word()];
-        Injection::start(&[&words[..], &way, options].concat())
-    }
-
-    #[track_caller]
-    fn assert_unharmed(&self) {
-        self.bystander.begin(COUNT);
-        self.victim.assert_unharmed(COUNT);
-        let beside = self.bystander.finish();
-        assert_eq!((beside.calls, beside.failures), (COUNT, 0), "{beside:?}");
-    }
-
-    /// All that the victim does fails with this error, and nothing of what the
-    /// bystander does.
-    #[track_caller]
-    fn assert_all_fail(&self, errno: i32) {
-        self.bystander.begin(COUNT);
-        self.victim.assert_all_fail(COUNT, errno);
-        let beside = self.bystander.finish();
-        assert_eq!((beside.calls, beside.failures), (COUNT, 0), "{beside:?}");
-    }
+/// What the checksums of arriving packets have kept from arriving.
+fn checksum_errors(bed: &DialBed) -> u64 {
+    let protocols = ["Tcp", "Icmp", "Icmp6"];
+    protocols
+        .map(|protocol| bed.counter(protocol, "InCsumErrors"))
+        .iter()
+        .sum()
 }
 
 /// Rejects all that a victim sends or receives. Each connection, and each
 /// datagram, is rejected by one answer.
 #[track_caller]
-fn check(bed: &Bed, direction: Direction, options: &[&str], errno: i32) {
-    bed.assert_unharmed();
-    let errors = bed.place.checksum_errors();
-    let injection = bed.reject(direction, options);
-    bed.assert_all_fail(errno);
+fn check(bed: &DialBed, direction: Direction, options: &[&str], errno: i32) {
+    bed.assert_unharmed(COUNT);
+    let errors = checksum_errors(bed);
+    let injection = reject(bed, direction, options);
+    bed.assert_all_fail(COUNT, errno);
     let rule = injection.stop().rule();
     assert_eq!((rule.matched, rule.injected), (COUNT, COUNT), "{rule:?}");
-    assert_eq!(bed.place.checksum_errors(), errors, "damaged answers");
-    bed.assert_unharmed();
+    assert_eq!(checksum_errors(bed), errors, "damaged answers");
+    bed.assert_unharmed(COUNT);
 }
 
 const TCP: &[&str] = &["--exchanges", "2"];
@@ -149,7 +57,7 @@ macro_rules! matrix {
                 fn $name() {
                     require!(NetReject);
                     let way = Direction::$direction;
-                    let bed = Bed::on_cable(Ip::$ip, way, $what);
+                    let bed = DialBed::on_cable(Ip::$ip, way, $what);
                     check(&bed, way, &[], libc::ECONNREFUSED);
                 }
             )+
@@ -164,7 +72,7 @@ macro_rules! matrix {
                     let way = Direction::$direction;
                     let pair = Pair::new();
                     pair.near.fill_in_checksums(Pair::NEAR_LINK);
-                    let bed = Bed::new(Where::Cable(pair), Ip::$ip, way, $what);
+                    let bed = DialBed::on_this_cable(pair, Ip::$ip, way, $what);
                     check(&bed, way, &[], libc::ECONNREFUSED);
                 }
             )+
@@ -176,7 +84,7 @@ macro_rules! matrix {
                 fn $name() {
                     require!(NetReject);
                     let way = Direction::$direction;
-                    let bed = Bed::new(Where::Loopback(Netns::new()), Ip::$ip, way, $what);
+                    let bed = DialBed::on_loopback(Ip::$ip, way, $what);
                     check(&bed, way, &[], libc::ECONNREFUSED);
                 }
             )+
@@ -207,7 +115,7 @@ fn codes_become_errors() {
     ] {
         for (ip, errno) in [(Ip::V4, v4), (Ip::V6, v6)] {
             for way in [Direction::Egress, Direction::Ingress] {
-                let bed = Bed::on_cable(ip, way, &[UDP, &["--told"]].concat());
+                let bed = DialBed::on_cable(ip, way, &[UDP, &["--told"]].concat());
                 check(&bed, way, &["--code", code], errno);
             }
         }
@@ -219,8 +127,8 @@ fn codes_become_errors() {
 #[test]
 fn udp_is_not_told_of_what_may_pass() {
     require!(NetReject);
-    let bed = Bed::on_cable(Ip::V4, Direction::Egress, UDP);
-    let injection = bed.reject(Direction::Egress, &["--code", "net"]);
+    let bed = DialBed::on_cable(Ip::V4, Direction::Egress, UDP);
+    let injection = reject(&bed, Direction::Egress, &["--code", "net"]);
     bed.victim.assert_all_fail(1, libc::EAGAIN);
     assert_eq!(injection.stop().rule().injected, 1);
 }
@@ -233,14 +141,14 @@ fn tcp_by_icmp() {
     require!(NetReject);
     for (ip, errno) in [(Ip::V4, libc::ENETUNREACH), (Ip::V6, libc::ENETUNREACH)] {
         for way in [Direction::Egress, Direction::Ingress] {
-            let bed = Bed::on_cable(ip, way, TCP);
-            let injection = bed.reject(way, &["--with", "icmp", "--code", "net"]);
+            let bed = DialBed::on_cable(ip, way, TCP);
+            let injection = reject(&bed, way, &["--with", "icmp", "--code", "net"]);
             bed.victim.assert_all_fail(2, errno);
             bed.bystander.assert_unharmed(COUNT);
             let rule = injection.stop().rule();
             assert!((2..=4).contains(&rule.injected), "{rule:?}");
             assert_eq!(rule.matched, rule.injected);
-            bed.assert_unharmed();
+            bed.assert_unharmed(COUNT);
         }
     }
 }
@@ -293,9 +201,9 @@ fn an_open_connection_breaks() {
     ] {
         for way in [Direction::Egress, Direction::Ingress] {
             let options = ["--exchanges", "30", "--size", size];
-            let bed = Bed::on_cable(ip, way, &options);
-            bed.assert_unharmed();
-            let injection = bed.reject(way, &["--proto", "tcp", "--when", "9+"]);
+            let bed = DialBed::on_cable(ip, way, &options);
+            bed.assert_unharmed(COUNT);
+            let injection = reject(&bed, way, &["--proto", "tcp", "--when", "9+"]);
             let seen = bed.victim.round(1);
             assert_eq!(
                 (seen.failures, seen.errno),
@@ -303,7 +211,7 @@ fn an_open_connection_breaks() {
                 "{size} {way:?}"
             );
             assert!(injection.stop().rule().injected >= 1);
-            bed.assert_unharmed();
+            bed.assert_unharmed(COUNT);
         }
     }
 }
@@ -312,8 +220,8 @@ fn an_open_connection_breaks() {
 #[test]
 fn by_reset_alone() {
     require!(NetReject);
-    let bed = Bed::on_cable(Ip::V4, Direction::Egress, UDP);
-    let injection = bed.reject(Direction::Egress, &["--with", "rst"]);
+    let bed = DialBed::on_cable(Ip::V4, Direction::Egress, UDP);
+    let injection = reject(&bed, Direction::Egress, &["--with", "rst"]);
     bed.victim.assert_unharmed(COUNT);
     assert_eq!(injection.stop().rule().matched, 0);
 }
@@ -322,8 +230,8 @@ fn by_reset_alone() {
 #[test]
 fn a_share_is_rejected() {
     require!(NetReject);
-    let bed = Bed::on_cable(Ip::V4, Direction::Egress, UDP);
-    let injection = bed.reject(Direction::Egress, &["--when", "2..8+3"]);
+    let bed = DialBed::on_cable(Ip::V4, Direction::Egress, UDP);
+    let injection = reject(&bed, Direction::Egress, &["--when", "2..8+3"]);
     assert_eq!(bed.victim.round(COUNT).failed_calls, [2, 5, 8]);
     let rule = injection.stop().rule();
     assert_eq!((rule.matched, rule.injected), (COUNT, 3));

@@ -1,94 +1,36 @@
 //! `net-reset`: connections that are open break, for one end or both.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use injector_tests::{
-    agent::Injection,
-    cgroup::Cgroup,
-    command::Place,
-    dialer::Dialer,
-    netns::{Ip, Netns, Pair},
-    require,
-    traffic::Direction,
-    wait,
+    agent::Injection, dialer::DialBed, netns::Ip, require, traffic::Direction, wait,
 };
 
 const COUNT: u64 = 8;
-const PORT: u16 = 7300;
 const BROKEN: u32 = libc::ECONNRESET.unsigned_abs();
 
 /// A victim and a bystander that exchange bytes with somebody on the other side of
-/// a cable, or on the same loopback. The victim's end is the one that calls.
-struct Bed {
-    victim: Dialer,
-    bystander: Dialer,
-    cgroup: Cgroup,
-    netns: Vec<Netns>,
+/// a cable. The victim's end is the one that calls.
+#[track_caller]
+fn on_cable(ip: Ip, options: &[&str]) -> DialBed {
+    DialBed::on_cable(ip, Direction::Egress, options)
 }
 
-impl Bed {
-    #[track_caller]
-    fn on_cable(ip: Ip, options: &[&str]) -> Self {
-        let Pair { near, far } = Pair::new();
-        Self::new(vec![near, far], Pair::far_address(ip), options)
-    }
+/// The same on one loopback.
+#[track_caller]
+fn on_loopback(ip: Ip, options: &[&str]) -> DialBed {
+    DialBed::on_loopback(ip, Direction::Egress, options)
+}
 
-    #[track_caller]
-    fn on_loopback(ip: Ip, options: &[&str]) -> Self {
-        let address = match ip {
-            Ip::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Ip::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        };
-        Self::new(vec![Netns::new()], address, options)
-    }
+#[track_caller]
+fn reset(bed: &DialBed, direction: Direction, options: &[&str]) -> Injection {
+    let way = ["--direction", direction.word()];
+    bed.inject("net-reset", &[&way[..], options].concat())
+}
 
-    #[track_caller]
-    fn new(netns: Vec<Netns>, far: IpAddr, options: &[&str]) -> Self {
-        let cgroup = Cgroup::new("victim");
-        let here = Place::netns(&netns[0]);
-        let there = Place::netns(netns.last().expect("a side"));
-        let to = |port| SocketAddr::new(far, port);
-        let victim = Dialer::start(here.and_cgroup(&cgroup), there, to(PORT), options);
-        let bystander = Dialer::start(here, there, to(PORT + 1), options);
-        Self {
-            victim,
-            bystander,
-            cgroup,
-            netns,
-        }
-    }
-
-    #[track_caller]
-    fn reset(&self, direction: Direction, options: &[&str]) -> Injection {
-        let target = self.cgroup.target();
-        let words = ["net-reset", "--target", &target, "--for", "60s"];
-        let way = ["--direction", direction.word()];
-        Injection::start(&[&words[..], &way, options].concat())
-    }
-
-    /// Resets that the kernels have sent by themselves.
-    fn kernel_resets(&self) -> u64 {
-        self.netns
-            .iter()
-            .map(|netns| netns.counter("Tcp", "OutRsts"))
-            .sum()
-    }
-
-    #[track_caller]
-    fn assert_unharmed(&self) {
-        self.bystander.begin(COUNT);
-        self.victim.assert_unharmed(COUNT);
-        self.assert_bystander_unharmed();
-    }
-
-    #[track_caller]
-    fn assert_bystander_unharmed(&self) {
-        let beside = self.bystander.finish();
-        assert_eq!((beside.calls, beside.failures), (COUNT, 0), "{beside:?}");
-    }
+/// Resets that the kernels have sent by themselves.
+fn kernel_resets(bed: &DialBed) -> u64 {
+    bed.counter("Tcp", "OutRsts")
 }
 
 /// Few enough to be over soon, and enough to break in between.
@@ -96,10 +38,10 @@ const SOME: &[&str] = &["--exchanges", "5"];
 
 /// Breaks each connection after its first bytes, and tells both ends.
 #[track_caller]
-fn check_both(bed: &Bed, direction: Direction) {
-    bed.assert_unharmed();
-    let injection = bed.reset(direction, &["--after-bytes", "1"]);
-    let resets = bed.kernel_resets();
+fn check_both(bed: &DialBed, direction: Direction) {
+    bed.assert_unharmed(COUNT);
+    let injection = reset(bed, direction, &["--after-bytes", "1"]);
+    let resets = kernel_resets(bed);
     bed.bystander.begin(COUNT);
     let seen = bed.victim.round(COUNT);
     assert_eq!((seen.failures, seen.errno), (COUNT, BROKEN), "{seen:?}");
@@ -109,15 +51,15 @@ fn check_both(bed: &Bed, direction: Direction) {
         (COUNT, BROKEN),
         "{answered:?}"
     );
-    bed.assert_bystander_unharmed();
+    bed.assert_bystander_unharmed(COUNT);
     if direction == Direction::Egress {
-        assert_eq!(bed.kernel_resets(), resets, "somebody else told an end");
+        assert_eq!(kernel_resets(bed), resets, "somebody else told an end");
     }
     let rule = injection.stop().rule();
     // What was sent before the reset came is reset too.
     assert!((COUNT..=3 * COUNT).contains(&rule.injected), "{rule:?}");
     assert_eq!((rule.matched, rule.errors), (rule.injected, 0), "{rule:?}");
-    bed.assert_unharmed();
+    bed.assert_unharmed(COUNT);
 }
 
 macro_rules! both {
@@ -126,7 +68,7 @@ macro_rules! both {
             #[test]
             fn $name() {
                 require!(NetReset);
-                check_both(&Bed::$place(Ip::$ip, SOME), Direction::$direction);
+                check_both(&$place(Ip::$ip, SOME), Direction::$direction);
             }
         )+
     };
@@ -149,17 +91,17 @@ both! {
 fn the_local_end_alone() {
     require!(NetReset);
     for way in [Direction::Egress, Direction::Ingress] {
-        for bed in [Bed::on_cable(Ip::V4, SOME), Bed::on_loopback(Ip::V6, SOME)] {
+        for bed in [on_cable(Ip::V4, SOME), on_loopback(Ip::V6, SOME)] {
             let options = ["--after-bytes", "1", "--end", "local", "--times", "1"];
-            let resets = bed.kernel_resets();
-            let injection = bed.reset(way, &options);
+            let resets = kernel_resets(&bed);
+            let injection = reset(&bed, way, &options);
             let seen = bed.victim.round(1);
             assert_eq!((seen.failures, seen.errno), (1, BROKEN), "{way:?} {seen:?}");
             assert_eq!(injection.wait().rule().injected, 1);
             let answered = bed.victim.answered(1);
             assert_eq!((answered.failures, answered.errno), (1, BROKEN), "{way:?}");
-            assert!(bed.kernel_resets() > resets, "{way:?}");
-            bed.assert_unharmed();
+            assert!(kernel_resets(&bed) > resets, "{way:?}");
+            bed.assert_unharmed(COUNT);
         }
     }
 }
@@ -169,15 +111,15 @@ fn the_local_end_alone() {
 fn the_peers_end_alone() {
     require!(NetReset);
     for way in [Direction::Egress, Direction::Ingress] {
-        for bed in [Bed::on_cable(Ip::V6, SOME), Bed::on_loopback(Ip::V4, SOME)] {
-            let injection = bed.reset(way, &["--after-bytes", "1", "--end", "peer"]);
+        for bed in [on_cable(Ip::V6, SOME), on_loopback(Ip::V4, SOME)] {
+            let injection = reset(&bed, way, &["--after-bytes", "1", "--end", "peer"]);
             bed.victim.begin(1);
             let answered = bed.victim.answered(1);
             assert_eq!((answered.failures, answered.errno), (1, BROKEN), "{way:?}");
             let seen = bed.victim.finish();
             assert_eq!(seen.failures, 1, "{way:?} {seen:?}");
             assert!(injection.stop().rule().injected >= 1);
-            bed.assert_unharmed();
+            bed.assert_unharmed(COUNT);
         }
     }
 }
@@ -190,13 +132,13 @@ fn an_open_connection_breaks() {
     for (ip, size) in [(Ip::V4, "1000"), (Ip::V6, "60000")] {
         for way in [Direction::Egress, Direction::Ingress] {
             let options = ["--exchanges", "1000000000", "--size", size];
-            let bed = Bed::on_cable(ip, &options);
+            let bed = on_cable(ip, &options);
             bed.victim.begin(1);
             bed.bystander.begin(1);
             wait::until("some bytes", || {
                 (bed.victim.got_back() > 100_000).then_some(())
             });
-            let injection = bed.reset(way, &[]);
+            let injection = reset(&bed, way, &[]);
             let seen = bed.victim.finish();
             assert_eq!((seen.failures, seen.errno), (1, BROKEN), "{size} {way:?}");
             let answered = bed.victim.answered(1);
@@ -220,8 +162,8 @@ fn after_so_many_bytes() {
     require!(NetReset);
     const BYTES: u64 = 50_000;
     for way in [Direction::Egress, Direction::Ingress] {
-        let bed = Bed::on_cable(Ip::V4, &["--exchanges", "1000000"]);
-        let injection = bed.reset(way, &["--after-bytes", &BYTES.to_string()]);
+        let bed = on_cable(Ip::V4, &["--exchanges", "1000000"]);
+        let injection = reset(&bed, way, &["--after-bytes", &BYTES.to_string()]);
         let seen = bed.victim.round(1);
         assert_eq!((seen.failures, seen.errno), (1, BROKEN), "{way:?}");
         let passed = bed.victim.got_back();
@@ -235,8 +177,8 @@ fn after_so_many_bytes() {
 fn after_so_long() {
     require!(NetReset);
     const TIME: Duration = Duration::from_millis(400);
-    let bed = Bed::on_cable(Ip::V6, &["--exchanges", "100000000"]);
-    let injection = bed.reset(Direction::Egress, &["--after", "400ms"]);
+    let bed = on_cable(Ip::V6, &["--exchanges", "100000000"]);
+    let injection = reset(&bed, Direction::Egress, &["--after", "400ms"]);
     for _ in 0..2 {
         let start = Instant::now();
         let seen = bed.victim.round(1);
@@ -251,9 +193,9 @@ fn after_so_long() {
 #[test]
 fn times_breaks_exactly_so_many() {
     require!(NetReset);
-    let bed = Bed::on_cable(Ip::V4, SOME);
+    let bed = on_cable(Ip::V4, SOME);
     let options = ["--after-bytes", "4000", "--times", "1"];
-    let injection = bed.reset(Direction::Egress, &options);
+    let injection = reset(&bed, Direction::Egress, &options);
     assert_eq!(bed.victim.round(COUNT).failed_calls, [1]);
     let finished = injection.wait();
     assert_eq!(finished.report().stopped_by, "budget");
@@ -265,8 +207,8 @@ fn times_breaks_exactly_so_many() {
 fn others_are_left_alone() {
     require!(NetReset);
     let udp = ["--transport", "udp", "--exchanges", "2"];
-    let bed = Bed::on_cable(Ip::V4, &udp);
-    let injection = bed.reset(Direction::Egress, &[]);
-    bed.assert_unharmed();
+    let bed = on_cable(Ip::V4, &udp);
+    let injection = reset(&bed, Direction::Egress, &[]);
+    bed.assert_unharmed(COUNT);
     assert_eq!(injection.stop().rule().matched, 0);
 }

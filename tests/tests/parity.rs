@@ -4,20 +4,13 @@
 //! The program under test is never attached; `BPF_PROG_TEST_RUN` calls it on a
 //! packet of ours (`injector_common::parity` says what lies in it).
 
-use std::{
-    io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
-    path::Path,
-};
-
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::lpm_trie::{Key, LpmTrie},
-    programs::SchedClassifier,
 };
 use injector_common::{
     Trigger,
-    faults::net_delay::MAX_DELAY_NS,
+    faults::{Params, net_corrupt, net_delay::MAX_DELAY_NS},
     filter::{
         EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, PEERS_BY_MASK, PEERS_EXCEPTED, PEERS_LISTED,
         PacketFilter, PeerName, PortSet, directions,
@@ -28,6 +21,7 @@ use injector_common::{
     random,
     trigger::THRESHOLD_ALWAYS,
 };
+use injector_tests::test_run;
 
 const VECTORS: u64 = 4_000;
 /// Of [`VECTORS`], how often each outcome must at least occur for the
@@ -40,17 +34,10 @@ const ARP: u32 = 0x0806_u16.to_be() as u32;
 
 #[test]
 fn the_kernel_decides_as_the_host_does() {
-    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/injector-ebpf.o");
-    let mut ebpf = load(&object);
+    let mut ebpf = test_run::load();
     let networks = networks();
     fill(&mut ebpf, &networks);
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(PROG_PARITY)
-        .expect("the object has the program; is it up to date? run `cargo xtask build`")
-        .try_into()
-        .expect("a classifier");
-    program.load().expect("the verifier accepts the program");
-    let fd = program.fd().expect("the program is loaded").as_fd();
+    let fd = &test_run::program(&mut ebpf, PROG_PARITY);
 
     let mut seen = Seen::default();
     for number in 0..VECTORS {
@@ -61,8 +48,8 @@ fn the_kernel_decides_as_the_host_does() {
         let l2_len = dice.of(&[0, 14, 14, 18]);
         let packet = dice.packet(l2_len);
         let vector = dice.vector(&packet, l2_len);
-        let expected = on_host(&vector, &packet, &networks);
-        let found = in_kernel(fd, &vector, &packet);
+        let expected = test_run::on_host(&vector, &packet, |name| longest(&networks, name));
+        let found = test_run::in_kernel(fd, &vector, &packet);
         assert_eq!(
             found, expected,
             "vector {number}: {vector:?}\npacket {packet:02x?}"
@@ -70,19 +57,6 @@ fn the_kernel_decides_as_the_host_does() {
         seen.count(&vector, &expected);
     }
     seen.assert_all();
-}
-
-fn load(object: &Path) -> Ebpf {
-    let bytes = std::fs::read(object).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}; build it with `cargo xtask build`",
-            object.display()
-        )
-    });
-    EbpfLoader::new()
-        .btf(None)
-        .load(&bytes)
-        .expect("the object loads; this test needs root")
 }
 
 /// A network in the peer table: how many leading bits of a name, which, and
@@ -161,93 +135,6 @@ fn longest(networks: &[Network], name: PeerName) -> Option<u32> {
         .map(|found| found.2)
 }
 
-/// What the host decides.
-fn on_host(vector: &ParityVector, packet: &[u8], networks: &[Network]) -> ParityResult {
-    let mut result = ParityResult::default();
-    let mut facts = Facts::NONE;
-    result.note_trigger(&vector.trigger, vector.seed, vector.n, vector.spent);
-    let ether_type = u16::try_from(vector.ether_type).expect("16 bits");
-    if packet::parse(packet, ether_type, vector.l2_len, &mut facts) {
-        result.parsed = 1;
-        facts.note_frame(
-            vector.l2_len,
-            vector.frame_len,
-            vector.gso_size,
-            vector.mark,
-        );
-        result.note_facts(&facts);
-        result.note_conversation(&mut facts, vector.direction, vector.seen);
-        let filter = &vector.filter;
-        let found = longest(networks, PeerName::of(0, &facts, vector.direction));
-        let takes_peer = !filter.asks_table() || filter.takes_peer(found);
-        result.matches = u32::from(filter.matches(&facts, vector.direction) && takes_peer);
-    }
-    result.note_faults(vector.params, vector.n, vector.in_flow);
-    result.reached = 1;
-    result
-}
-
-/// `bpf_attr` as `BPF_PROG_TEST_RUN` reads it (`include/uapi/linux/bpf.h`).
-#[derive(Default)]
-#[repr(C)]
-struct TestRun {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-}
-
-const BPF_PROG_TEST_RUN: libc::c_int = 10;
-/// `TCX_NEXT`.
-const NEXT: u32 = u32::MAX;
-
-/// What the kernel decides.
-fn in_kernel(program: BorrowedFd<'_>, vector: &ParityVector, packet: &[u8]) -> ParityResult {
-    // SAFETY: the vector has no padding, as `abi_layout` of injector-common
-    // proves, so each of its bytes is initialised.
-    let head = unsafe {
-        std::slice::from_raw_parts((&raw const *vector).cast::<u8>(), size_of::<ParityVector>())
-    };
-    let input = [head, packet].concat();
-    let mut output = vec![0u8; input.len()];
-    let size = u32::try_from(input.len()).expect("a packet is short");
-    let mut run = TestRun {
-        prog_fd: u32::try_from(program.as_raw_fd()).expect("an open descriptor"),
-        data_size_in: size,
-        data_size_out: size,
-        data_in: input.as_ptr() as u64,
-        data_out: output.as_mut_ptr() as u64,
-        repeat: 1,
-        ..TestRun::default()
-    };
-    // SAFETY: the attribute is complete, its pointers lead to buffers of the
-    // sizes given, which outlive the call.
-    let status = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_TEST_RUN,
-            &raw mut run,
-            size_of::<TestRun>(),
-        )
-    };
-    let error = io::Error::last_os_error();
-    assert_eq!(status, 0, "BPF_PROG_TEST_RUN: {error}");
-    assert_eq!(run.retval, NEXT, "the program's verdict");
-    assert!(output.len() >= size_of::<ParityResult>());
-    // SAFETY: the buffer is long enough, and any bytes are a valid result.
-    let result: ParityResult = unsafe { output.as_ptr().cast::<ParityResult>().read_unaligned() };
-    assert_eq!(result.reached, 1, "the program gave up on {vector:?}");
-    result
-}
-
 /// Seeded chance.
 struct Dice {
     seed: u64,
@@ -291,6 +178,8 @@ impl Dice {
             1..=3 => {
                 ip[0] = 0x40 | self.of(&[4, 5, 5, 5, 6, 15]);
                 ip[2] = 0;
+                ip[3] = self.of(&[120, 120, 120, 100, ip[3]]);
+                ip[32] = self.of(&[0x50, 0x60, ip[32]]); // a TCP header's length
                 ip[6] &= self.of(&[0x00, 0x20, 0xff]);
                 ip[7] = if ip[6] == 0 { 0 } else { ip[7] };
                 ip[9] = self.of(&[1, 6, 17, 17, 47]);
@@ -304,6 +193,8 @@ impl Dice {
             _ => {
                 ip[0] = 0x60;
                 ip[4] = 0;
+                ip[5] = self.of(&[80, 80, 80, 60, ip[5]]);
+                ip[52] = self.of(&[0x50, 0x60, ip[52]]); // a TCP header's length
                 ip[6] = self.of(&[0, 6, 17, 43, 44, 58, 60]);
                 // Extension headers, in case there are any, or a transport.
                 ip[40] = self.of(&[6, 17, 44, 58, 60, 128, 129, 133, 135]);
@@ -334,6 +225,7 @@ impl Dice {
         let direction = self.of(&[EGRESS, INGRESS]);
         let delay = self.below(MAX_DELAY_NS + 1);
         let jitter = self.of(&[0, 1, delay / 2, delay]).min(delay);
+        let damage = self.damage();
         let n = self.of(&[1, 2, 7, u64::MAX >> 1]).max(self.below(200));
         ParityVector {
             trigger: self.trigger(),
@@ -343,6 +235,9 @@ impl Dice {
                 [5, 0, 0, 0],
                 [133, 1, 0, 0],
                 [134, 0, 0, 0],
+                damage,
+                damage,
+                damage,
             ]),
             seed: self.bits(),
             n,
@@ -357,6 +252,15 @@ impl Dice {
             gso_size: self.of(&[0, 0, 1, 1448]),
             mark: self.of(&[0, 1, 3, u32::MAX]),
         }
+    }
+
+    fn damage(&mut self) -> Params {
+        net_corrupt::params(
+            net_corrupt::CHECKSUM_VALID,
+            self.of(&[0, 1, 2, 3, 8, 9]),
+            self.of(&[net_corrupt::UNIT_BYTES, net_corrupt::UNIT_BITS]),
+            self.of(&[net_corrupt::REGION_PAYLOAD, net_corrupt::REGION_HEADERS]),
+        )
     }
 
     fn trigger(&mut self) -> Trigger {

@@ -20,10 +20,10 @@ use injector_common::{
 use super::net_reset::send_copy;
 use crate::{
     answer::{
-        COMPLETE, REFUSED, SPOILT, make_room, mark, payload_len, segment, start_value, sum_of,
-        swap_link, turn_round, write, write_network, write_segment,
+        COMPLETE, REFUSED, SPOILT, make_room, segment, start_value, sum_of, swap_link, turn_round,
+        write, write_network, write_segment,
     },
-    skb::{NEXT, Skb},
+    skb::{NEXT, Skb, Stamp},
     workspace::Workspace,
 };
 
@@ -239,7 +239,7 @@ fn answer_tcp(skb: *mut __sk_buff, space: &mut Workspace, site: &SiteEntry, dire
     let Some(query) = segment(skb, &space.facts) else {
         return REFUSED;
     };
-    let query_len = payload_len(skb, &space.facts);
+    let query_len = space.facts.payload_len(skb.len());
     let device_sums = start_value(skb.0, &space.facts) != COMPLETE;
     let laid_out = lay_out(skb, space, l2_len, TCP_LEN);
     if laid_out != 0 {
@@ -263,7 +263,7 @@ fn answer_tcp(skb: *mut __sk_buff, space: &mut Workspace, site: &SiteEntry, dire
         return SPOILT;
     }
     if direction == EGRESS && site.loopback != 0 {
-        mark(skb);
+        skb.set_stamp(Stamp::ANSWER);
     }
     NEXT
 }

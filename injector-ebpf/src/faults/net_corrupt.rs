@@ -1,113 +1,165 @@
-//! `net-corrupt`: a byte of the packet changes.
+//! `net-corrupt`: bits or bytes of the packet change.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_RECOMPUTE_CSUM},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_RECOMPUTE_CSUM},
+    cty::c_void,
     helpers::generated::{bpf_csum_level, bpf_l4_csum_replace},
 };
 use injector_common::{
+    RuleEntry,
     faults::{
         Params,
-        net_corrupt::{self, CHECKSUM_VALID},
+        net_corrupt::{CHECKSUM_VALID, MAX_CHANGES, Region, Sums, checksum_offset},
     },
-    packet::{Facts, PROTO_ICMP, PROTO_TCP, PROTO_UDP, PacketBytes as _},
+    names::MAX_RULES,
+    packet::{PROTO_UDP, PacketBytes as _},
 };
 
-use crate::skb::Skb;
+use crate::{
+    answer::{COMPLETE, start_value},
+    decide::{ENOUGH, GO_ON, ask_rules},
+    skb::Skb,
+    workspace::Workspace,
+};
 
 /// `BPF_CSUM_LEVEL_RESET`: makes the stack verify the checksum itself.
 const CSUM_LEVEL_RESET: u64 = 3;
 
-/// Where the checksum lies in a transport header.
-#[inline(always)]
-pub(crate) fn checksum_offset(proto: u32) -> Option<u32> {
-    match proto {
-        PROTO_TCP => Some(16),
-        PROTO_UDP => Some(6),
-        PROTO_ICMP => Some(2),
-        _ => None,
-    }
-}
-
-/// Length of the payload that can be damaged; 0 for a packet that this kind
-/// does not match: one without payload, a later fragment, or a transport whose
-/// checksum is not known here.
-#[inline(always)]
-pub(crate) fn payload_len(skb: &Skb, facts: &Facts) -> u32 {
-    if checksum_offset(facts.proto).is_none() || facts.is_fragment() {
-        return 0;
-    }
-    // The frame may be padded beyond the packet; a super-packet of more than
-    // 64 KiB does not state its length.
-    let end = if facts.end_offset > facts.payload_offset && facts.end_offset < skb.len() {
-        facts.end_offset
-    } else {
-        skb.len()
-    };
-    end.saturating_sub(facts.payload_offset)
-}
-
-/// Damages the packet; whether it worked.
-#[inline(always)]
-pub(crate) fn apply(skb: &Skb, facts: &Facts, params: Params, amount: u32) -> bool {
-    let Some(offset) = checksum_offset(facts.proto) else {
+/// Whether there is enough to damage; notes what. There is not in a packet
+/// without payload, a later fragment, or a transport whose checksum is not known
+/// here. And a UDP packet without a checksum has none that could be broken.
+///
+/// A function of its own for the sake of the stack.
+#[inline(never)]
+pub(crate) fn can(skb: *mut __sk_buff, space: &mut Workspace, params: &Params) -> bool {
+    let skb = Skb(skb);
+    let facts = &space.facts;
+    let region = Region::of(facts, skb.len(), *params);
+    if !region.has_room(*params) {
         return false;
+    }
+    if facts.proto == PROTO_UDP && params[0] != CHECKSUM_VALID {
+        let sum = checksum_offset(PROTO_UDP).unwrap_or(0);
+        if skb.load(facts.transport_offset + sum) == Some([0, 0]) {
+            return false;
+        }
+    }
+    space.region = region;
+    true
+}
+
+/// A packet that is being damaged.
+struct Damaging<'a> {
+    skb: *mut __sk_buff,
+    space: &'a mut Workspace,
+    params: &'a Params,
+    draw: u64,
+    /// How many changes are done.
+    done: u32,
+}
+
+/// Damages what [`can`] has noted; whether it worked.
+///
+/// A function of its own for the sake of the stack.
+#[inline(never)]
+pub(crate) fn apply(
+    skb: *mut __sk_buff,
+    space: &mut Workspace,
+    params: &Params,
+    draw: u64,
+) -> bool {
+    space.sums = Sums::NONE;
+    let mut damaging = Damaging {
+        skb,
+        space,
+        params,
+        draw,
+        done: 0,
     };
-    let checksum = facts.transport_offset + offset;
+    // Not a loop, which the verifier would walk change by change: the kernel
+    // counts them, by a table that has enough entries.
+    ask_rules(change, &mut damaging);
+    let Damaging { space, done, .. } = damaging;
+    if u64::from(done) < params[1] {
+        return false;
+    }
     if params[0] == CHECKSUM_VALID {
-        damage_payload(skb, facts, checksum, amount)
+        fit(skb, space)
     } else {
-        damage_checksum(skb, facts, checksum, amount)
+        break_off(skb, space)
     }
 }
 
-#[inline(always)]
-fn damage_payload(skb: &Skb, facts: &Facts, checksum: u32, amount: u32) -> bool {
-    let len = payload_len(skb, facts);
-    let Some((place, pattern)) = net_corrupt::place(len, amount) else {
-        return false;
+const _: () = assert!(MAX_RULES >= MAX_CHANGES);
+
+/// Does change number `k`.
+///
+/// # Safety
+///
+/// Called by the kernel, with the number of the change and the state of [`apply`].
+unsafe extern "C" fn change(
+    _map: *mut c_void,
+    k: *const u32,
+    _rule: *const RuleEntry,
+    damaging: *mut Damaging<'_>,
+) -> u64 {
+    // SAFETY: see above.
+    let (k, damaging) = unsafe { (u64::from(*k), &mut *damaging) };
+    let (skb, params) = (Skb(damaging.skb), *damaging.params);
+    let Some((offset, pattern)) = damaging.space.region.change(params, damaging.draw, k) else {
+        return ENOUGH;
     };
-    let position = facts.payload_offset + place;
-    let Some([old]) = skb.load(position) else {
-        return false;
+    let Some([old]) = skb.load(offset) else {
+        return ENOUGH;
     };
-    let new = old ^ pattern;
-    // No recomputation by the kernel: the change of the payload and that of
-    // the checksum cancel out in the sum over the whole packet.
-    if !skb.store(position, [new], 0) {
-        return false;
+    let place = offset - damaging.space.facts.transport_offset;
+    let new = damaging.space.sums.damage(place, old, pattern);
+    // To make the checksum fit, the kernel must not count: the change of the bytes
+    // and that of the checksum cancel out in the sum over the whole packet.
+    let flags = if params[0] == CHECKSUM_VALID {
+        0
+    } else {
+        u64::from(BPF_F_RECOMPUTE_CSUM)
+    };
+    if !skb.store(offset, [new], flags) {
+        return ENOUGH;
     }
-    // The checksum sums 16-bit words counted from the transport header.
-    let odd = (position - facts.transport_offset) & 1 == 1;
-    let word = |byte: u8| if odd { [0, byte] } else { [byte, 0] };
-    let (from, to) = (u16::from_ne_bytes(word(old)), u16::from_ne_bytes(word(new)));
+    damaging.done += 1;
+    GO_ON
+}
+
+/// Where the packet's checksum lies.
+#[inline(always)]
+fn checksum(space: &Workspace) -> u32 {
+    // Others have no region.
+    space.facts.transport_offset + checksum_offset(space.facts.proto).unwrap_or(0)
+}
+
+/// Makes the checksum fit the damage.
+#[inline(always)]
+fn fit(skb: *mut __sk_buff, space: &Workspace) -> bool {
+    let (from, to) = space.sums.words();
     let mut flags = 2;
-    if facts.proto == PROTO_UDP {
+    if space.facts.proto == PROTO_UDP {
         // A UDP checksum of 0 means none, and must stay so.
         flags |= u64::from(BPF_F_MARK_MANGLED_0);
     }
     // Does nothing to a packet whose checksum the device still has to fill in.
     // SAFETY: the context comes from the kernel; the helper checks the offset.
-    unsafe { bpf_l4_csum_replace(skb.0, checksum, from.into(), to.into(), flags) == 0 }
+    unsafe { bpf_l4_csum_replace(skb, checksum(space), from.into(), to.into(), flags) == 0 }
 }
 
-/// Flips bits of the checksum itself. The field is wrong in whatever state the
-/// packet is: complete, or holding the start value from which a device goes on.
+/// Leaves the checksum what it was, also where a device still has to fill it in,
+/// and has the receiver look at it.
 #[inline(always)]
-fn damage_checksum(skb: &Skb, facts: &Facts, checksum: u32, amount: u32) -> bool {
-    let Some(old) = skb.load::<2>(checksum) else {
-        return false;
-    };
-    let pattern = ((amount as u16) | 1).to_be_bytes();
-    let mut new = [old[0] ^ pattern[0], old[1] ^ pattern[1]];
-    if facts.proto == PROTO_UDP && new == [0, 0] {
-        // Zero would mean "no checksum" and pass.
-        new = [!old[0], old[1] ^ 0x5a];
-    }
-    if !skb.store(checksum, new, u64::from(BPF_F_RECOMPUTE_CSUM)) {
-        return false;
+fn break_off(skb: *mut __sk_buff, space: &Workspace) -> bool {
+    let start = start_value(skb, &space.facts);
+    if start != COMPLETE {
+        let start = space.sums.undone(start as u16);
+        return Skb(skb).store(checksum(space), start.to_ne_bytes(), 0);
     }
     // Fails for a packet that no device vouched for, which is verified anyway.
     // SAFETY: the context comes from the kernel.
-    let _ = unsafe { bpf_csum_level(skb.0, CSUM_LEVEL_RESET) };
+    let _ = unsafe { bpf_csum_level(skb, CSUM_LEVEL_RESET) };
     true
 }

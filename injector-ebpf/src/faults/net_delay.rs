@@ -20,31 +20,17 @@ use injector_common::{
 
 use crate::{
     maps::{FLOWS, TABLES, chain},
-    skb::Skb,
+    skb::{Skb, Stamp},
 };
 
-/// Slots of the packet's control buffer. fq keeps its own data in the first
-/// four from the moment that it queues the packet.
-const CB_MAGIC: usize = 0;
+/// Slots of the packet's control buffer, beside those of its stamp.
 const CB_DUE_LOW: usize = 1;
 const CB_DUE_HIGH: usize = 2;
-const CB_MAGIC_TOO: usize = 3;
 /// Where the packet goes on; the one slot that survives the queue.
 const CB_ONWARD: usize = 4;
 /// Bit of that slot: it goes on up the stack, as a packet that arrives. No
 /// interface has an index this large.
 const UPWARD: u32 = 1 << 31;
-
-/// Two words that mark a control buffer as filled in here. The first says what
-/// it holds: here the time when the packet is due.
-pub(crate) const NOTED: u32 = 0x696e_6a64;
-const MAGIC_TOO: u32 = 0x7565_5f61;
-/// In place of the first: the packet was judged, and has waited or is a copy.
-pub(crate) const JUDGED: u32 = 0x696e_6a77;
-/// In place of the first: the same of one whose time of departure is noted.
-pub(crate) const JUDGED_AND_NOTED: u32 = 0x696e_6a78;
-/// In place of the first: the packet was judged, and passes two hooks.
-pub(crate) const JUDGED_TWICE: u32 = 0x696e_6a79;
 
 /// Sends a copy of the packet through `hop`, to leave it at `due`
 /// (`CLOCK_MONOTONIC`); whether the kernel took it.
@@ -64,32 +50,29 @@ pub(crate) fn note(skb: &Skb, direction: u32, due: u64) {
     let cb = skb.cb();
     // SAFETY: context fields that a program may write.
     unsafe {
-        (*cb)[CB_MAGIC] = NOTED;
         (*cb)[CB_DUE_LOW] = due as u32;
         (*cb)[CB_DUE_HIGH] = (due >> 32) as u32;
-        (*cb)[CB_MAGIC_TOO] = MAGIC_TOO;
         (*cb)[CB_ONWARD] = skb.ifindex() | if direction == INGRESS { UPWARD } else { 0 };
     }
+    skb.set_stamp(Stamp::NOTED);
 }
 
 /// When the packet is due, if [`note`] was called on it; the note is spent.
 #[inline(always)]
 pub(crate) fn take_note(skb: &Skb) -> Option<u64> {
+    if skb.stamp() != Stamp::NOTED {
+        return None;
+    }
+    skb.set_stamp(Stamp::NONE);
     let cb = skb.cb();
     // SAFETY: context fields.
-    unsafe {
-        if (*cb)[CB_MAGIC] != NOTED || (*cb)[CB_MAGIC_TOO] != MAGIC_TOO {
-            return None;
-        }
-        (*cb)[CB_MAGIC] = 0;
-        Some(u64::from((*cb)[CB_DUE_LOW]) | (u64::from((*cb)[CB_DUE_HIGH]) << 32))
-    }
+    unsafe { Some(u64::from((*cb)[CB_DUE_LOW]) | (u64::from((*cb)[CB_DUE_HIGH]) << 32)) }
 }
 
 /// Sends a packet that has waited on to its interface.
 #[inline(always)]
 pub(crate) fn go_on(skb: &Skb) -> i32 {
-    mark(skb, JUDGED);
+    skb.set_stamp(Stamp::JUDGED);
     // SAFETY: a context field, and a helper that only notes the index.
     unsafe {
         let onward = (*skb.cb())[CB_ONWARD];
@@ -102,34 +85,17 @@ pub(crate) fn go_on(skb: &Skb) -> i32 {
     }
 }
 
-/// Marks the packet with one of the words for that, while copies are made of it.
-#[inline(always)]
-pub(crate) fn mark(skb: &Skb, mark: u32) {
-    let cb = skb.cb();
-    // SAFETY: context fields that a program may write.
-    unsafe {
-        (*cb)[CB_MAGIC] = mark;
-        (*cb)[CB_MAGIC_TOO] = MAGIC_TOO;
-    }
-}
-
-/// Whether the packet was judged already; the mark is spent.
+/// Whether the packet was judged already; the stamp is spent.
 #[inline(always)]
 pub(crate) fn was_judged(skb: &Skb) -> bool {
-    let cb = skb.cb();
-    // SAFETY: context fields.
-    unsafe {
-        if (*cb)[CB_MAGIC_TOO] != MAGIC_TOO {
-            return false;
-        }
-        match (*cb)[CB_MAGIC] {
-            JUDGED => (*cb)[CB_MAGIC] = 0,
-            JUDGED_AND_NOTED => (*cb)[CB_MAGIC] = NOTED,
-            JUDGED_TWICE => (*cb)[CB_MAGIC] = JUDGED,
-            _ => return false,
-        }
-        true
-    }
+    let left = match skb.stamp() {
+        Stamp::JUDGED => Stamp::NONE,
+        Stamp::JUDGED_AND_NOTED => Stamp::NOTED,
+        Stamp::JUDGED_TWICE => Stamp::JUDGED,
+        _ => return false,
+    };
+    skb.set_stamp(left);
+    true
 }
 
 /// How long the packet of this draw waits, in ns.

@@ -4,17 +4,16 @@ use aya_ebpf::{bindings::BPF_F_INGRESS, helpers::generated::bpf_clone_redirect};
 use injector_common::{faults::net_duplicate::MAX_COPIES, filter::EGRESS};
 
 use crate::{
-    faults::net_delay::{JUDGED, JUDGED_AND_NOTED, JUDGED_TWICE, NOTED, mark},
-    skb::Skb,
+    skb::{Skb, Stamp},
     workspace::Workspace,
 };
 
 /// How copies of a packet are sent.
 #[derive(Default)]
 pub(crate) struct Copying {
-    /// What they are marked with, so that the hooks that they pass know them.
+    /// The stamp that they get, so that the hooks that they pass know them.
     mark: u32,
-    /// What the packet is marked with afterwards.
+    /// The stamp that the packet gets afterwards.
     after: u32,
     /// The device; 0 for the packet's own interface.
     device: u32,
@@ -32,9 +31,9 @@ impl Copying {
             // taken for a forgery of a local address. One that is sent around
             // keeps it, and passes this hook and the one before.
             mark: if arrives && loopback {
-                JUDGED_TWICE
+                Stamp::JUDGED_TWICE.0
             } else {
-                JUDGED
+                Stamp::JUDGED.0
             },
             after: 0,
             device: 0,
@@ -46,8 +45,8 @@ impl Copying {
     #[inline(always)]
     pub(crate) const fn noted() -> Self {
         Self {
-            mark: JUDGED_AND_NOTED,
-            after: NOTED,
+            mark: Stamp::JUDGED_AND_NOTED.0,
+            after: Stamp::NOTED.0,
             device: 0,
             upward: 0,
         }
@@ -57,8 +56,8 @@ impl Copying {
     #[inline(always)]
     pub(crate) const fn through(hop: u32) -> Self {
         Self {
-            mark: NOTED,
-            after: NOTED,
+            mark: Stamp::NOTED.0,
+            after: Stamp::NOTED.0,
             device: hop,
             upward: 0,
         }
@@ -87,7 +86,7 @@ impl Copying {
             self.device
         };
         let flags = u64::from(self.upward & BPF_F_INGRESS);
-        mark(skb, self.mark);
+        skb.set_stamp(Stamp(self.mark));
         let mut refused = 0;
         for copy in 0..MAX_COPIES {
             if copy >= copies {
@@ -96,7 +95,7 @@ impl Copying {
             // SAFETY: the context comes from the kernel.
             refused |= unsafe { bpf_clone_redirect(skb.0, device, flags) };
         }
-        mark(skb, self.after);
+        skb.set_stamp(Stamp(self.after));
         refused == 0
     }
 }

@@ -9,8 +9,8 @@ use injector_common::{
 
 use crate::{
     answer::{
-        COMPLETE, Made, REFUSED, SPOILT, cut, make_icmp, payload_len, segment, start_value,
-        swap_link, tcp_flags, turn_round, write_segment,
+        COMPLETE, Made, REFUSED, SPOILT, cut, make_icmp, segment, start_value, swap_link,
+        turn_round, write_segment,
     },
     skb::Skb,
     workspace::Workspace,
@@ -18,12 +18,9 @@ use crate::{
 
 /// Whether the packet may be answered as the rule says.
 #[inline(always)]
-pub(crate) fn can(skb: &Skb, facts: &Facts, params: Params) -> bool {
+pub(crate) fn can(facts: &Facts, params: Params) -> bool {
     let by_reset = net_reject::by_reset(params, facts.proto == PROTO_TCP);
-    match tcp_flags(skb, facts) {
-        Some(flags) => answer::may_be_answered(facts, flags, by_reset),
-        None => false,
-    }
+    answer::may_be_answered(facts, by_reset)
 }
 
 /// Answers the packet, and returns the verdict on it, [`REFUSED`] or [`SPOILT`].
@@ -58,7 +55,7 @@ fn reset(skb: &Skb, space: &mut Workspace, l2_len: u32) -> Made {
     let Some(segment) = segment(skb, facts) else {
         return Made::Refused;
     };
-    let refusal = segment.refusal(payload_len(skb, facts));
+    let refusal = segment.refusal(facts.payload_len(skb.len()));
     let device_sums = start_value(skb.0, facts) != COMPLETE;
     let made = cut(skb, facts, l2_len);
     if made != Made::Done {

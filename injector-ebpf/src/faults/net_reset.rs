@@ -9,18 +9,18 @@ use injector_common::{
     answer::{Ends, SYN},
     faults::net_reset::{self, StreamKey, StreamSeen},
     filter::EGRESS,
-    packet::PROTO_TCP,
+    packet::TCP_FLAGS_KNOWN,
 };
 
 use crate::{
     answer::{
-        COMPLETE, Made, REFUSED, SPOILT, cut, forget, mark, payload_len, segment, start_value,
-        swap_link, tcp_flags, turn_round, write_segment,
+        COMPLETE, Made, REFUSED, SPOILT, cut, segment, start_value, swap_link, turn_round,
+        write_segment,
     },
     atomic::fetch_add,
     decide::Live,
     maps::STREAMS,
-    skb::{NEXT, Skb},
+    skb::{NEXT, Skb, Stamp},
     workspace::Workspace,
 };
 
@@ -35,12 +35,11 @@ pub(crate) fn is_due(
     direction: u32,
 ) -> bool {
     let (facts, params) = (&space.facts, rule.rule.params);
-    if facts.proto != PROTO_TCP || facts.is_fragment() {
+    // Only TCP has flags, and a later fragment's are not known.
+    if facts.tcp_flags & TCP_FLAGS_KNOWN == 0 {
         return false;
     }
-    let Some(flags) = tcp_flags(skb, facts) else {
-        return false;
-    };
+    let flags = facts.tcp_flags as u8;
     if !net_reset::counts(params) {
         return net_reset::is_open(flags);
     }
@@ -49,7 +48,7 @@ pub(crate) fn is_due(
     } else {
         Ends::of(facts).back()
     };
-    let payload_len = payload_len(skb, facts);
+    let payload_len = facts.payload_len(skb.len());
     space.stream = StreamKey {
         local: ends.src,
         peer: ends.dst,
@@ -136,7 +135,7 @@ pub(crate) fn apply(
         return SPOILT;
     }
     if direction == EGRESS && site.loopback != 0 {
-        mark(skb);
+        skb.set_stamp(Stamp::ANSWER);
     }
     NEXT
 }
@@ -145,7 +144,7 @@ pub(crate) fn apply(
 /// by which it keeps its route.
 #[inline(always)]
 pub(super) fn send_copy(skb: &Skb, direction: u32, site: &SiteEntry) -> bool {
-    mark(skb);
+    skb.set_stamp(Stamp::ANSWER);
     let flags = if direction == EGRESS && site.loopback == 0 {
         u64::from(BPF_F_INGRESS)
     } else {
@@ -153,6 +152,6 @@ pub(super) fn send_copy(skb: &Skb, direction: u32, site: &SiteEntry) -> bool {
     };
     // SAFETY: the context comes from the kernel.
     let sent = unsafe { bpf_clone_redirect(skb.0, skb.ifindex(), flags) } == 0;
-    forget(skb);
+    skb.set_stamp(Stamp::NONE);
     sent
 }

@@ -1,6 +1,6 @@
 //! Packets that a rule wants answered.
 
-use injector_common::{FaultKind, SiteEntry};
+use injector_common::{FaultKind, SiteEntry, filter::EGRESS};
 
 use super::passing::Passing;
 use crate::{
@@ -19,7 +19,7 @@ pub(super) fn apply(outcome: &mut Passing, site: &SiteEntry) -> Option<i32> {
     let space = outcome.space();
     let verdict = if rule.kind == FaultKind::NetReject as u32 {
         net_reject::apply(skb, space, rule, site, direction)
-    } else if rule.kind == FaultKind::Dns as u32 {
+    } else if direction == EGRESS && rule.kind == FaultKind::Dns as u32 {
         dns::apply(skb, space, rule, site, direction)
     } else {
         net_reset::apply(skb, space, rule, site, direction)

@@ -14,14 +14,13 @@ use injector_common::{
 
 use super::passing::Passing;
 use crate::{
-    answer,
     decide::armed,
     dns,
     faults::net_delay,
     filter,
-    maps::{ECHOES, SITES},
+    maps::{ECHOES, SITES, count_unattributed},
     scope,
-    skb::{NEXT, Skb},
+    skb::{NEXT, Skb, Stamp},
 };
 
 /// `BPF_F_CURRENT_NETNS`: look for the socket where the packet is.
@@ -43,10 +42,10 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let (control, now) = armed()?;
     // SAFETY: values are plain integers that only user space replaces.
     let site = unsafe { SITES.get(skb.ifindex()) }?;
-    if answer::is_answer(skb) {
+    if skb.stamp() == Stamp::ANSWER {
         // On loopback it comes by again, as one that arrives.
         if direction == INGRESS || site.loopback == 0 {
-            answer::forget(skb);
+            skb.set_stamp(Stamp::NONE);
         }
         return None;
     }
@@ -55,7 +54,11 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     // that it comes back from.
     let comes_back =
         direction == EGRESS && site.hop_return != 0 && skb.arrived_at() == site.hop_return;
-    if net_delay::was_judged(skb) || comes_back || skb.has_vlan_tag() {
+    if net_delay::was_judged(skb)
+        || comes_back
+        || skb.has_vlan_tag()
+        || skb.was_asked(asked(control, direction))
+    {
         return None;
     }
     // On loopback, what a packet has to wait for as one that leaves is noted
@@ -71,6 +74,14 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let verdict = passing.settle(site, noted);
     passing.end();
     verdict
+}
+
+/// The mark of packets that go in `direction` and for which this agent's rules were
+/// asked; never 0. Where a device stands on another, such as a tunnel or a macvlan, a
+/// packet passes both.
+#[inline(always)]
+fn asked(control: &Control, direction: u32) -> u16 {
+    (control.agent_tgid << 2 | direction) as u16
 }
 
 /// Finds the rules aimed at the packet's owner and asks them.
@@ -99,12 +110,13 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
         received_by(passing, site.owner)
     };
     passing.mask = owned & site.rules;
+    if passing.mask != 0 {
+        skb.note_asked(asked(control, passing.direction));
+    }
     if passing.mask != 0 && passing.facts().protected == 0 {
         let (mask, direction) = (passing.mask, passing.direction);
         filter::follow_conversation(control, mask, &mut passing.space().facts, direction);
-        if direction == EGRESS {
-            dns::read(control, mask, passing.skb, passing.space());
-        }
+        passing.mask = dns::rule_out(control, mask, passing.skb, passing.space(), direction);
         passing.ask();
     }
     Some(())
@@ -152,8 +164,14 @@ fn asked_by(passing: &Passing) -> Option<u64> {
 #[inline(never)]
 fn received_by(passing: &Passing, owner: u64) -> u64 {
     let (skb, facts) = (Skb(passing.skb), passing.facts());
+    let nobodys = || {
+        if owner == 0 {
+            count_unattributed(INGRESS);
+        }
+        owner
+    };
     if facts.is_fragment() {
-        return owner;
+        return nobodys();
     }
     // SAFETY: all zero is a valid tuple.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
@@ -184,19 +202,27 @@ fn received_by(passing: &Passing, owner: u64) -> u64 {
             bpf_sk_lookup_tcp(skb.0.cast(), tuple, size as u32, CURRENT_NETNS, 0)
         } else if facts.proto == PROTO_UDP {
             bpf_sk_lookup_udp(skb.0.cast(), tuple, size as u32, CURRENT_NETNS, 0)
+        } else if packet::is_tunnel(facts.number) {
+            return 0;
         } else {
-            return asked_by(passing).unwrap_or(owner);
+            return asked_by(passing).unwrap_or_else(nobodys);
         }
     };
     if sk.is_null() {
-        return owner;
+        return nobodys();
     }
-    // A namespace's only owner has every packet in it, also those of sockets
-    // that no process holds: connections yet to be accepted, and closing ones.
     // SAFETY: a lookup gives a full socket, which is given back right after.
-    unsafe {
+    let mask = unsafe {
         let mask = scope::stored(sk);
         bpf_sk_release(sk.cast());
+        mask
+    };
+    // A namespace's only owner has every packet in it, also those of sockets that no
+    // process holds: TCP connections yet to be accepted, and closing ones. One of UDP
+    // is a tunnel's, out of which comes the owner's packet.
+    if facts.proto == PROTO_UDP {
+        mask
+    } else {
         mask | owner
     }
 }

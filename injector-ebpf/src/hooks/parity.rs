@@ -99,13 +99,23 @@ impl Round {
     }
 }
 
-/// The packet to judge, which lies behind the vector.
-struct Inner<'a>(&'a Skb);
+/// The packet to judge, which lies behind the vector, and the payload of one segment.
+struct Inner<'a>(&'a Skb, u32);
 
 impl PacketBytes for Inner<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         self.0.load(PACKET_OFFSET + offset)
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        self.0.len().saturating_sub(PACKET_OFFSET)
+    }
+
+    #[inline(always)]
+    fn is_super(&self) -> bool {
+        self.1 != 0
     }
 }
 
@@ -138,7 +148,7 @@ fn parse(round: &mut Round) -> bool {
     ) else {
         return false;
     };
-    let inner = Inner(&round.skb);
+    let inner = Inner(&round.skb, gso_size);
     let parsed = packet::parse(&inner, ether_type as u16, l2_len, round.facts);
     round.result.parsed = parsed as u32;
     if parsed {
@@ -186,13 +196,16 @@ fn matches(round: &mut Round) -> bool {
 fn faults(round: &mut Round) -> bool {
     // SAFETY: parameters are integers.
     let params: Option<Params> = unsafe { round.field(offset_of!(ParityVector, params)) };
-    let (Some(params), Some(now), Some(in_flow)) = (
+    let (Some(params), Some(frame_len), Some(now), Some(in_flow)) = (
         params,
+        round.word(offset_of!(ParityVector, frame_len)),
         round.long(offset_of!(ParityVector, n)),
         round.long(offset_of!(ParityVector, in_flow)),
     ) else {
         return false;
     };
-    round.result.note_faults(params, now, in_flow);
+    round
+        .result
+        .note_faults(round.facts, frame_len, params, now, in_flow);
     true
 }

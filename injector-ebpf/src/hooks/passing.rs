@@ -9,13 +9,11 @@ use injector_common::{
     },
     filter::EGRESS,
     packet::Facts,
-    random,
 };
 
 use super::answering;
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
-    dns,
     faults::{
         net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate, net_reject, net_reset,
     },
@@ -193,20 +191,18 @@ unsafe extern "C" fn ask(
     };
     let skb = Skb(passing.skb);
     let (kind, params) = (rule.rule.kind, rule.rule.params);
-    if kind == FaultKind::NetCorrupt as u32 && net_corrupt::payload_len(&skb, passing.facts()) == 0
+    if kind == FaultKind::NetCorrupt as u32
+        && !net_corrupt::can(skb.0, passing.space(), &rule.rule.params)
     {
         return GO_ON;
     }
     let direction = passing.direction;
-    if kind == FaultKind::NetReject as u32 && !net_reject::can(&skb, passing.facts(), params) {
+    if kind == FaultKind::NetReject as u32 && !net_reject::can(passing.facts(), params) {
         return GO_ON;
     }
     if kind == FaultKind::NetReset as u32
         && !net_reset::is_due(&skb, passing.space(), &rule, index, direction)
     {
-        return GO_ON;
-    }
-    if kind == FaultKind::Dns as u32 && !dns::means(passing.space(), index, &params) {
         return GO_ON;
     }
     let (verdict, draw) = rule.decide(|draw| {
@@ -220,9 +216,12 @@ unsafe extern "C" fn ask(
         }
         return GO_ON;
     }
-    if kind == FaultKind::NetLoss as u32 || kind == FaultKind::NetPartition as u32 {
+    if kind == FaultKind::NetLoss as u32
+        || kind == FaultKind::NetPartition as u32
+        || kind == FaultKind::Dns as u32 && dns_fault::code(params) == dns_fault::TIMEOUT
+    {
         rule.done(true);
-        passing.lost = if loss::is_told(params) {
+        passing.lost = if kind == FaultKind::NetLoss as u32 && loss::is_told(params) {
             LOST_TOLD
         } else {
             LOST
@@ -233,7 +232,7 @@ unsafe extern "C" fn ask(
         passing.overtakes |= u32::from(delay::may_overtake(params));
         passing.detour |= bit;
     } else if kind == FaultKind::NetCorrupt as u32 {
-        let damaged = net_corrupt::apply(&skb, passing.facts(), params, random::amount(draw));
+        let damaged = net_corrupt::apply(skb.0, passing.space(), &rule.rule.params, draw);
         if damaged && corrupt::needs_detour(params) {
             passing.detour |= bit;
         } else {
@@ -261,10 +260,6 @@ unsafe extern "C" fn ask(
     } else if kind == FaultKind::Dns as u32 && dns_fault::code(params) == dns_fault::DELAY {
         passing.delay_ns += dns_fault::delay_ns(params);
         passing.detour |= bit;
-    } else if kind == FaultKind::Dns as u32 && dns_fault::code(params) == dns_fault::TIMEOUT {
-        rule.done(true);
-        passing.lost = LOST;
-        return ENOUGH;
     } else if is_answer(kind) {
         // Counted once it is built.
         passing.lost = ANSWERED;

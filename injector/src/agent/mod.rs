@@ -14,9 +14,9 @@ use crate::{
     actuate,
     error::{CleanupErrors, Error, HostError},
     kernel::{KernelActuator, Needs, Programs, check_room, features},
-    model::{Experiment, Fault, PacketFilter, Target},
+    model::{Experiment, Fault, PacketFilter, Rule, Target},
     plan::{self, Features, PacketAttach, Plan, hooks::security_hook},
-    report::{Report, RuleReport},
+    report::{Report, RuleReport, Unattributed},
     resolve::RuleScope,
 };
 use command::Victim;
@@ -131,6 +131,7 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
             .await;
         kernel.halt();
         let rules = report_rules(&experiment, &backends, kernel);
+        let unattributed = report_unattributed(&experiment, kernel);
         let cleanup = injection.stop().err();
         let command_status = match victim {
             Some(mut victim) => {
@@ -146,6 +147,7 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
             seed: experiment.seed,
             stopped_by,
             rules,
+            unattributed,
         };
         Ok(Outcome {
             report,
@@ -180,6 +182,21 @@ fn report_rules(
             }
         })
         .collect()
+}
+
+/// What no rule on packets could hit, because it is nobody's.
+fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Option<Unattributed> {
+    let acts_on_packets = |rule: &Rule| rule.fault.kind().family() == Family::Packet;
+    if !experiment.rules.iter().any(acts_on_packets) {
+        return None;
+    }
+    match kernel.unattributed() {
+        Ok([egress, ingress]) => Some(Unattributed { egress, ingress }),
+        Err(error) => {
+            tracing::error!("the packets that belong to nobody are not reported: {error}");
+            None
+        }
+    }
 }
 
 /// Readies the programs. Reading where fields of the kernel lie takes time,

@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     model::Experiment,
-    resolve::names::{NamedPeer, look_up, named_peers},
+    resolve::names::{RulePeer, look_up, named_peers},
 };
 
 /// How long the last answer is good for, whatever its time to live: the resolver
@@ -26,7 +26,7 @@ pub(super) struct NewPeer {
 
 /// The names of an experiment, and the addresses that its rules have.
 pub(super) struct Names {
-    peers: Vec<NamedPeer>,
+    peers: Vec<RulePeer>,
     known: BTreeSet<NewPeer>,
     next: Instant,
     /// What a thread is finding out. Not one of the runtime's: nobody waits for a
@@ -86,20 +86,20 @@ impl Names {
         let peers = self.peers.clone();
         thread::spawn(move || {
             let mut found = BTreeSet::new();
-            for NamedPeer {
+            for RulePeer {
                 rule,
-                name,
+                peer,
                 left_out,
             } in peers
             {
-                match look_up(&name) {
+                match look_up(&peer) {
                     Ok(addresses) => found.extend(addresses.into_iter().map(|address| NewPeer {
                         rule,
                         address,
                         left_out,
                     })),
                     // What it stood for stays hit.
-                    Err(error) => tracing::warn!("{name} cannot be resolved now: {error}"),
+                    Err(error) => tracing::warn!("{peer} cannot be resolved now: {error}"),
                 }
             }
             // Nobody waits any more once the experiment has ended.

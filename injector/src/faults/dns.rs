@@ -17,7 +17,7 @@ use crate::{
     error::SpecError,
     model::{
         Choice, Direction, Dns as Queries, Fault, NamePattern, PacketFault, PacketFilter, Protocol,
-        RecordType, Reply,
+        RecordType, Reply, Target,
     },
     spec::{
         dns::Answer,
@@ -105,6 +105,17 @@ pub struct Raw {
     #[serde(default, deserialize_with = "text::comma_list")]
     pub peer: Vec<Text<Signed<Peer>>>,
 
+    /// Only queries to name servers of this target: cgroup:PATH or pid:N, in a network namespace of
+    /// its own. Joins --peer
+    #[arg(
+        long,
+        value_name = "TARGET",
+        allow_hyphen_values = true,
+        help_heading = "Query filter"
+    )]
+    #[serde(default, deserialize_with = "text::list")]
+    pub peer_target: Vec<Text<Signed<Target>>>,
+
     /// The ports of name servers: A or A-B [default: 53]
     #[arg(
         long,
@@ -164,6 +175,7 @@ Examples:
             direction: Direction::Egress,
             proto: &raw.proto,
             peer: &raw.peer,
+            peer_target: &raw.peer_target,
             peer_port: &raw.peer_port,
             local_port: &[],
             interface: &raw.interface,

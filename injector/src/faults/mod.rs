@@ -230,7 +230,7 @@ pub fn explain(fault: &Fault) -> String {
             PacketFault::Reorder { delay, gap } => net_reorder::explain(filter, *delay, *gap),
             PacketFault::Rate(link) => net_rate::explain(filter, link),
             PacketFault::Partition => net_partition::explain(filter),
-            PacketFault::Corrupt { checksum } => net_corrupt::explain(filter, *checksum),
+            PacketFault::Corrupt(damage) => net_corrupt::explain(filter, *damage),
             PacketFault::Reject { by, code } => net_reject::explain(filter, *by, *code),
             PacketFault::Dns(dns) => dns::explain(filter, dns),
             PacketFault::Reset { end, after } => net_reset::explain(filter, *end, *after),

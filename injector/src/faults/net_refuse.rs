@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::SpecError,
-    model::{Direction, Errno, Fault, PacketFilter, Protocol},
+    model::{Direction, Errno, Fault, PacketFilter, Protocol, Target},
     spec::{
         net::{Peer, Ports},
         packet::{Proto, Signed},
@@ -55,6 +55,17 @@ pub struct Raw {
     #[serde(default, deserialize_with = "text::comma_list")]
     pub peer: Vec<Text<Signed<Peer>>>,
 
+    /// Only connects to this target: cgroup:PATH or pid:N, in a network namespace of its own. Joins
+    /// --peer
+    #[arg(
+        long,
+        value_name = "TARGET",
+        allow_hyphen_values = true,
+        help_heading = "Connect filter"
+    )]
+    #[serde(default, deserialize_with = "text::list")]
+    pub peer_target: Vec<Text<Signed<Target>>>,
+
     /// Only connects to these ports of the peer: A or A-B
     #[arg(
         long,
@@ -94,6 +105,7 @@ Examples:
             direction: Direction::Egress,
             proto: &raw.proto,
             peer: &raw.peer,
+            peer_target: &raw.peer_target,
             peer_port: &raw.peer_port,
             local_port: &[],
             interface: &[],
@@ -133,23 +145,12 @@ pub(super) fn explain(filter: &PacketFilter, errno: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn raw(errno: Option<&str>, proto: &[&str]) -> Raw {
-        Raw {
-            errno: errno.map(|text| text.parse().expect("an error")),
-            proto: proto
-                .iter()
-                .map(|text| text.parse().expect("a protocol"))
-                .collect(),
-            peer: Vec::new(),
-            peer_port: Vec::new(),
-        }
-    }
+    use crate::faults::raw;
 
     #[test]
     fn the_error_is_that_of_a_closed_port_unless_told() {
-        for (written, expected) in [(None, REFUSED.value), (Some("EHOSTUNREACH"), 113)] {
-            let fault = NetRefuse::validate(raw(written, &[])).expect("a fault");
+        for (line, expected) in [("", REFUSED.value), ("--errno EHOSTUNREACH", 113)] {
+            let fault = NetRefuse::validate(raw(line)).expect("a fault");
             let Fault::Refuse { errno, .. } = fault else {
                 panic!("{fault:?}");
             };
@@ -160,12 +161,12 @@ mod tests {
 
     #[test]
     fn only_tcp_and_udp_have_connections() {
-        for proto in [&["icmp"][..], &["tcp", "icmp"], &["132"]] {
-            let error = NetRefuse::validate(raw(None, proto)).expect_err("no connections");
+        for line in ["--proto icmp", "--proto tcp,icmp", "--proto 132"] {
+            let error = NetRefuse::validate(raw(line)).expect_err("no connections");
             assert_eq!(error.field, "proto");
         }
-        for proto in [&["udp"][..], &["tcp", "udp"], &["!icmp"], &["any"], &[]] {
-            assert!(NetRefuse::validate(raw(None, proto)).is_ok(), "{proto:?}");
+        for line in ["--proto udp", "--proto tcp,udp", "--proto !icmp", "--proto any", ""] {
+            assert!(NetRefuse::validate(raw(line)).is_ok(), "{line}");
         }
     }
 }

@@ -48,6 +48,12 @@ macro_rules! packet_kind {
             #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
             pub peer: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::net::Peer>>>,
 
+            /// Only packets to or from this target: cgroup:PATH or pid:N, in a network namespace of its
+            /// own. Joins --peer
+            #[arg(long, value_name = "TARGET", allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::list")]
+            pub peer_target: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Target>>>,
+
             /// Only packets to or from these ports of the peer: A or A-B
             #[arg(long, value_name = "PORTS", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
             #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
@@ -100,6 +106,7 @@ macro_rules! packet_kind {
                         .map_or($crate::model::Direction::$way, |text| text.0),
                     proto: &self.proto,
                     peer: &self.peer,
+                    peer_target: &self.peer_target,
                     peer_port: &self.peer_port,
                     local_port: &self.local_port,
                     interface: &self.interface,

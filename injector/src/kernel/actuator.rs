@@ -130,7 +130,7 @@ impl KernelActuator {
         let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
         let tables = DelayTables::new(take(names::MAP_TABLES)?)?;
-        let counters = Counters::new(take(names::MAP_STATS)?)?;
+        let counters = Counters::new(take(names::MAP_STATS)?, take(names::MAP_UNATTRIBUTED)?)?;
         let settings = Control {
             rule_count: u32::try_from(plan.experiment.rules.len())?,
             agent_tgid: std::process::id(),
@@ -200,6 +200,16 @@ impl KernelActuator {
         self.counters
             .read(self.settings.rule_count)
             .map_err(io::Error::other)
+    }
+
+    /// How many packets so far belonged to nobody who could be found: of those that
+    /// left the rules' interfaces, and of those that arrived there.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn unattributed(&self) -> io::Result<[u64; 2]> {
+        self.counters.unattributed().map_err(io::Error::other)
     }
 
     /// The directory of the command's cgroup.

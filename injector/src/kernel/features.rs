@@ -309,12 +309,33 @@ fn try_attach(ebpf: &mut Ebpf, features: &mut Features) {
 
 fn try_attach_by(ebpf: &mut Ebpf, by: PacketAttach) -> Result<(), ProgramError> {
     // A kernel may accept one program and refuse another.
-    classifier(ebpf, names::PROG_INGRESS)?;
+    load_packets(ebpf)?;
     let program = classifier(ebpf, names::PROG_EGRESS)?;
     if by == PacketAttach::Clsact {
         links::add_clsact("lo")?;
     }
     links::attach_packets(program, "lo", TcAttachType::Egress, by).map(drop)
+}
+
+/// Loads the programs of both directions side by side: most of the time until the
+/// first hit is the verifier's, which walks each of them on one processor.
+fn load_packets(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+    std::thread::scope(|scope| {
+        let loads: Vec<_> = ebpf
+            .programs_mut()
+            .filter(|(name, _)| [names::PROG_INGRESS, names::PROG_EGRESS].contains(name))
+            .map(|(_, program)| {
+                scope.spawn(|| {
+                    let program: &mut SchedClassifier = program.try_into()?;
+                    once(program.load())
+                })
+            })
+            .collect();
+        loads.into_iter().try_for_each(|load| {
+            // A thread that panicked has said why.
+            load.join().unwrap_or(Err(ProgramError::NotLoaded))
+        })
+    })
 }
 
 /// Tries to override a call that hardly anybody makes, without a rule to

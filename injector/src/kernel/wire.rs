@@ -18,8 +18,8 @@ use injector_common::{
 pub(super) use self::dns::queries;
 pub(super) use self::filter::{peer_key, peer_value, peers};
 use crate::model::{
-    After, Answer, Checksum, Delay, End, Experiment, Fault, LossModel, PacketFault, Rule, Sharing,
-    Unreachable, Visibility,
+    After, Answer, Checksum, Damage, Delay, End, Experiment, Extent, Fault, LossModel, PacketFault,
+    Region, Rule, Sharing, Unreachable, Visibility,
 };
 
 /// The entry of the rule at `index`, for an experiment that starts at boot
@@ -75,10 +75,7 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
             per_flow: link.sharing == Sharing::Flow,
         }),
         PacketFault::Partition => net_partition::params(),
-        PacketFault::Corrupt { checksum } => net_corrupt::params(match checksum {
-            Checksum::Valid => net_corrupt::CHECKSUM_VALID,
-            Checksum::Broken => net_corrupt::CHECKSUM_BROKEN,
-        }),
+        PacketFault::Corrupt(damage) => damage_params(*damage),
         PacketFault::Reject { by, code } => net_reject::params(
             match by {
                 Answer::Either => net_reject::BY_EITHER,
@@ -106,6 +103,22 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
             }
         }
     }
+}
+
+fn damage_params(damage: Damage) -> Params {
+    let checksum = match damage.checksum {
+        Checksum::Valid => net_corrupt::CHECKSUM_VALID,
+        Checksum::Broken => net_corrupt::CHECKSUM_BROKEN,
+    };
+    let (count, unit) = match damage.extent {
+        Extent::Bits(count) => (count, net_corrupt::UNIT_BITS),
+        Extent::Bytes(count) => (count, net_corrupt::UNIT_BYTES),
+    };
+    let region = match damage.region {
+        Region::Payload => net_corrupt::REGION_PAYLOAD,
+        Region::Headers => net_corrupt::REGION_HEADERS,
+    };
+    net_corrupt::params(checksum, count, unit, region)
 }
 
 fn delay_params(delay: &Delay, table: Option<u32>) -> Params {

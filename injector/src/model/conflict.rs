@@ -159,18 +159,13 @@ fn fails_connect(call: &Rule, refusal: &Rule) -> Option<String> {
 /// Two certain corruptions of the same packets, one noticed and one not.
 fn both_checksums(first: &Rule, second: &Rule) -> Option<String> {
     let (
-        Fault::Packet(filter, PacketFault::Corrupt { checksum }),
-        Fault::Packet(
-            other,
-            PacketFault::Corrupt {
-                checksum: other_checksum,
-            },
-        ),
+        Fault::Packet(filter, PacketFault::Corrupt(damage)),
+        Fault::Packet(other, PacketFault::Corrupt(other_damage)),
     ) = (&first.fault, &second.fault)
     else {
         return None;
     };
-    let contradict = checksum != other_checksum
+    let contradict = damage.checksum != other_damage.checksum
         && unconditional(first)
         && unconditional(second)
         && filters_overlap(filter, other);
@@ -186,7 +181,7 @@ fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
         PacketFault::Loss { model, .. } => *model == LossModel::Trigger,
         PacketFault::Partition => true,
         PacketFault::Delay(_)
-        | PacketFault::Corrupt { .. }
+        | PacketFault::Corrupt(_)
         | PacketFault::Duplicate { .. }
         | PacketFault::Reorder { .. }
         | PacketFault::Rate(_)

@@ -3,11 +3,14 @@
 use std::{fmt, net::IpAddr, ops::RangeInclusive};
 
 use injector_common::{
-    conversation::{TCP_ACK, TCP_SYN},
+    answer::{ACK, SYN},
     packet::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP},
 };
 
-use super::sets::{Numbers, Ranges};
+use super::{
+    Target,
+    sets::{Numbers, Ranges},
+};
 
 /// A conjunction of conditions on a packet.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,9 +22,9 @@ pub struct PacketFilter {
     /// The peer's network. Unlike elsewhere, of several that take a peer in the
     /// longest decides.
     pub peers: Choice<Cidr>,
-    /// Peers by name. What they resolve to stands in `peers` too, once the
-    /// targets are resolved.
-    pub hosts: Choice<HostName>,
+    /// Peers whose addresses are looked up. What they stand for now is in `peers`
+    /// too, once that is done.
+    pub named_peers: Choice<NamedPeer>,
     /// The peer's ports, within 1..=65535. A packet without ports meets no
     /// condition on them.
     pub peer_ports: Choice<RangeInclusive<u16>>,
@@ -79,6 +82,15 @@ pub enum Protocol {
 /// The name of a host, as a resolver takes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostName(pub String);
+
+/// A peer that stands for addresses which may change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NamedPeer {
+    /// A host.
+    Host(HostName),
+    /// The processes of a target, in network namespaces that nobody else uses.
+    Target(Target),
+}
 
 /// A network in CIDR notation. Bits past the prefix are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -285,7 +297,7 @@ impl PacketFilter {
             direction,
             protocols: Choice::ANY,
             peers: Choice::ANY,
-            hosts: Choice::ANY,
+            named_peers: Choice::ANY,
             peer_ports: Choice::ANY,
             local_ports: Choice::ANY,
             interfaces: Choice::ANY,
@@ -322,7 +334,7 @@ impl PacketFilter {
     /// more addresses, so it never says all.
     #[must_use]
     pub fn single_peer(&self) -> Option<&Cidr> {
-        self.peers.single().filter(|_| self.hosts.is_any())
+        self.peers.single().filter(|_| self.named_peers.is_any())
     }
 
     /// Whether a TCP packet can match.
@@ -354,7 +366,7 @@ impl PacketFilter {
     /// Whether a TCP packet with these flags meets the conditions on them.
     #[must_use]
     pub fn takes_flags(&self, flags: u8) -> bool {
-        let begins = u16::from(flags) & (TCP_SYN | TCP_ACK) == TCP_SYN;
+        let begins = flags & (SYN | ACK) == SYN;
         self.tcp_flags.is_none_or(|wanted| wanted.takes(flags))
             && self
                 .state
@@ -365,6 +377,15 @@ impl PacketFilter {
 impl fmt::Display for HostName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for NamedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(name) => name.fmt(f),
+            Self::Target(target) => target.fmt(f),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! put in force: that is `plan`'s business.
 
 pub mod conflict;
+mod damage;
 mod dns;
 pub mod filter;
 mod link;
@@ -14,9 +15,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
 
+pub use damage::{Checksum, Damage, Extent, Region};
 pub use dns::{Dns, NamePattern, RecordType, Reply};
 pub use filter::{
-    Choice, Cidr, Direction, Dscp, HostName, Mark, PacketFilter, Protocol, Sizes, State, TcpFlags,
+    Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
+    TcpFlags,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Sharing, Visibility};
 
@@ -57,7 +60,7 @@ pub struct Rule {
 }
 
 /// Whom a rule hits, as the user named it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// A cgroup v2 with everything below it. Absolute below the mount point,
     /// or relative to it.
@@ -102,11 +105,8 @@ pub enum PacketFault {
     },
     /// They arrive later.
     Delay(Delay),
-    /// A byte of them arrives changed.
-    Corrupt {
-        /// Who notices the damage.
-        checksum: Checksum,
-    },
+    /// Some of their bits or bytes arrive changed.
+    Corrupt(Damage),
     /// They arrive more than once.
     Duplicate {
         /// How many times more.
@@ -256,7 +256,7 @@ impl PacketFault {
         match self {
             Self::Loss { .. } => FaultKind::NetLoss,
             Self::Delay(_) => FaultKind::NetDelay,
-            Self::Corrupt { .. } => FaultKind::NetCorrupt,
+            Self::Corrupt(_) => FaultKind::NetCorrupt,
             Self::Duplicate { .. } => FaultKind::NetDuplicate,
             Self::Reorder { .. } => FaultKind::NetReorder,
             Self::Rate(_) => FaultKind::NetRate,
@@ -294,7 +294,7 @@ impl PacketFault {
                 ..
             }) => *delay,
             Self::Loss { .. }
-            | Self::Corrupt { .. }
+            | Self::Corrupt(_)
             | Self::Duplicate { .. }
             | Self::Partition
             | Self::Reject { .. }
@@ -308,20 +308,12 @@ impl PacketFault {
     pub const fn fills_checksums(&self) -> bool {
         matches!(
             self,
-            Self::Corrupt {
-                checksum: Checksum::Broken
-            }
+            Self::Corrupt(Damage {
+                checksum: Checksum::Broken,
+                ..
+            })
         )
     }
-}
-
-/// Who notices a corrupted packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// The checksum fits the damage: the application reads damaged bytes.
-    Valid,
-    /// The checksum does not fit: the receiver's stack counts an error.
-    Broken,
 }
 
 /// How a rejected packet is answered.

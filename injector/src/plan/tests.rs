@@ -7,8 +7,8 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, Trigger, names::Secur
 use super::*;
 use crate::{
     model::{
-        Checksum, Delay, Direction, Errno, Experiment, Fault, PacketFault, PacketFilter, Protocol,
-        Rule, Syscall,
+        Checksum, Damage, Delay, Direction, Errno, Experiment, Extent, Fault, PacketFault,
+        PacketFilter, Protocol, Region, Rule, Syscall,
     },
     resolve::{Interface, Netns, RuleScope, Scope},
 };
@@ -102,7 +102,12 @@ fn delay_by(filter: PacketFilter, delay: Duration) -> Fault {
 }
 
 fn corrupt(direction: Direction, checksum: Checksum) -> Fault {
-    Fault::Packet(filter(direction), PacketFault::Corrupt { checksum })
+    let damage = Damage {
+        checksum,
+        extent: Extent::Bytes(1),
+        region: Region::Payload,
+    };
+    Fault::Packet(filter(direction), PacketFault::Corrupt(damage))
 }
 
 fn errno(names: &[&'static str]) -> Fault {

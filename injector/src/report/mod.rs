@@ -89,6 +89,16 @@ fn kind_name<S: Serializer>(kind: &FaultKind, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(kind.name())
 }
 
+/// Packets on the rules' interfaces, and in their directions, that belong to nobody
+/// who could be found, so that no rule could hit them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unattributed {
+    /// Those that left.
+    pub egress: u64,
+    /// Those that arrived.
+    pub ingress: u64,
+}
+
 /// What became of an experiment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -100,6 +110,9 @@ pub struct Report {
     pub stopped_by: StoppedBy,
     /// Its rules, in their order.
     pub rules: Vec<RuleReport>,
+    /// Packets without an owner; `None` where no rule acts on packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unattributed: Option<Unattributed>,
 }
 
 impl Report {
@@ -150,13 +163,21 @@ impl Report {
         if has_queue {
             header.push("DROPPED");
         }
-        format!(
+        let mut text = format!(
             "experiment {}, seed {}, stopped by {}\n{}",
             self.experiment,
             self.seed,
             self.stopped_by.words(),
             table::render(&header, rows)
-        )
+        );
+        let nobodys = self.unattributed.unwrap_or_default();
+        if nobodys != Unattributed::default() {
+            text += &format!(
+                "unattributed: {} packets that left and {} that arrived belong to no process\n",
+                nobodys.egress, nobodys.ingress
+            );
+        }
+        text
     }
 }
 
@@ -182,6 +203,7 @@ mod tests {
                 },
                 dropped: None,
             }],
+            unattributed: None,
         }
     }
 
@@ -210,6 +232,24 @@ mod tests {
                 "{json}"
             );
         }
+    }
+
+    #[test]
+    fn packets_without_an_owner_are_told() {
+        let told = |egress, ingress| Report {
+            unattributed: Some(Unattributed { egress, ingress }),
+            ..report()
+        };
+        let json = told(3, 0).to_json().expect("text keys");
+        let end = "],\"unattributed\":{\"egress\":3,\"ingress\":0}}";
+        assert!(json.ends_with(end), "{json}");
+        let table = told(3, 4).to_table();
+        assert!(
+            table.contains("3 packets that left and 4 that arrived"),
+            "{table}"
+        );
+        let table = told(0, 0).to_table();
+        assert!(!table.contains("unattributed"), "{table}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -83,6 +84,14 @@ pub trait Host {
     ///
     /// Where the namespace cannot be entered or asked.
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError>;
+
+    /// The addresses of the namespace that this file opens, but for those of the
+    /// loopback.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Host::interfaces`].
+    fn addresses(&self, netns: &Path) -> Result<Vec<IpAddr>, HostError>;
 }
 
 /// A mount of cgroup v2.
@@ -150,6 +159,7 @@ pub struct Link {
     pub alias: Option<String>,
     /// Whether it is set up.
     pub up: bool,
-    /// Whether it is enslaved to another, as a bridge's port is.
+    /// Whether it is enslaved to another that its packets pass too, as a bridge's port
+    /// is, and not a VRF's member.
     pub enslaved: bool,
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -9,7 +10,10 @@ use std::{
 use futures_util::TryStreamExt as _;
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::{
+    address::{AddressAttribute, AddressMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+};
 
 use super::{
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus},
@@ -249,32 +253,96 @@ impl Host for LinuxHost {
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {
-        in_netns(netns, list_links)
-            .and_then(|links| links)
-            .map_err(|source| HostError {
-                path: netns.to_owned(),
-                source,
-            })
+        let messages: Vec<LinkMessage> = ask(netns, |handle| async move {
+            handle.link().get().execute().try_collect().await
+        })?;
+        let routers: Vec<u32> = messages
+            .iter()
+            .filter(|link| is_vrf(link))
+            .map(index)
+            .collect();
+        Ok(messages
+            .iter()
+            .filter_map(|message| link(message, &routers))
+            .collect())
+    }
+
+    fn addresses(&self, netns: &Path) -> Result<Vec<IpAddr>, HostError> {
+        let messages: Vec<AddressMessage> = ask(netns, |handle| async move {
+            handle.address().get().execute().try_collect().await
+        })?;
+        let found = messages.iter().filter_map(address);
+        Ok(found.filter(|address| !address.is_loopback()).collect())
     }
 }
 
-/// The interfaces of the calling thread's network namespace.
-fn list_links() -> io::Result<Vec<Link>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        let connection = tokio::spawn(connection);
-        let messages: Result<Vec<LinkMessage>, _> =
-            handle.link().get().execute().try_collect().await;
-        connection.abort();
-        let messages = messages.map_err(io::Error::other)?;
-        Ok(messages.iter().filter_map(link).collect())
+/// Asks netlink in the network namespace that a file opens.
+fn ask<T: Send, F: Future<Output = Result<T, rtnetlink::Error>>>(
+    netns: &Path,
+    question: impl FnOnce(rtnetlink::Handle) -> F + Send,
+) -> Result<T, HostError> {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            let connection = tokio::spawn(connection);
+            let answer = question(handle).await;
+            connection.abort();
+            answer.map_err(io::Error::other)
+        })
+    };
+    in_netns(netns, work)
+        .and_then(|answer| answer)
+        .map_err(|source| HostError {
+            path: netns.to_owned(),
+            source,
+        })
+}
+
+/// The interface's own address: on a link between two, `Address` is the peer's.
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    let of =
+        |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
+    let own = of(|attribute| {
+        if let AddressAttribute::Local(address) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
+    });
+    own.or_else(|| {
+        of(|attribute| {
+            if let AddressAttribute::Address(address) = attribute {
+                Some(*address)
+            } else {
+                None
+            }
+        })
     })
 }
 
-fn link(message: &LinkMessage) -> Option<Link> {
+fn index(message: &LinkMessage) -> u32 {
+    message.header.index
+}
+
+/// Whether it is a VRF device: packets of its members do not pass it, except those that
+/// stay on the host (`vrf_ip_out_direct` and `vrf_ip_rcv`, drivers/net/vrf.c).
+fn is_vrf(message: &LinkMessage) -> bool {
+    let mut infos = message.attributes.iter().filter_map(|attribute| {
+        if let LinkAttribute::LinkInfo(infos) = attribute {
+            Some(infos)
+        } else {
+            None
+        }
+    });
+    infos.any(|infos| infos.contains(&LinkInfo::Kind(InfoKind::Vrf)))
+}
+
+/// A message about an interface, where those with the indices of `routers` are VRF
+/// devices.
+fn link(message: &LinkMessage, routers: &[u32]) -> Option<Link> {
     let name = message.attributes.iter().find_map(|attribute| {
         if let LinkAttribute::IfName(name) = attribute {
             Some(name.clone())
@@ -289,10 +357,10 @@ fn link(message: &LinkMessage) -> Option<Link> {
             None
         }
     });
-    let enslaved = message
-        .attributes
-        .iter()
-        .any(|attribute| matches!(attribute, LinkAttribute::Controller(index) if *index != 0));
+    let enslaved = message.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::Controller(index)
+                if *index != 0 && !routers.contains(index))
+    });
     Some(Link {
         name,
         index: IfIndex(message.header.index),

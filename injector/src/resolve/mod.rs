@@ -8,6 +8,7 @@ mod linux;
 mod mounts;
 pub mod names;
 pub mod netns;
+pub mod peer_target;
 mod process;
 mod scopes;
 

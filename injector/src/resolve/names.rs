@@ -1,49 +1,61 @@
-//! Peers that rules name by host name.
+//! Peers that rules name, by host name or as a target.
 
 use std::{
     io,
     net::{IpAddr, ToSocketAddrs as _},
 };
 
+use super::{LinuxHost, peer_target};
 use crate::{
     error::SpecError,
-    model::{Experiment, HostName},
+    model::{Experiment, HostName, NamedPeer},
 };
 
-/// A host that a rule names.
+/// A peer that a rule names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedPeer {
+pub struct RulePeer {
     /// The rule's position.
     pub rule: u32,
-    /// The host.
-    pub name: HostName,
+    /// The peer.
+    pub peer: NamedPeer,
     /// Whether the rule leaves it out.
     pub left_out: bool,
 }
 
-/// All hosts that rules name.
+/// All peers that rules name.
 #[must_use]
-pub fn named_peers(experiment: &Experiment) -> Vec<NamedPeer> {
+pub fn named_peers(experiment: &Experiment) -> Vec<RulePeer> {
     let mut found = Vec::new();
     for (rule, one) in (0u32..).zip(&experiment.rules) {
         let Some(filter) = one.fault.conditions() else {
             continue;
         };
-        found.extend(filter.hosts.each().map(|(name, left_out)| NamedPeer {
+        found.extend(filter.named_peers.each().map(|(peer, left_out)| RulePeer {
             rule,
-            name: name.clone(),
+            peer: peer.clone(),
             left_out,
         }));
     }
     found
 }
 
-/// The addresses of a host, as this host's resolver has them (getaddrinfo(3)).
+/// The addresses of a peer: of a host, as this host's resolver has them
+/// (getaddrinfo(3)), or of a target.
 ///
 /// # Errors
 ///
 /// When it has none, or nobody answers.
-pub fn look_up(name: &HostName) -> io::Result<Vec<IpAddr>> {
+pub fn look_up(peer: &NamedPeer) -> io::Result<Vec<IpAddr>> {
+    match peer {
+        NamedPeer::Host(name) => look_up_host(name),
+        NamedPeer::Target(target) => {
+            let host = LinuxHost::new().map_err(io::Error::other)?;
+            peer_target::addresses(target, &host).map_err(io::Error::other)
+        }
+    }
+}
+
+fn look_up_host(name: &HostName) -> io::Result<Vec<IpAddr>> {
     let found = (name.0.as_str(), 0).to_socket_addrs()?;
     // Packets of both forms count as IPv4.
     let mut addresses: Vec<IpAddr> = found.map(|one| one.ip().to_canonical()).collect();
@@ -62,18 +74,28 @@ pub fn look_up(name: &HostName) -> io::Result<Vec<IpAddr>> {
 /// Where a name has no address now; the field is that of its rule.
 pub fn resolve_names(
     experiment: &mut Experiment,
-    look_up: impl Fn(&HostName) -> io::Result<Vec<IpAddr>>,
+    look_up: impl Fn(&NamedPeer) -> io::Result<Vec<IpAddr>>,
 ) -> Result<(), SpecError> {
-    for peer in named_peers(experiment) {
-        let NamedPeer {
-            rule,
-            name,
-            left_out,
-        } = peer;
-        let addresses = look_up(&name).map_err(|error| {
-            let problem = format!("`{name}` cannot be resolved ({error})");
-            let allowed = "networks, and names that this host can resolve now";
-            SpecError::new("peer", problem, allowed).below(&format!("rules[{rule}]"))
+    for RulePeer {
+        rule,
+        peer,
+        left_out,
+    } in named_peers(experiment)
+    {
+        let addresses = look_up(&peer).map_err(|error| {
+            let (field, problem, allowed) = match &peer {
+                NamedPeer::Host(name) => (
+                    "peer",
+                    format!("`{name}` cannot be resolved ({error})"),
+                    "networks, and names that this host can resolve now",
+                ),
+                NamedPeer::Target(target) => (
+                    "peer-target",
+                    format!("`{target}`: {error}"),
+                    "a target with processes, and with network namespaces that no others are in",
+                ),
+            };
+            SpecError::new(field, problem, allowed).below(&format!("rules[{rule}]"))
         })?;
         let rule = experiment.rules.get_mut(rule as usize);
         let Some(filter) = rule.and_then(|rule| rule.fault.conditions_mut()) else {
@@ -104,11 +126,11 @@ mod tests {
 
     fn experiment(these: &[&str], not: &[&str]) -> Experiment {
         let names = |list: &[&str]| {
-            let names = list.iter().map(|name| HostName((*name).to_owned()));
+            let names = list.iter().map(|name| host(name));
             names.collect::<Vec<_>>()
         };
         let filter = PacketFilter {
-            hosts: Choice {
+            named_peers: Choice {
                 these: names(these),
                 not: names(not),
             },
@@ -132,8 +154,12 @@ mod tests {
         }
     }
 
-    fn addresses(name: &HostName) -> io::Result<Vec<IpAddr>> {
-        match name.0.as_str() {
+    fn host(name: &str) -> NamedPeer {
+        NamedPeer::Host(HostName(name.to_owned()))
+    }
+
+    fn addresses(peer: &NamedPeer) -> io::Result<Vec<IpAddr>> {
+        match peer.to_string().as_str() {
             "db" => Ok(vec![
                 "10.0.0.1".parse().unwrap(),
                 "fd00::1".parse().unwrap(),
@@ -163,5 +189,16 @@ mod tests {
         assert_eq!(error.field, "rules[0].peer");
         assert!(error.to_string().contains("`nowhere`"), "{error}");
         assert!(error.to_string().contains("never heard"), "{error}");
+    }
+
+    #[test]
+    fn a_target_without_addresses_is_refused_by_its_option() {
+        let mut experiment = experiment(&[], &[]);
+        let filter = experiment.rules[0].fault.conditions_mut();
+        let peer = NamedPeer::Target(Target::Process(1));
+        filter.expect("a filter").named_peers.these.push(peer);
+        let error = resolve_names(&mut experiment, addresses).expect_err("no address");
+        assert_eq!(error.field, "rules[0].peer-target");
+        assert!(error.to_string().contains("`pid:1`"), "{error}");
     }
 }

@@ -206,6 +206,6 @@ impl<H: Host> Facts<'_, H> {
 }
 
 #[cfg(test)]
-mod fake;
+pub(super) mod fake;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use crate::{
-    model::{Answer, Checksum, Cidr, Direction, End, HostName, Unreachable},
+    model::{Answer, Checksum, Cidr, Direction, End, HostName, Region, Unreachable},
     spec::text::{ValueError, is_digits, word},
 };
 
@@ -28,6 +28,18 @@ impl FromStr for Checksum {
             text,
             &[("valid", Self::Valid), ("broken", Self::Broken)],
             "valid or broken",
+        )
+    }
+}
+
+impl FromStr for Region {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        word(
+            text,
+            &[("payload", Self::Payload), ("headers", Self::Headers)],
+            "payload or headers",
         )
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn settle(
         }
         PacketFault::Delay(_)
         | PacketFault::Dns(_)
-        | PacketFault::Corrupt { .. }
+        | PacketFault::Corrupt(_)
         | PacketFault::Duplicate { .. }
         | PacketFault::Reorder { .. }
         | PacketFault::Rate(_)

@@ -179,8 +179,14 @@ fn receive_stream(flow: &Flow, mut stream: TcpStream) {
     while let Ok(len @ 1..) = stream.read(&mut chunk[..CHUNK - place]) {
         let expected = &known[place..place + len];
         if chunk[..len] != *expected {
-            let differ = chunk.iter().zip(expected).filter(|(a, b)| a != b).count();
-            flow.bad_bytes.fetch_add(differ as u64, Relaxed);
+            let bits = chunk
+                .iter()
+                .zip(expected)
+                .map(|(a, b)| (a ^ b).count_ones());
+            for bits in bits.filter(|&bits| bits != 0) {
+                flow.bad_bytes.fetch_add(1, Relaxed);
+                flow.bad_bits.fetch_add(bits.into(), Relaxed);
+            }
         }
         flow.bytes.fetch_add(len as u64, Relaxed);
         place = (place + len) % CHUNK;

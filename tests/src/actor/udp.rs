@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
     thread,
     time::{Duration, Instant},
@@ -39,6 +40,9 @@ pub struct SendOptions {
     /// Who opens the socket and sends
     #[arg(long, value_enum, default_value = "main")]
     pub worker: Worker,
+    /// Send without checksums
+    #[arg(long)]
+    pub no_checksum: bool,
     /// Open the socket, and make the worker, before the first round
     #[arg(long)]
     pub early: bool,
@@ -62,7 +66,12 @@ pub struct ReceiveOptions {
 /// When the socket cannot be made.
 pub fn send(board: &Board, rounds: u32, options: &SendOptions) -> anyhow::Result<()> {
     let open = || {
-        UdpSocket::bind(options.from).with_context(|| format!("cannot bind to {}", options.from))
+        let socket = UdpSocket::bind(options.from)
+            .with_context(|| format!("cannot bind to {}", options.from))?;
+        if options.no_checksum {
+            leave_out_checksums(&socket)?;
+        }
+        anyhow::Ok(socket)
     };
     if options.early {
         return options.worker.run(|| {
@@ -77,6 +86,24 @@ pub fn send(board: &Board, rounds: u32, options: &SendOptions) -> anyhow::Result
             .worker
             .run(|| send_round(board, round, options.to, &open()?))
     })
+}
+
+/// Has the kernel send a socket's packets without checksums (`SO_NO_CHECK`).
+fn leave_out_checksums(socket: &UdpSocket) -> anyhow::Result<()> {
+    let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&on))?;
+    // SAFETY: the value and its size are those of an int.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const on).cast(),
+            size,
+        )
+    };
+    anyhow::ensure!(status == 0, "{}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 fn each_round(

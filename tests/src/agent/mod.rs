@@ -3,7 +3,7 @@
 mod reader;
 mod report;
 
-pub use report::{Finished, Report, RuleReport};
+pub use report::{Finished, Report, RuleReport, Unattributed};
 
 use std::{
     env,

@@ -15,6 +15,18 @@ pub struct Report {
     pub stopped_by: String,
     /// What each rule did.
     pub rules: Vec<RuleReport>,
+    /// Packets that belonged to nobody, where rules act on packets.
+    #[serde(default)]
+    pub unattributed: Option<Unattributed>,
+}
+
+/// Packets on the rules' interfaces that belonged to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Unattributed {
+    /// Those that left.
+    pub egress: u64,
+    /// Those that arrived.
+    pub ingress: u64,
 }
 
 /// What one rule did.

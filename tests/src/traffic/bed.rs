@@ -8,7 +8,7 @@ use crate::{
     cgroup::Cgroup,
     command::Place,
     kernel::{Feature, Where},
-    netns::{Ip, Pair},
+    netns::{Ip, Netns, Pair},
 };
 
 /// How the rule names the victim.
@@ -169,6 +169,15 @@ impl Bed {
             self.victim.await_receiver();
         }
         injection
+    }
+
+    /// The namespace in which the victim's packets arrive.
+    #[must_use]
+    pub const fn receiver(&self) -> &Netns {
+        match self.case.direction {
+            Direction::Egress => &self.pair.far,
+            Direction::Ingress => &self.pair.near,
+        }
     }
 
     /// Sends a round of the victim's and one of the bystander's, at once where the

@@ -22,6 +22,8 @@ pub struct Stream {
     pub bytes: u64,
     /// Of those, bytes that differ from what was sent.
     pub bad_bytes: u64,
+    /// Bits of those that differ.
+    pub bad_bits: u64,
 }
 
 /// A sender and a receiver of known bytes.
@@ -136,6 +138,7 @@ impl TcpFlow {
             sent: board.flow.sent.load(Relaxed),
             bytes: board.flow.bytes.load(Relaxed),
             bad_bytes: board.flow.bad_bytes.load(Relaxed),
+            bad_bits: board.flow.bad_bits.load(Relaxed),
         }
     }
 

@@ -281,6 +281,19 @@ impl UdpFlow {
         self.sender = Some(self.file.spawn(place, &work));
     }
 
+    /// Starts the sending end, whose packets have no checksum.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start_sender_without_checksums(&mut self, place: Place<'_>) {
+        let mut command = self.sender_work("main");
+        command.push("--no-checksum".into());
+        let work: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.sender = Some(self.file.spawn(place, &work));
+    }
+
     fn sender_work(&self, worker: &str) -> Vec<String> {
         let (to, from) = (self.to.to_string(), self.from.to_string());
         ["udp-send", "--to", &to, "--from", &from, "--worker", worker]

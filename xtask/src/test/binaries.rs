@@ -50,11 +50,10 @@ impl TestBinary {
             // The backported kernel with one option more, about system calls.
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
-                "fidelity" | "loopback" | "open_sockets" | "peer_names" | "workers" => {
-                    Part::Nothing
-                }
-                "cleanup" | "foreign" | "harness" | "lease" | "leftovers" | "refusals"
-                | "terminal" => Part::Nothing,
+                "fidelity" | "loopback" | "open_sockets" | "peer_names" | "peer_target"
+                | "unattributed" | "workers" => Part::Nothing,
+                "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
+                | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named("errno"),
                 _ => Part::Everything,
             },
@@ -63,9 +62,20 @@ impl TestBinary {
             kernel::BACKPORTED => match name {
                 // It has a queue for what is late, as the host need not.
                 "dns" => Part::Named("delay"),
-                "net_corrupt" | "net_duplicate" | "net_filter" | "net_filter_more"
-                | "net_loss_models" | "net_partition" | "net_refuse" | "net_reject"
-                | "net_reset" | "peer_names" => Part::Nothing,
+                "net_corrupt"
+                | "net_corrupt_headers"
+                | "net_duplicate"
+                | "net_filter"
+                | "net_filter_more"
+                | "net_loss_models"
+                | "net_partition"
+                | "net_refuse"
+                | "net_reject"
+                | "net_reset"
+                | "peer_names"
+                | "peer_target"
+                | "unattributed" => Part::Nothing,
+                "devices" => Part::Named("lan"),
                 _ => Part::Everything,
             },
             _ => Part::Everything,

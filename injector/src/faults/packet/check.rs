@@ -7,8 +7,8 @@ use injector_common::filter::MAX_PORT_RANGES;
 use crate::{
     error::SpecError,
     model::{
-        Choice, Cidr, Direction, Dscp, HostName, Mark, PacketFilter, Protocol, Sizes, State,
-        TcpFlags,
+        Choice, Cidr, Direction, Dscp, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
+        Target, TcpFlags,
     },
     spec::{
         net::{InterfaceName, Peer, Ports},
@@ -22,6 +22,7 @@ pub(crate) struct Options<'a> {
     pub(crate) direction: Direction,
     pub(crate) proto: &'a [Text<Signed<Proto>>],
     pub(crate) peer: &'a [Text<Signed<Peer>>],
+    pub(crate) peer_target: &'a [Text<Signed<Target>>],
     pub(crate) peer_port: &'a [Text<Signed<Ports>>],
     pub(crate) local_port: &'a [Text<Signed<Ports>>],
     pub(crate) interface: &'a [Text<Signed<InterfaceName>>],
@@ -35,12 +36,15 @@ pub(crate) struct Options<'a> {
 /// The filter that these options describe. One that no packet can match is
 /// refused: whoever wrote it believes in a fault that never happens.
 pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
-    let (peers, hosts) = split(chosen("peer", options.peer, |peer| peer)?);
+    let (peers, mut named_peers) = split(chosen("peer", options.peer, |peer| peer)?);
+    let targets = peer_targets(options.peer_target)?;
+    named_peers.these.extend(targets.these);
+    named_peers.not.extend(targets.not);
     let filter = PacketFilter {
         direction: options.direction,
         protocols: protocols(options.proto)?,
         peers,
-        hosts,
+        named_peers,
         peer_ports: ports("peer-port", options.peer_port)?,
         local_ports: ports("local-port", options.local_port)?,
         interfaces: chosen("interface", options.interface, |name| name.0)?,
@@ -50,7 +54,7 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
         tcp_flags: options.tcp_flags.map(|text| text.0),
         state: options.state.map(|text| text.0),
     };
-    if filter.hosts.is_any()
+    if filter.named_peers.is_any()
         && !filter.peers.is_any()
         && filter.peers.addresses().iter().all(|set| set.is_empty())
     {
@@ -78,14 +82,31 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
     Ok(filter)
 }
 
+/// What a peer's target can be.
+const PEER_TARGETS: &str = "cgroup:PATH or pid:N, of something that runs already";
+
+/// Targets as peers.
+fn peer_targets(options: &[Text<Signed<Target>>]) -> Result<Choice<NamedPeer>, SpecError> {
+    let targets = chosen("peer-target", options, |target| target)?;
+    if targets.each().any(|(target, _)| *target == Target::Command) {
+        let problem = "`command` has no address before it starts";
+        return Err(SpecError::new("peer-target", problem, PEER_TARGETS));
+    }
+    let named = |list: Vec<Target>| list.into_iter().map(NamedPeer::Target).collect();
+    Ok(Choice {
+        these: named(targets.these),
+        not: named(targets.not),
+    })
+}
+
 /// Networks and names apart.
-fn split(peers: Choice<Peer>) -> (Choice<Cidr>, Choice<HostName>) {
+fn split(peers: Choice<Peer>) -> (Choice<Cidr>, Choice<NamedPeer>) {
     let (mut networks, mut hosts) = (Choice::ANY, Choice::ANY);
-    let sort = |list: Vec<Peer>, networks: &mut Vec<Cidr>, hosts: &mut Vec<HostName>| {
+    let sort = |list: Vec<Peer>, networks: &mut Vec<Cidr>, hosts: &mut Vec<NamedPeer>| {
         for peer in list {
             match peer {
                 Peer::Network(network) => networks.push(network),
-                Peer::Host(name) => hosts.push(name),
+                Peer::Host(name) => hosts.push(NamedPeer::Host(name)),
             }
         }
     };
@@ -222,6 +243,7 @@ pub(super) mod tests {
                 .map_or(Direction::Egress, |text: &Text<Direction>| text.0),
             proto: &parse(&words("proto")),
             peer: &parse(&words("peer")),
+            peer_target: &parse(&words("peer-target")),
             peer_port: &parse(&words("peer-port")),
             local_port: &parse(&words("local-port")),
             interface: &parse(&words("interface")),
@@ -242,6 +264,12 @@ pub(super) mod tests {
             ("proto 58 !icmp", "proto", "leaves nothing"),
             ("peer 10.0.0.0/8 !10.0.0.0/8", "peer", "`10.0.0.0/8`"),
             ("peer !0.0.0.0/0 !::/0", "peer", "leaves nothing"),
+            (
+                "peer-target pid:7 !pid:7",
+                "peer-target",
+                "with and without",
+            ),
+            ("peer-target command", "peer-target", "before it starts"),
             (
                 "peer 10.0.0.0/8 !10.0.0.0/9 !10.128.0.0/9",
                 "peer",

@@ -68,7 +68,7 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
 /// The peer in words, as in " to 10.0.0.0/8 port 80"; nothing for any.
 pub(in crate::faults) fn describe_peers(filter: &PacketFilter, preposition: &str) -> String {
     let mut text = String::new();
-    let mut peers = texts(&filter.hosts);
+    let mut peers = texts(&filter.named_peers);
     let networks = texts(&filter.peers);
     peers.these.extend(networks.these);
     peers.not.extend(networks.not);

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -21,7 +22,7 @@ pub(super) const OTHER_NETNS: NetnsInode = NetnsInode(200);
 pub(super) const AGENT: Tgid = Tgid(500);
 
 #[derive(Clone, Debug)]
-pub(super) struct FakeHost {
+pub(in crate::resolve) struct FakeHost {
     pub(super) missing_capabilities: Vec<&'static str>,
     pub(super) btf: bool,
     pub(super) initial_pid_namespace: bool,
@@ -59,7 +60,7 @@ pub(super) fn process(tgid: u32, parent: u32, netns: NetnsInode) -> Process {
 impl FakeHost {
     /// A healthy host: `/web` with `/web/php` below it, whose processes 11 to
     /// 13 live in the other namespace, and `/db` in the agent's.
-    pub(super) fn new() -> Self {
+    pub(in crate::resolve) fn new() -> Self {
         let v2 = |id| (id, Filesystem::CgroupV2);
         Self {
             missing_capabilities: Vec::new(),
@@ -227,6 +228,12 @@ impl Host for FakeHost {
             tgid: process.tgid,
             kernel_thread: false,
         })
+    }
+
+    fn addresses(&self, netns: &Path) -> Result<Vec<IpAddr>, HostError> {
+        let own = netns == Path::new("/proc/self/ns/net");
+        let text = if own { "192.0.2.1" } else { "10.0.0.9" };
+        Ok(vec![text.parse().expect("an address")])
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

@@ -96,7 +96,8 @@ fn distribution(area: &Canvas<'_>, panel: &[&Record], what: &str) -> anyhow::Res
             .label(record.maker.as_str())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], color.stroke_width(2)));
     }
-    legend(&mut chart)
+    // A distribution rises to the right: nothing of it is below its own end.
+    legend(&mut chart, SeriesLabelPosition::LowerRight)
 }
 
 /// The throughput of each row, beside each other.
@@ -164,7 +165,7 @@ fn throughput(path: &Path, part: &Part, way: &str) -> anyhow::Result<()> {
             .label(label)
             .legend(move |at| Circle::new(at, 5, color.filled()));
     }
-    legend(&mut chart)?;
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
     canvas.present()?;
     Ok(())
 }
@@ -172,10 +173,11 @@ fn throughput(path: &Path, part: &Part, way: &str) -> anyhow::Result<()> {
 /// Tells which colour is whose.
 fn legend<'a, C: CoordTranslate>(
     chart: &mut ChartContext<'a, SVGBackend<'a>, C>,
+    position: SeriesLabelPosition,
 ) -> anyhow::Result<()> {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(position)
         .background_style(WHITE.mix(0.8))
         .draw()?;
     Ok(())

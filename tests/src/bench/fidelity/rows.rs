@@ -204,10 +204,10 @@ pub(super) const TABLES: &[Table] = &[
         title: "one UDP flow, changed packets",
         plot: "",
         rows: rows! {
-            "5 %, checksum valid", BOTH, "net-corrupt --percent 5", "netem corrupt 5%",
+            "5 %, checksum valid", BOTH, "net-corrupt --bits 1 --percent 5", "netem corrupt 5%",
                 Damage(share(5.0));
             "5 %, checksum broken", BOTH,
-                "net-corrupt --percent 5 --checksum broken", "netem corrupt 5%",
+                "net-corrupt --bits 1 --percent 5 --checksum broken", "netem corrupt 5%",
                 Damage(share(5.0));
         },
     },

@@ -1,0 +1,227 @@
+//! A million packets as an attacker or a broken driver sends them, through programs in
+//! the kernel: it reads what the host reads, and hits what the host says it hits.
+//!
+//! What the host reads is compared with another parser in
+//! `injector-common/tests/packet_hostile.rs`, on the same packets.
+
+#[path = "../../injector-common/tests/support/hostile.rs"]
+mod hostile;
+
+use std::os::fd::AsFd as _;
+
+use aya::maps::{Array, HashMap, MapData};
+use hostile::{Dice, PACKETS, Packet, packet, seed};
+use injector_common::{
+    Control, FaultKind, RuleEntry, ScopeKey, SiteEntry, Trigger,
+    abi::SCOPE_CGROUP,
+    filter::{EGRESS, INGRESS, PacketFilter, PortSet, directions},
+    names::{
+        MAP_CONTROL, MAP_RULES, MAP_SCOPES, MAP_SEEN, MAP_SITES, MAX_LEVELS, PROG_EGRESS,
+        PROG_INGRESS, PROG_PARITY,
+    },
+    packet::{self as reading, Facts, TCP_FLAGS_KNOWN},
+    parity::ParityVector,
+};
+use injector_tests::{
+    kernel::Where,
+    require,
+    test_run::{self, Frame, NEXT},
+};
+
+/// `TC_ACT_REDIRECT`, to an interface that does not exist: the packet is lost.
+const LOST: u32 = 7;
+/// Length of an Ethernet header, without which the kernel takes no frame.
+const ETHERNET: usize = 14;
+
+/// How many packets go through programs. Under emulation each takes twenty times as
+/// long, and it is the verifier and the compiler there that are of interest.
+fn packets() -> u64 {
+    if Where::current() == Where::Host {
+        PACKETS
+    } else {
+        PACKETS / 50
+    }
+}
+
+#[test]
+fn the_kernel_reads_hostile_packets_as_the_host_does() {
+    require!(NetLoss);
+    let seed = seed();
+    let mut ebpf = test_run::load();
+    let program = test_run::program(&mut ebpf, PROG_PARITY);
+    let mut read = 0;
+    for number in 0..packets() {
+        let packet = packet(seed, number);
+        let vector = vector(&packet);
+        let expected = test_run::on_host(&vector, &packet.bytes, |_| None);
+        let found = test_run::in_kernel(&program, &vector, &packet.bytes);
+        assert_eq!(
+            found, expected,
+            "packet {number} of seed {seed}: {packet:02x?}"
+        );
+        read += u64::from(found.parsed);
+    }
+    let all = packets();
+    assert!(
+        (all / 4..all * 3 / 4).contains(&read),
+        "{read} of {all} were read"
+    );
+}
+
+/// A vector that asks for nothing but the packet's facts.
+fn vector(packet: &Packet) -> ParityVector {
+    ParityVector {
+        trigger: Trigger::ALWAYS,
+        params: [0; 4],
+        seed: 1,
+        n: 1,
+        spent: 0,
+        in_flow: 0,
+        seen: 0,
+        filter: PacketFilter::ANY,
+        direction: EGRESS,
+        l2_len: packet.l2_len,
+        ether_type: packet.ether_type.into(),
+        frame_len: u32::try_from(packet.bytes.len()).expect("a short packet"),
+        gso_size: packet.gso_size,
+        mark: 0,
+    }
+}
+
+/// Every packet here is the target's, so that nothing but the headers decides.
+#[test]
+fn hostile_packets_are_hit_where_the_filter_says_so() {
+    require!(NetLoss);
+    let seed = seed();
+    let mut ebpf = test_run::load();
+    let programs = [(EGRESS, PROG_EGRESS), (INGRESS, PROG_INGRESS)]
+        .map(|(way, name)| (way, test_run::program(&mut ebpf, name)));
+    let mut table = |name| ebpf.take_map(name).expect("the object has the map");
+    let mut rules: Array<MapData, RuleEntry> = table(MAP_RULES).try_into().expect("an array");
+    let mut sites: HashMap<MapData, u32, SiteEntry> = table(MAP_SITES).try_into().expect("a table");
+    let mut scopes: HashMap<MapData, ScopeKey, u64> =
+        table(MAP_SCOPES).try_into().expect("a table");
+    let mut seen: Array<MapData, u64> = table(MAP_SEEN).try_into().expect("an array");
+    let mut control: Array<MapData, Control> = table(MAP_CONTROL).try_into().expect("an array");
+    // The root cgroup, at level 0 and with id 1, is the target.
+    let root = ScopeKey {
+        id: 1,
+        kind: SCOPE_CGROUP,
+        _pad: 0,
+    };
+    scopes.insert(root, 1, 0).expect("aim at the root cgroup");
+    seen.set(0, 1 << 1, 0).expect("note an id");
+    let site = SiteEntry {
+        rules: 1,
+        owner: 1,
+        l2_len: u32::try_from(ETHERNET).expect("a small number"),
+        ..SiteEntry::default()
+    };
+    sites.insert(1, site, 0).expect("name the interface");
+    let armed = Control {
+        lease_until_ns: u64::MAX,
+        deadline_ns: u64::MAX,
+        levels: [0; MAX_LEVELS],
+        level_count: 1,
+        rule_count: 1,
+        ..Control::default()
+    };
+    control.set(0, armed, 0).expect("arm the programs");
+
+    let (mut hit, mut spared, mut refused) = (0, 0, 0);
+    let mut rule = rule(PacketFilter::ANY);
+    for number in 0..packets() {
+        let dice = &mut Dice::new(!seed, number);
+        if number.is_multiple_of(500) {
+            rule.filter = filter(dice);
+            rules.set(0, rule, 0).expect("write the rule");
+        }
+        let packet = packet(seed, number);
+        let (way, program) = &programs[dice.below(2)];
+        let mut frame = framed(&packet);
+        let expected = is_hit(&rule.filter, &frame, &packet, *way);
+        let Ok(verdict) = test_run::run(program.as_fd(), &mut frame, packet.gso_size) else {
+            refused += 1;
+            continue;
+        };
+        assert_eq!(
+            verdict,
+            if expected { LOST } else { NEXT },
+            "packet {number} of seed {seed}, {:?}: {packet:02x?}",
+            rule.filter
+        );
+        *(if expected { &mut hit } else { &mut spared }) += 1;
+    }
+    println!("{hit} were hit, {spared} were not, {refused} the kernel took for no frame");
+    let all = packets();
+    assert!(hit > all / 10 && spared > all / 10 && refused < all / 5);
+}
+
+/// The packet behind an Ethernet header.
+fn framed(packet: &Packet) -> Vec<u8> {
+    let mut frame = vec![0; ETHERNET];
+    frame[12..].copy_from_slice(&packet.ether_type.to_ne_bytes());
+    let l2_len = packet.l2_len as usize;
+    frame.extend(packet.bytes.get(l2_len..).unwrap_or_default());
+    frame
+}
+
+/// Whether a packet of the target's is one that the rule may hit.
+fn is_hit(filter: &PacketFilter, frame: &[u8], packet: &Packet, way: u32) -> bool {
+    let mut facts = Facts::NONE;
+    let l2_len = u32::try_from(ETHERNET).expect("a small number");
+    let parsed = reading::parse(
+        &Frame(frame, packet.gso_size),
+        packet.ether_type,
+        l2_len,
+        &mut facts,
+    );
+    let len = u32::try_from(frame.len()).expect("a short packet");
+    facts.note_frame(l2_len, len, packet.gso_size, 0);
+    // What arrives through a tunnel is its owner's only once it is out of it.
+    let tunnelled = way == INGRESS && reading::is_tunnel(facts.number) && !facts.is_fragment();
+    parsed && facts.protected == 0 && !tunnelled && filter.matches(&facts, way)
+}
+
+fn rule(filter: PacketFilter) -> RuleEntry {
+    RuleEntry {
+        start_ns: 0,
+        deadline_ns: u64::MAX,
+        seed: 1,
+        trigger: Trigger::ALWAYS,
+        params: [0; 4],
+        filter,
+        kind: FaultKind::NetLoss as u32,
+        enabled: 1,
+    }
+}
+
+/// A filter, of which random packets meet a good part.
+fn filter(dice: &mut Dice) -> PacketFilter {
+    let mut filter = PacketFilter::ANY;
+    match dice.below(8) {
+        0 => {}
+        1 => {
+            filter.peer_ports = PortSet::NONE;
+            filter.peer_ports.ranges[0] = [1, dice.of(&[100, 30_000, u16::MAX])];
+        }
+        2 => {
+            filter.local_ports = PortSet::NONE;
+            filter.local_ports.ranges[0] = [dice.of(&[1, 68, 30_000]), u16::MAX];
+        }
+        3 => {
+            let number = dice.of(&[6, 17, 1, 58, 44, 60]);
+            filter.protocols = [0; 4];
+            filter.protocols[0] = 1 << number;
+        }
+        4 => {
+            let flags = dice.of(&[0, 1, 2, 0x10]);
+            filter.tcp_flags_mask = TCP_FLAGS_KNOWN | flags;
+            filter.tcp_flags = TCP_FLAGS_KNOWN | flags;
+        }
+        5 => filter.states = dice.of(&[1, 2, 4, 6]),
+        6 => (filter.size_first, filter.size_span) = (dice.of(&[20, 60, 100]), 60),
+        _ => filter.directions = directions(dice.of(&[EGRESS, INGRESS])),
+    }
+    filter
+}
