@@ -1,12 +1,17 @@
-//! `net-delay` beside the kernel's own emulator: what a connection achieves under
-//! the same delay. (`tests/tests/net_delay.rs` compares round trips, and
+//! `net-delay` on connections: what one achieves beside the kernel's own emulator with
+//! the same delay, and that none sees a loss. With one processor, where packets have one
+//! order. (`tests/tests/net_delay.rs` compares round trips, and
 //! `tests/tests/net_loss.rs` retransmissions; `cargo xtask bench fidelity` prints
 //! a longer measurement of all three.)
 
 use injector_tests::{
+    agent::Injection,
+    cgroup::Cgroup,
+    command::Place,
+    netns::{Ip, Pair},
     require,
     stats::median,
-    traffic::{Comparison, Direction, Fault},
+    traffic::{Comparison, Direction, Fault, TcpFlow},
 };
 
 /// Pairs of measurements, one after the other.
@@ -68,4 +73,25 @@ fn throughput_under_10_ms_ingress() {
 #[test]
 fn throughput_under_50_ms_ingress() {
     check_throughput(50, Direction::Ingress);
+}
+
+#[test]
+fn tcp_arrives_whole_and_nothing_seems_lost() {
+    require!(NetDelay);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let near = Place::netns(&pair.near).and_cgroup(&cgroup);
+    let to = (Pair::far_address(Ip::V6), 7000).into();
+    let flow = TcpFlow::start(near, Place::netns(&pair.far), to, 2, None);
+    let target = cgroup.target();
+    let options = ["--delay", "10ms", "--for", "60s"];
+    let injection = Injection::start(&[&["net-delay", "--target", &target], &options[..]].concat());
+    // A busy machine may make the sender doubt and probe; only a gap in what
+    // arrived makes it retransmit fast.
+    let read = || pair.near.counter("TcpExt", "TCPFastRetrans");
+    let before = read();
+    let stream = flow.round(1_000_000);
+    assert_eq!((stream.bytes, stream.bad_bytes), (2_000_000, 0));
+    assert_eq!(read(), before);
+    assert!(injection.stop().rule().injected > 50);
 }
