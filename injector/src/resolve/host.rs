@@ -162,4 +162,6 @@ pub struct Link {
     /// Whether it is enslaved to another that its packets pass too, as a bridge's port
     /// is, and not a VRF's member.
     pub enslaved: bool,
+    /// Whether it is a WireGuard device.
+    pub wireguard: bool,
 }

@@ -258,7 +258,7 @@ impl Host for LinuxHost {
         })?;
         let routers: Vec<u32> = messages
             .iter()
-            .filter(|link| is_vrf(link))
+            .filter(|link| is_of_kind(link, &InfoKind::Vrf))
             .map(index)
             .collect();
         Ok(messages
@@ -327,9 +327,8 @@ fn index(message: &LinkMessage) -> u32 {
     message.header.index
 }
 
-/// Whether it is a VRF device: packets of its members do not pass it, except those that
-/// stay on the host (`vrf_ip_out_direct` and `vrf_ip_rcv`, drivers/net/vrf.c).
-fn is_vrf(message: &LinkMessage) -> bool {
+/// Whether it is a device of this kind.
+fn is_of_kind(message: &LinkMessage, kind: &InfoKind) -> bool {
     let mut infos = message.attributes.iter().filter_map(|attribute| {
         if let LinkAttribute::LinkInfo(infos) = attribute {
             Some(infos)
@@ -337,11 +336,12 @@ fn is_vrf(message: &LinkMessage) -> bool {
             None
         }
     });
-    infos.any(|infos| infos.contains(&LinkInfo::Kind(InfoKind::Vrf)))
+    infos.any(|infos| infos.contains(&LinkInfo::Kind(kind.clone())))
 }
 
 /// A message about an interface, where those with the indices of `routers` are VRF
-/// devices.
+/// devices: packets of their members do not pass them, except those that stay on the
+/// host (`vrf_ip_out_direct` and `vrf_ip_rcv`, drivers/net/vrf.c).
 fn link(message: &LinkMessage, routers: &[u32]) -> Option<Link> {
     let name = message.attributes.iter().find_map(|attribute| {
         if let LinkAttribute::IfName(name) = attribute {
@@ -368,6 +368,7 @@ fn link(message: &LinkMessage, routers: &[u32]) -> Option<Link> {
         alias,
         up: message.header.flags.contains(LinkFlags::Up),
         enslaved,
+        wireguard: is_of_kind(message, &InfoKind::Wireguard),
     })
 }
 

@@ -38,7 +38,7 @@ pub(in crate::resolve) struct FakeHost {
     pub(super) other_links: Vec<Link>,
 }
 
-pub(super) fn link(name: &str, index: u32) -> Link {
+pub(in crate::resolve) fn link(name: &str, index: u32) -> Link {
     Link {
         name: name.to_owned(),
         index: IfIndex(index),
@@ -46,6 +46,7 @@ pub(super) fn link(name: &str, index: u32) -> Link {
         alias: None,
         up: true,
         enslaved: false,
+        wireguard: false,
     }
 }
 
