@@ -74,6 +74,7 @@ impl TestBinary {
                 | "net_reset"
                 | "peer_names"
                 | "peer_target"
+                | "refusals"
                 | "unattributed" => Part::Nothing,
                 "devices" => Part::Named("lan"),
                 _ => Part::Everything,
