@@ -17,7 +17,10 @@ use super::{
     object::{self, Needs, Programs, describe, once, refusal},
     queue,
 };
-use crate::plan::{Features, PacketAttach, Support, features::Probe};
+use crate::{
+    plan::{Features, PacketAttach, Support, features::Probe},
+    resolve::netns::ask_netlink,
+};
 
 /// Tries every way to have every kind. One kind may have several lines; it is
 /// supported if one of its lines is.
@@ -65,9 +68,7 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
             .map(|(attach, reason)| probe(attach.name(), no(reason.clone())))
             .collect();
         if let Ok(attach) = features.packets {
-            let lacking = extra.iter().find(|support| !support.is_supported());
-            let state = lacking.map_or(Support::Supported, |support| (*support).clone());
-            probes.push(probe(attach.name(), state));
+            probes.push(probe(attach.name(), all_of(extra.iter().copied())));
         }
         probes
     };
@@ -82,28 +83,20 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
             let needed = [&features.hop_devices, &features.fair_queue];
             let mut rungs = packets(&needed);
             // Not a way of its own: it says whether loopback is covered too.
-            let mut all = needed.into_iter().chain([&features.loopback_hop]);
-            let lacking = all.find(|support| !support.is_supported());
-            rungs.push(probe(
-                "loopback",
-                lacking.cloned().unwrap_or(Support::Supported),
-            ));
+            let all = needed.into_iter().chain([&features.loopback_hop]);
+            rungs.push(probe("loopback", all_of(all)));
             rungs
         }
         FaultKind::Dns => {
             let mut rungs = packets(&[]);
             // Not a way of its own: it says whether an answer can be late.
-            let mut needed = [&features.hop_devices, &features.fair_queue].into_iter();
-            let lacking = needed.find(|support| !support.is_supported());
-            rungs.push(probe(
-                "delay",
-                lacking.cloned().unwrap_or(Support::Supported),
-            ));
+            let needed = [&features.hop_devices, &features.fair_queue];
+            rungs.push(probe("delay", all_of(needed)));
             rungs
         }
         FaultKind::SysErrno => vec![
             probe("kprobe", features.override_return.clone()),
-            probe("lsm", all_of(&features.security)),
+            probe("lsm", all_hooks(&features.security)),
         ],
         FaultKind::NetRefuse => {
             let mut rungs = vec![probe("cgroup", features.refuse.clone())];
@@ -116,8 +109,15 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
     }
 }
 
+/// Whether all of them are there; otherwise the first that is not.
+fn all_of<'a>(needed: impl IntoIterator<Item = &'a Support>) -> Support {
+    let mut needed = needed.into_iter();
+    let lacking = needed.find(|support| !support.is_supported());
+    lacking.cloned().unwrap_or(Support::Supported)
+}
+
 /// Whether all hooks work; otherwise the first that does not, by name.
-fn all_of(hooks: &BTreeMap<SecurityHook, Support>) -> Support {
+fn all_hooks(hooks: &BTreeMap<SecurityHook, Support>) -> Support {
     let lacking = hooks.iter().find(|(_, support)| !support.is_supported());
     match lacking {
         None => Support::Supported,
@@ -174,7 +174,7 @@ fn no(reason: impl Into<String>) -> Support {
 fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
     let result = netns::inside_new(|| {
         try_attach(ebpf, features);
-        let devices = netlink::here(|handle| async move {
+        let devices = ask_netlink(|handle| async move {
             netlink::raise_loopback(&handle).await?;
             netlink::add_pair(&handle, TRIAL_NEAR, TRIAL_FAR).await?;
             Ok(netlink::add_ifb(&handle, TRIAL_IFB).await)
@@ -190,7 +190,7 @@ fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
             }
         };
         features.hop_devices = try_hop_programs(ebpf);
-        features.fair_queue = netlink::here(|mut handle| async move {
+        features.fair_queue = ask_netlink(|mut handle| async move {
             queue::add_fair_queue(&mut handle, TRIAL_NEAR.index).await
         })
         .map_or_else(

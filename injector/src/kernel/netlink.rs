@@ -15,6 +15,7 @@ use rtnetlink::{
 };
 
 use super::netns;
+use crate::resolve::netns::ask_netlink;
 
 /// What `ip link` shows beside a device of ours.
 pub(super) const ALIAS: &str = injector_common::names::DEVICE_ALIAS;
@@ -29,28 +30,7 @@ where
     T: Send,
     F: Future<Output = io::Result<T>>,
 {
-    netns::inside(file, || here(requests))?
-}
-
-/// Runs requests in the namespace of the calling thread.
-///
-/// # Errors
-///
-/// What the requests return.
-pub(super) fn here<T, F>(requests: impl FnOnce(Handle) -> F) -> io::Result<T>
-where
-    F: Future<Output = io::Result<T>>,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        let connection = tokio::spawn(connection);
-        let result = requests(handle).await;
-        connection.abort();
-        result
-    })
+    netns::inside(file, || ask_netlink(requests))?
 }
 
 /// A device of ours to be made. The index is chosen here and not by the kernel,

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use futures_util::TryStreamExt as _;
+use futures_util::{TryFutureExt as _, TryStreamExt as _};
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use rtnetlink::packet_route::{
@@ -18,7 +18,7 @@ use rtnetlink::packet_route::{
 use super::{
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus},
     mounts,
-    netns::in_netns,
+    netns::{ask_netlink, in_netns},
 };
 use crate::error::HostError;
 
@@ -281,18 +281,7 @@ fn ask<T: Send, F: Future<Output = Result<T, rtnetlink::Error>>>(
     netns: &Path,
     question: impl FnOnce(rtnetlink::Handle) -> F + Send,
 ) -> Result<T, HostError> {
-    let work = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection()?;
-            let connection = tokio::spawn(connection);
-            let answer = question(handle).await;
-            connection.abort();
-            answer.map_err(io::Error::other)
-        })
-    };
+    let work = || ask_netlink(|handle| question(handle).map_err(io::Error::other));
     in_netns(netns, work)
         .and_then(|answer| answer)
         .map_err(|source| HostError {
@@ -303,19 +292,19 @@ fn ask<T: Send, F: Future<Output = Result<T, rtnetlink::Error>>>(
 
 /// The interface's own address: on a link between two, `Address` is the peer's.
 fn address(message: &AddressMessage) -> Option<IpAddr> {
-    let of =
-        |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
-    let own = of(|attribute| {
-        if let AddressAttribute::Local(address) = attribute {
-            Some(*address)
+    use AddressAttribute::{Address, Local};
+    let attributes = || message.attributes.iter();
+    let own = attributes().find_map(|one| {
+        if let Local(own) = one {
+            Some(*own)
         } else {
             None
         }
     });
     own.or_else(|| {
-        of(|attribute| {
-            if let AddressAttribute::Address(address) = attribute {
-                Some(*address)
+        attributes().find_map(|one| {
+            if let Address(it) = one {
+                Some(*it)
             } else {
                 None
             }
