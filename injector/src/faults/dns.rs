@@ -177,19 +177,10 @@ Examples:
             peer: &raw.peer,
             peer_target: &raw.peer_target,
             peer_port: &raw.peer_port,
-            local_port: &[],
             interface: &raw.interface,
-            dscp: &[],
-            mark: None,
-            size: None,
-            tcp_flags: None,
-            state: None,
+            ..Options::NONE
         })?;
-        let mut protocols = filter.protocols.these.iter();
-        if let Some(other) = protocols.find(|one| !matches!(one, Protocol::Tcp | Protocol::Udp)) {
-            let problem = format!("{other} carries no queries of DNS");
-            return Err(SpecError::new("proto", problem, "tcp, udp or any"));
-        }
+        packet::check_ported(&filter, "carries no queries of DNS")?;
         if filter.peer_ports.is_any() {
             filter.peer_ports = Choice::from(vec![PORT..=PORT]);
         }

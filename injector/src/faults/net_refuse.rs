@@ -107,19 +107,9 @@ Examples:
             peer: &raw.peer,
             peer_target: &raw.peer_target,
             peer_port: &raw.peer_port,
-            local_port: &[],
-            interface: &[],
-            dscp: &[],
-            mark: None,
-            size: None,
-            tcp_flags: None,
-            state: None,
+            ..Options::NONE
         })?;
-        let mut protocols = filter.protocols.these.iter();
-        if let Some(other) = protocols.find(|one| !matches!(one, Protocol::Tcp | Protocol::Udp)) {
-            let problem = format!("{other} has no connections to refuse");
-            return Err(SpecError::new("proto", problem, "tcp, udp or any"));
-        }
+        packet::check_ported(&filter, "has no connections to refuse")?;
         let errno = raw.errno.map_or(REFUSED, |text| text.0);
         Ok(Fault::Refuse { filter, errno })
     }

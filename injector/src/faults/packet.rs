@@ -4,7 +4,7 @@ mod check;
 mod describe;
 
 pub(super) use check::chosen as chosen_values;
-pub(crate) use check::{Options, filter};
+pub(crate) use check::{Options, check_ported, filter};
 pub(super) use describe::{chosen as described, describe, describe_peers, list as listed};
 
 /// Defines the `Raw` of a kind that acts on packets: its own options and the

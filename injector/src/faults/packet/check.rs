@@ -33,6 +33,37 @@ pub(crate) struct Options<'a> {
     pub(crate) state: Option<&'a Text<State>>,
 }
 
+impl Options<'_> {
+    /// Nothing is written; what a target sends is meant.
+    pub(crate) const NONE: Self = Self {
+        direction: Direction::Egress,
+        proto: &[],
+        peer: &[],
+        peer_target: &[],
+        peer_port: &[],
+        local_port: &[],
+        interface: &[],
+        dscp: &[],
+        mark: None,
+        size: None,
+        tcp_flags: None,
+        state: None,
+    };
+}
+
+/// Refuses protocols other than TCP and UDP for a kind that has to do with these
+/// alone; `lacks` says why.
+pub(crate) fn check_ported(filter: &PacketFilter, lacks: &str) -> Result<(), SpecError> {
+    let mut protocols = filter.protocols.these.iter();
+    match protocols.find(|one| !matches!(one, Protocol::Tcp | Protocol::Udp)) {
+        Some(other) => {
+            let problem = format!("{other} {lacks}");
+            Err(SpecError::new("proto", problem, "tcp, udp or any"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The filter that these options describe. One that no packet can match is
 /// refused: whoever wrote it believes in a fault that never happens.
 pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
