@@ -86,14 +86,14 @@ pub(crate) fn segment(skb: &Skb, facts: &Facts) -> Option<Segment> {
     })
 }
 
-/// Cuts a TCP packet down to a link-layer header and room for a network header
-/// without options and a TCP header without any.
+/// Cuts a packet down to a link-layer header and room for a network header without
+/// options and a transport header of so many bytes.
 #[inline(always)]
-pub(crate) fn cut(skb: &Skb, facts: &Facts, l2_len: u32) -> Made {
+pub(crate) fn cut(skb: &Skb, facts: &Facts, l2_len: u32, header_len: u32) -> Made {
     let extra = facts.transport_offset - l2_len - answer::ip_len(facts.family);
     // Ends segmentation offload too.
     // SAFETY: the context comes from the kernel; the helper checks the length.
-    if unsafe { bpf_skb_change_tail(skb.0, facts.transport_offset + TCP_LEN, 0) } != 0 {
+    if unsafe { bpf_skb_change_tail(skb.0, facts.transport_offset + header_len, 0) } != 0 {
         return Made::Refused;
     }
     if extra != 0 && !make_room(skb, (extra as i32).wrapping_neg()) {
@@ -104,7 +104,7 @@ pub(crate) fn cut(skb: &Skb, facts: &Facts, l2_len: u32) -> Made {
 
 /// Adds or removes bytes behind the link-layer header.
 #[inline(always)]
-pub(crate) fn make_room(skb: &Skb, bytes: i32) -> bool {
+fn make_room(skb: &Skb, bytes: i32) -> bool {
     let flags = u64::from(BPF_F_ADJ_ROOM_NO_CSUM_RESET);
     // SAFETY: the context comes from the kernel; the helper checks the length.
     unsafe { bpf_skb_adjust_room(skb.0, bytes, BPF_ADJ_ROOM_MAC, flags) == 0 }

@@ -6,24 +6,22 @@ use aya_ebpf::{
 };
 use injector_common::{
     RuleEntry, SiteEntry,
-    answer::{self, Segment, TCP_LEN},
+    answer::{self, Ends, TCP_LEN},
     dns::{HEADER_LEN, NOERROR, OPT_LEN, RECORD_HEAD_LEN, answer_header, answer_opt, record_head},
     faults::{
         Params,
         dns::{self, TRUNCATED},
-        net_reset,
     },
-    filter::EGRESS,
     packet::{PROTO_TCP, PROTO_UDP, PacketBytes as _},
 };
 
-use super::net_reset::send_copy;
+use super::net_reset::{send_copy, tell_receiver};
 use crate::{
     answer::{
-        COMPLETE, REFUSED, SPOILT, make_room, segment, start_value, sum_of, swap_link, turn_round,
-        write, write_network, write_segment,
+        COMPLETE, Made, REFUSED, SPOILT, cut, segment, start_value, sum_of, swap_link, turn_round,
+        write, write_network,
     },
-    skb::{NEXT, Skb, Stamp},
+    skb::Skb,
     workspace::Workspace,
 };
 
@@ -95,7 +93,7 @@ fn append(skb: *mut __sk_buff, space: &mut Workspace, which: usize, params: &Par
     // Header and question, as they are.
     let message = &mut space.message;
     let place = (begin & (QUERY_ROOM - 1)) as usize;
-    let Some(len) = clamped(len) else {
+    let Some(len) = clamped::<QUERY_ROOM>(len) else {
         return false;
     };
     // SAFETY: the helper copies at most QUERY_ROOM bytes to a place that has as
@@ -143,51 +141,10 @@ fn append(skb: *mut __sk_buff, space: &mut Workspace, which: usize, params: &Par
     true
 }
 
-/// A length that the verifier sees to be from 1 to [`QUERY_ROOM`]; `None` for one
-/// that is not.
+/// A length that the verifier sees to be from 1 to `MOST`, a power of two; `None` for
+/// one that no message has.
 #[inline(always)]
-fn clamped(len: u32) -> Option<u32> {
-    if !(HEADER_LEN..=QUERY_ROOM).contains(&len) {
-        return None;
-    }
-    let len = len - 1;
-    // SAFETY: reads a variable of ours.
-    Some((unsafe { (&raw const len).read_volatile() } & (QUERY_ROOM - 1)) + 1)
-}
-
-/// Makes the packet one with a header of `header_len` bytes without options, and
-/// the message behind it. Its headers have no meaning yet.
-#[inline(always)]
-fn lay_out(skb: &Skb, space: &mut Workspace, l2_len: u32, header_len: u32) -> i32 {
-    let (facts, len) = (&space.facts, space.message.len);
-    let Some(len) = clamped_message(len) else {
-        return REFUSED;
-    };
-    let extra = facts.transport_offset - l2_len - answer::ip_len(facts.family);
-    // First down to the headers, so that no bytes lie apart from the others.
-    // SAFETY: the context comes from the kernel; the helper checks the length.
-    if unsafe { bpf_skb_change_tail(skb.0, facts.transport_offset + header_len, 0) } != 0 {
-        return REFUSED;
-    }
-    if extra != 0 && !make_room(skb, (extra as i32).wrapping_neg()) {
-        return SPOILT;
-    }
-    let at = l2_len + answer::ip_len(facts.family) + header_len;
-    let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-    // SAFETY: as above; the other helper copies from the array, which is long
-    // enough.
-    let stored = unsafe {
-        let from = (&raw const space.message.bytes).cast();
-        bpf_skb_change_tail(skb.0, at + len, 0) == 0
-            && bpf_skb_store_bytes(skb.0, at, from, len, flags) == 0
-    };
-    if stored { 0 } else { SPOILT }
-}
-
-/// The same for the length of all answers.
-#[inline(always)]
-fn clamped_message(len: u32) -> Option<u32> {
-    const MOST: u32 = MESSAGE_ROOM as u32;
+fn clamped<const MOST: u32>(len: u32) -> Option<u32> {
     if !(HEADER_LEN..=MOST).contains(&len) {
         return None;
     }
@@ -196,36 +153,46 @@ fn clamped_message(len: u32) -> Option<u32> {
     Some((unsafe { (&raw const len).read_volatile() } & (MOST - 1)) + 1)
 }
 
+/// Makes the packet one with a header of `header_len` bytes without options, and
+/// the message behind it. Its headers have no meaning yet.
+#[inline(always)]
+fn lay_out(skb: &Skb, space: &mut Workspace, l2_len: u32, header_len: u32) -> Made {
+    let facts = &space.facts;
+    let Some(len) = clamped::<{ MESSAGE_ROOM as u32 }>(space.message.len) else {
+        return Made::Refused;
+    };
+    // First down to the headers, so that no bytes lie apart from the others.
+    let made = cut(skb, facts, l2_len, header_len);
+    if made != Made::Done {
+        return made;
+    }
+    let at = l2_len + answer::ip_len(facts.family) + header_len;
+    let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+    // SAFETY: the context comes from the kernel, and the helpers check the lengths;
+    // one copies from the array, which is long enough.
+    let stored = unsafe {
+        let from = (&raw const space.message.bytes).cast();
+        bpf_skb_change_tail(skb.0, at + len, 0) == 0
+            && bpf_skb_store_bytes(skb.0, at, from, len, flags) == 0
+    };
+    if stored { Made::Done } else { Made::Spoilt }
+}
+
 /// Makes a query over UDP its answer.
 #[inline(never)]
 fn answer_udp(skb: *mut __sk_buff, space: &mut Workspace, site: &SiteEntry, direction: u32) -> i32 {
     let (skb, l2_len) = (&Skb(skb), site.l2_len);
     let device_sums = start_value(skb.0, &space.facts) != COMPLETE;
-    let laid_out = lay_out(skb, space, l2_len, UDP_LEN);
-    if laid_out != 0 {
-        return laid_out;
+    match lay_out(skb, space, l2_len, UDP_LEN) {
+        Made::Done => {}
+        Made::Refused => return REFUSED,
+        Made::Spoilt => return SPOILT,
     }
-    let len = UDP_LEN + space.message.len;
     space.draft.begin(&space.facts, l2_len);
-    let draft = &mut space.draft;
-    draft.turn();
-    let at = draft.behind();
-    let pseudo = draft.ends.pseudo_sum(PROTO_UDP as u8, len);
-    let start = if device_sums { answer::fold(pseudo) } else { 0 };
-    let header = draft.ends.udp_header(len, start);
-    if !write_network(skb.0, draft, PROTO_UDP as u8, len) || !write(skb, draft, at, header) {
-        return SPOILT;
-    }
-    if !device_sums {
-        let sum = answer::complement(pseudo + sum_of(skb.0, at, at + len));
-        // 0 says that there is no checksum.
-        let sum = if sum == 0 { u16::MAX } else { sum };
-        let header = draft.ends.udp_header(len, sum);
-        if !write(skb, draft, at, header) {
-            return SPOILT;
-        }
-    }
-    if !swap_link(skb, l2_len) {
+    space.draft.turn();
+    if !write_heads(skb.0, space, PROTO_UDP, device_sums, Ends::udp_header)
+        || !swap_link(skb, l2_len)
+    {
         return SPOILT;
     }
     turn_round(skb, direction, site)
@@ -241,13 +208,16 @@ fn answer_tcp(skb: *mut __sk_buff, space: &mut Workspace, site: &SiteEntry, dire
     };
     let query_len = space.facts.payload_len(skb.len());
     let device_sums = start_value(skb.0, &space.facts) != COMPLETE;
-    let laid_out = lay_out(skb, space, l2_len, TCP_LEN);
-    if laid_out != 0 {
-        return laid_out;
+    match lay_out(skb, space, l2_len, TCP_LEN) {
+        Made::Done => {}
+        Made::Refused => return REFUSED,
+        Made::Spoilt => return SPOILT,
     }
     space.draft.begin(&space.facts, l2_len);
     space.draft.turn();
-    if !write_answer(skb.0, space, query.last_answer(query_len), device_sums)
+    let answer = query.last_answer(query_len);
+    let header = |ends: &Ends, _: u32, sum| ends.tcp_head(answer, sum);
+    if !write_heads(skb.0, space, PROTO_TCP, device_sums, header)
         || !swap_link(skb, l2_len)
         || !send_copy(skb, direction, site)
         || !swap_link(skb, l2_len)
@@ -259,37 +229,42 @@ fn answer_tcp(skb: *mut __sk_buff, space: &mut Workspace, site: &SiteEntry, dire
     let bare_len = draft.behind() + TCP_LEN;
     // SAFETY: the context comes from the kernel; the helper checks the length.
     let cut = unsafe { bpf_skb_change_tail(skb.0, bare_len, 0) } == 0;
-    if !cut || !write_segment(skb, draft, net_reset::in_place(query), device_sums) {
+    if !cut {
         return SPOILT;
     }
-    if direction == EGRESS && site.loopback != 0 {
-        skb.set_stamp(Stamp::ANSWER);
-    }
-    NEXT
+    tell_receiver(skb, draft, query, device_sums, (site, direction))
 }
 
-/// Writes the headers of an answer over TCP.
+/// Writes the headers in front of a message, the transport's by `header`, which takes
+/// the length behind the network header and the checksum.
 #[inline(always)]
-fn write_answer(
+fn write_heads<const N: usize>(
     skb: *mut __sk_buff,
     space: &mut Workspace,
-    segment: Segment,
+    proto: u32,
     device_sums: bool,
+    header: impl Fn(&Ends, u32, u16) -> [u32; N],
 ) -> bool {
     let skb = Skb(skb);
-    let len = TCP_LEN + space.message.len;
+    let len = size_of::<[u32; N]>() as u32 + space.message.len;
     let draft = &mut space.draft;
     let at = draft.behind();
-    let pseudo = draft.ends.pseudo_sum(PROTO_TCP as u8, len);
+    let pseudo = draft.ends.pseudo_sum(proto as u8, len);
     let start = if device_sums { answer::fold(pseudo) } else { 0 };
-    let header = draft.ends.tcp_head(segment, start);
-    if !write_network(skb.0, draft, PROTO_TCP as u8, len) || !write(&skb, draft, at, header) {
+    let first = header(&draft.ends, len, start);
+    if !write_network(skb.0, draft, proto as u8, len) || !write(&skb, draft, at, first) {
         return false;
     }
     if device_sums {
         return true;
     }
     let sum = answer::complement(pseudo + sum_of(skb.0, at, at + len));
-    let header = draft.ends.tcp_head(segment, sum);
-    write(&skb, draft, at, header)
+    // 0 says that UDP has no checksum.
+    let sum = if proto == PROTO_UDP && sum == 0 {
+        u16::MAX
+    } else {
+        sum
+    };
+    let last = header(&draft.ends, len, sum);
+    write(&skb, draft, at, last)
 }

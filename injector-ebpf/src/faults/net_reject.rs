@@ -2,7 +2,8 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use injector_common::{
-    RuleEntry, SiteEntry, answer,
+    RuleEntry, SiteEntry,
+    answer::{self, TCP_LEN},
     faults::{Params, net_reject},
     packet::{Facts, PROTO_TCP},
 };
@@ -57,7 +58,7 @@ fn reset(skb: &Skb, space: &mut Workspace, l2_len: u32) -> Made {
     };
     let refusal = segment.refusal(facts.payload_len(skb.len()));
     let device_sums = start_value(skb.0, facts) != COMPLETE;
-    let made = cut(skb, facts, l2_len);
+    let made = cut(skb, facts, l2_len, TCP_LEN);
     if made != Made::Done {
         return made;
     }

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use injector_common::{
     RuleEntry, SiteEntry,
-    answer::{Ends, SYN},
+    answer::{Ends, SYN, Segment, TCP_LEN},
     faults::net_reset::{self, StreamKey, StreamSeen},
     filter::EGRESS,
     packet::TCP_FLAGS_KNOWN,
@@ -14,7 +14,7 @@ use injector_common::{
 
 use crate::{
     answer::{
-        COMPLETE, Made, REFUSED, SPOILT, cut, segment, start_value, swap_link, turn_round,
+        COMPLETE, Draft, Made, REFUSED, SPOILT, cut, segment, start_value, swap_link, turn_round,
         write_segment,
     },
     atomic::fetch_add,
@@ -109,7 +109,7 @@ pub(crate) fn apply(
     };
     let device_sums = start_value(skb.0, facts) != COMPLETE;
     let l2_len = site.l2_len;
-    match cut(skb, facts, l2_len) {
+    match cut(skb, facts, l2_len, TCP_LEN) {
         Made::Done => {}
         Made::Refused => return REFUSED,
         Made::Spoilt => return SPOILT,
@@ -131,6 +131,19 @@ pub(crate) fn apply(
         }
         draft.turn();
     }
+    tell_receiver(skb, draft, segment, device_sums, (site, direction))
+}
+
+/// Makes a packet that is cut down to its headers a reset in the place of this
+/// segment, and returns the verdict on it.
+#[inline(always)]
+pub(super) fn tell_receiver(
+    skb: &Skb,
+    draft: &mut Draft,
+    segment: Segment,
+    device_sums: bool,
+    (site, direction): (&SiteEntry, u32),
+) -> i32 {
     if !write_segment(skb, draft, net_reset::in_place(segment), device_sums) {
         return SPOILT;
     }
