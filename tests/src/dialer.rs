@@ -6,22 +6,20 @@ use std::{
 };
 
 use crate::{
-    actor::{calls::MAIN, dial::ANSWERER, udp::READY},
+    actor::{calls::MAIN, dial::ANSWERER},
     agent::Injection,
     cgroup::Cgroup,
     command::{Place, Process},
     netns::{Ip, Netns, Pair, loopback},
     traffic::Direction,
-    victim::{BoardFile, Seen},
+    victim::{BoardFile, Prepared, Seen},
     wait,
 };
 
 /// A process that makes connections, and one that answers them.
 #[derive(Debug)]
 pub struct Dialer {
-    file: BoardFile,
-    work: Vec<String>,
-    caller: Option<Process>,
+    caller: Prepared,
     answerer: Process,
 }
 
@@ -37,17 +35,9 @@ impl Dialer {
         let file = BoardFile::new();
         let to = to.to_string();
         let answerer = file.spawn(answerer, &["answer", "--on", &to]);
-        let ready = &file.board().flow.receiver_round;
-        wait::until("the answering end", || {
-            (ready.load(Acquire) == READY).then_some(())
-        });
-        let work = [&["dial", "--to", &to], options].concat();
-        Self {
-            file,
-            work: work.into_iter().map(String::from).collect(),
-            caller: None,
-            answerer,
-        }
+        file.await_ready();
+        let caller = Prepared::new(file, &[&["dial", "--to", &to], options].concat());
+        Self { caller, answerer }
     }
 
     /// Starts both ends.
@@ -59,9 +49,8 @@ impl Dialer {
     #[track_caller]
     pub fn start(caller: Place<'_>, answerer: Place<'_>, to: SocketAddr, options: &[&str]) -> Self {
         let mut dialer = Self::prepare(answerer, to, options);
-        let work: Vec<&str> = dialer.work.iter().map(String::as_str).collect();
-        dialer.caller = Some(dialer.file.spawn(caller, &work));
-        let actor = &dialer.file.board().actors[MAIN];
+        dialer.caller.start(caller);
+        let actor = &dialer.caller.file.board().actors[MAIN];
         wait::until("the caller", || {
             (actor.thread.load(Acquire) != 0).then_some(())
         });
@@ -71,8 +60,7 @@ impl Dialer {
     /// The command line with which an injector starts the caller.
     #[must_use]
     pub fn command(&self) -> Vec<String> {
-        let work: Vec<&str> = self.work.iter().map(String::as_str).collect();
-        self.file.command(&work)
+        self.caller.command()
     }
 
     /// The option that names the calling process.
@@ -82,8 +70,7 @@ impl Dialer {
     /// When the test did not start it.
     #[must_use]
     pub fn target(&self) -> String {
-        let caller = self.caller.as_ref().expect("a started caller");
-        format!("pid:{}", caller.pid())
+        self.caller.target()
     }
 
     /// The option that names the answering process.
@@ -94,7 +81,7 @@ impl Dialer {
 
     /// Orders a round of so many connections.
     pub fn begin(&self, count: u64) {
-        let board = self.file.board();
+        let board = self.caller.file.board();
         for actor in &board.actors {
             actor.reset();
         }
@@ -110,7 +97,7 @@ impl Dialer {
     /// When it does not end, or the caller saw more than one error number.
     #[track_caller]
     pub fn finish(&self) -> Seen {
-        let board = self.file.board();
+        let board = self.caller.file.board();
         let round = board.round.load(Relaxed);
         wait::until("the caller's connections", || {
             (board.actors[MAIN].round.load(Acquire) == round).then_some(())
@@ -137,7 +124,7 @@ impl Dialer {
     /// When it does not see so many.
     #[track_caller]
     pub fn answered(&self, count: u64) -> Seen {
-        let board = self.file.board();
+        let board = self.caller.file.board();
         wait::until("the connections' ends", || {
             (board.actors[ANSWERER].calls.load(Acquire) >= count).then_some(())
         });
@@ -147,7 +134,7 @@ impl Dialer {
     /// Bytes that have come back in this round so far.
     #[must_use]
     pub fn got_back(&self) -> u64 {
-        self.file.board().flow.bytes.load(Relaxed)
+        self.caller.file.board().flow.bytes.load(Relaxed)
     }
 
     /// Does a round in which no connection may suffer.

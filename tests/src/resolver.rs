@@ -7,9 +7,8 @@ use std::{
 };
 
 use crate::{
-    actor::udp::READY,
     command::{Place, Process},
-    victim::{BoardFile, Seen},
+    victim::{BoardFile, Prepared, Seen},
     wait,
 };
 
@@ -31,7 +30,7 @@ impl NameServer {
     pub fn start(place: Place<'_>, on: SocketAddr) -> Self {
         let file = BoardFile::new();
         let process = file.spawn(place, &["serve-names", "--on", &on.to_string()]);
-        await_ready(&file);
+        file.await_ready();
         Self {
             file,
             _process: process,
@@ -61,10 +60,8 @@ impl NameServer {
 /// A process that asks for names.
 #[derive(Debug)]
 pub struct Asker {
-    file: BoardFile,
-    work: Vec<String>,
+    client: Prepared,
     questions: usize,
-    process: Option<Process>,
 }
 
 impl Asker {
@@ -74,10 +71,8 @@ impl Asker {
         let (to, list) = (to.to_string(), questions.join(","));
         let work = [&["ask", "--to", &to, "--questions", &list], options].concat();
         Self {
-            file: BoardFile::new(),
-            work: work.into_iter().map(String::from).collect(),
+            client: Prepared::new(BoardFile::new(), &work),
             questions: questions.len(),
-            process: None,
         }
     }
 
@@ -90,17 +85,15 @@ impl Asker {
     #[track_caller]
     pub fn start(place: Place<'_>, to: SocketAddr, options: &[&str], questions: &[&str]) -> Self {
         let mut asker = Self::prepare(to, options, questions);
-        let work: Vec<&str> = asker.work.iter().map(String::as_str).collect();
-        asker.process = Some(asker.file.spawn(place, &work));
-        await_ready(&asker.file);
+        asker.client.start(place);
+        asker.client.file.await_ready();
         asker
     }
 
     /// The command line with which an injector starts it.
     #[must_use]
     pub fn command(&self) -> Vec<String> {
-        let work: Vec<&str> = self.work.iter().map(String::as_str).collect();
-        self.file.command(&work)
+        self.client.command()
     }
 
     /// The option that names the process.
@@ -110,8 +103,7 @@ impl Asker {
     /// When the test did not start it.
     #[must_use]
     pub fn target(&self) -> String {
-        let process = self.process.as_ref().expect("a started asker");
-        format!("pid:{}", process.pid())
+        self.client.target()
     }
 
     /// Has every question asked so many times, and returns what came of each: 0
@@ -132,7 +124,7 @@ impl Asker {
     /// As [`Self::round`], but for single answers that are the server's own.
     #[track_caller]
     pub fn seen(&self, count: u64) -> Vec<Seen> {
-        let board = self.file.board();
+        let board = self.client.file.board();
         for actor in &board.actors {
             actor.reset();
         }
@@ -150,14 +142,6 @@ impl Asker {
     /// The shortest time that an answer of the round took.
     #[must_use]
     pub fn shortest(&self) -> Duration {
-        Duration::from_nanos(self.file.board().flow.min_delay_ns.load(Relaxed))
+        Duration::from_nanos(self.client.file.board().flow.min_delay_ns.load(Relaxed))
     }
-}
-
-#[track_caller]
-fn await_ready(file: &BoardFile) {
-    let ready = &file.board().flow.receiver_round;
-    wait::until("a resolver's end", || {
-        (ready.load(Acquire) == READY).then_some(())
-    });
 }

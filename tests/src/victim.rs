@@ -9,7 +9,10 @@ use std::{
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::{
-    actor::calls::{CHILD, GRANDCHILD, MAIN, THREADS},
+    actor::{
+        calls::{CHILD, GRANDCHILD, MAIN, THREADS},
+        udp::READY,
+    },
     board::{ACTORS, Board, QUIT, Shared},
     command::{Place, Process},
     wait,
@@ -98,6 +101,71 @@ impl BoardFile {
         let args = self.args(work);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         place.spawn(program(), &args)
+    }
+
+    /// Waits until whoever uses the board listens.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[track_caller]
+    pub fn await_ready(&self) {
+        let ready = &self.board.flow.receiver_round;
+        wait::until("a listening victim", || {
+            (ready.load(Acquire) == READY).then_some(())
+        });
+    }
+}
+
+/// A victim that a test starts, or has an injector start.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its board.
+    pub file: BoardFile,
+    work: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Prepared {
+    /// With a board, and what it is to do.
+    #[must_use]
+    pub fn new(file: BoardFile, work: &[&str]) -> Self {
+        Self {
+            file,
+            work: work.iter().map(|&word| word.into()).collect(),
+            process: None,
+        }
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start(&mut self, place: Place<'_>) {
+        self.process = Some(self.file.spawn(place, &self.words()));
+    }
+
+    /// The command line with which an injector starts it.
+    #[must_use]
+    pub fn command(&self) -> Vec<String> {
+        self.file.command(&self.words())
+    }
+
+    /// The option that names the process.
+    ///
+    /// # Panics
+    ///
+    /// When the test did not start it.
+    #[must_use]
+    pub fn target(&self) -> String {
+        let process = self.process.as_ref().expect("a started victim");
+        format!("pid:{}", process.pid())
+    }
+
+    fn words(&self) -> Vec<&str> {
+        self.work.iter().map(String::as_str).collect()
     }
 }
 

@@ -16,39 +16,68 @@ use injector_tests::{
     wait,
 };
 
-/// A flow of the victim's to a process of another group, over this cable.
-fn flow(pair: &Pair, victim: &Cgroup, (far, group): (&Netns, &Cgroup), ip: Ip, net: u8) -> UdpFlow {
-    let (from, to) = (address(ip, net, 1), address(ip, net, 2));
-    UdpFlow::start(
-        Place::netns(&pair.near).and_cgroup(victim),
-        Place::netns(far).and_cgroup(group),
-        SocketAddr::new(from, NEAR_PORT),
-        SocketAddr::new(to, FAR_PORT),
-    )
+/// A victim's group in the near namespace, and two others, each in a namespace of its
+/// own at the other end of a cable.
+struct Bed {
+    victim: Cgroup,
+    db: Cgroup,
+    cache: Cgroup,
+    pair: Pair,
+    another: Netns,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let pair = Pair::new();
+        Self {
+            victim: Cgroup::new("victim"),
+            db: Cgroup::new("db"),
+            cache: Cgroup::new("cache"),
+            another: pair.join_another("near1", "far1", 1),
+            pair,
+        }
+    }
+
+    fn to_db(&self, ip: Ip) -> UdpFlow {
+        self.flow(Place::netns(&self.pair.far).and_cgroup(&self.db), ip, 0)
+    }
+
+    fn to_cache(&self) -> UdpFlow {
+        let place = Place::netns(&self.another).and_cgroup(&self.cache);
+        self.flow(place, Ip::V4, 1)
+    }
+
+    /// A flow of the victim's over this cable.
+    fn flow(&self, to: Place<'_>, ip: Ip, net: u8) -> UdpFlow {
+        UdpFlow::start(
+            Place::netns(&self.pair.near).and_cgroup(&self.victim),
+            to,
+            SocketAddr::new(address(ip, net, 1), NEAR_PORT),
+            SocketAddr::new(address(ip, net, 2), FAR_PORT),
+        )
+    }
+
+    /// Cuts the victim off from this peer.
+    #[track_caller]
+    fn cut(&self, peer: &str) -> Injection {
+        let target = self.victim.target();
+        let line = ["net-partition", "--target", &target, "--peer-target", peer];
+        Injection::start(&[&line[..], &["--proto", "udp", "--for", "80s"]].concat())
+    }
 }
 
 #[test]
 fn a_partition_from_a_group_and_where_it_moves_to() {
     require!(NetLoss);
-    let pair = Pair::new();
-    let another = pair.join_another("near1", "far1", 1);
-    let (victim, db, cache) = (
-        Cgroup::new("victim"),
-        Cgroup::new("db"),
-        Cgroup::new("cache"),
-    );
-    let v4 = flow(&pair, &victim, (&pair.far, &db), Ip::V4, 0);
-    let v6 = flow(&pair, &victim, (&pair.far, &db), Ip::V6, 0);
-    let other = flow(&pair, &victim, (&another, &cache), Ip::V4, 1);
-    let (target, peer) = (victim.target(), db.target());
-    let line = ["net-partition", "--peer-target", &peer, "--target", &target];
-    let line = [&line[..], &["--proto", "udp", "--for", "80s"]].concat();
-    let injection = Injection::start(&line);
+    let bed = Bed::new();
+    let (v4, v6) = (bed.to_db(Ip::V4), bed.to_db(Ip::V6));
+    let other = bed.to_cache();
+    let injection = bed.cut(&bed.db.target());
     assert_eq!(v4.round(LOAD).missing(), LOAD.count);
     assert_eq!(v6.round(LOAD).missing(), LOAD.count);
     other.round(LOAD).assert_untouched(LOAD);
     // As if it were started again elsewhere.
-    db.adopt(other.receiver().pid());
+    bed.db.adopt(other.receiver().pid());
     wait::until("the new address", || {
         (other.round(LOAD).missing() == LOAD.count).then_some(())
     });
@@ -63,25 +92,9 @@ fn a_partition_from_a_group_and_where_it_moves_to() {
 #[test]
 fn a_target_that_is_left_out() {
     require!(NetLoss);
-    let pair = Pair::new();
-    let another = pair.join_another("near1", "far1", 1);
-    let (victim, db, cache) = (
-        Cgroup::new("victim"),
-        Cgroup::new("db"),
-        Cgroup::new("cache"),
-    );
-    let hit = flow(&pair, &victim, (&pair.far, &db), Ip::V4, 0);
-    let spared = flow(&pair, &victim, (&another, &cache), Ip::V4, 1);
-    let spared_peer = format!("!pid:{}", spared.receiver().pid());
-    let target = victim.target();
-    let line = [
-        "net-partition",
-        "--peer-target",
-        &spared_peer,
-        "--target",
-        &target,
-    ];
-    let injection = Injection::start(&[&line[..], &["--proto", "udp", "--for", "60s"]].concat());
+    let bed = Bed::new();
+    let (hit, spared) = (bed.to_db(Ip::V4), bed.to_cache());
+    let injection = bed.cut(&format!("!pid:{}", spared.receiver().pid()));
     assert_eq!(hit.round(LOAD).missing(), LOAD.count);
     spared.round(LOAD).assert_untouched(LOAD);
     assert_eq!(injection.stop().rule().injected, LOAD.count);

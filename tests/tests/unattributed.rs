@@ -14,6 +14,14 @@ use injector_tests::{
     },
 };
 
+/// Loses whatever a group sends and receives.
+#[track_caller]
+fn lose_all(cgroup: &Cgroup) -> Injection {
+    let target = cgroup.target();
+    let line = ["net-loss", "--percent", "100", "--target", &target];
+    Injection::start(&[&line[..], &["--direction", "both", "--for", "60s"]].concat())
+}
+
 #[test]
 fn packets_that_are_only_forwarded() {
     require!(NetLoss);
@@ -35,17 +43,7 @@ fn packets_that_are_only_forwarded() {
         SocketAddr::new(address(Ip::V4, 0, 2), NEAR_PORT + 1),
         SocketAddr::new(address(Ip::V4, 1, 2), FAR_PORT),
     );
-    let target = cgroup.target();
-    let line = [
-        "net-loss",
-        "--percent",
-        "100",
-        "--direction",
-        "both",
-        "--target",
-        &target,
-    ];
-    let injection = Injection::start(&[&line[..], &["--for", "60s"]].concat());
+    let injection = lose_all(&cgroup);
     assert_eq!(victim.round(LOAD).missing(), LOAD.count);
     forwarded.round(LOAD).assert_untouched(LOAD);
     let report = injection.stop().report();
@@ -65,17 +63,7 @@ fn where_everything_is_the_targets_nothing_is_nobodys() {
     let pair = Pair::new();
     let cgroup = Cgroup::new("victim");
     let victim = PLAIN.start(&pair, &cgroup, Direction::Egress);
-    let target = cgroup.target();
-    let line = [
-        "net-loss",
-        "--percent",
-        "100",
-        "--direction",
-        "both",
-        "--target",
-        &target,
-    ];
-    let injection = Injection::start(&[&line[..], &["--for", "60s"]].concat());
+    let injection = lose_all(&cgroup);
     assert_eq!(victim.round(LOAD).missing(), LOAD.count);
     let report = injection.stop().report();
     let nothing = Unattributed {

@@ -3,17 +3,15 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream},
     os::fd::{AsRawFd as _, OwnedFd},
     sync::atomic::{
         AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
+        Ordering::{Relaxed, Release},
     },
-    thread,
     time::Duration,
 };
 
-use anyhow::Context as _;
 use nix::{
     errno::Errno,
     sys::{
@@ -27,9 +25,9 @@ use nix::{
 use super::{
     Worker,
     calls::{MAIN, THREADS},
-    udp::READY,
+    serving,
 };
-use crate::board::{Actor, Board, QUIT};
+use crate::board::{Actor, Board};
 
 /// Place of the answering end on the board.
 pub const ANSWERER: usize = THREADS;
@@ -170,37 +168,8 @@ fn open(options: &CallOptions) -> nix::Result<OwnedFd> {
 ///
 /// When the port cannot be listened on.
 pub fn answer(board: &Board, options: &AnswerOptions) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(options.on)
-        .with_context(|| format!("cannot listen on {}", options.on))?;
-    listener.set_nonblocking(true)?;
-    let datagrams =
-        UdpSocket::bind(options.on).with_context(|| format!("cannot bind to {}", options.on))?;
-    // Looking up now and then is what ends this process when told to.
-    datagrams.set_read_timeout(Some(Duration::from_millis(20)))?;
-    board.flow.receiver_round.store(READY, Release);
-    let ended = || board.round.load(Acquire) == QUIT;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut bytes = vec![0; SIZE];
-            while !ended() {
-                if let Ok((len, from)) = datagrams.recv_from(&mut bytes) {
-                    // Errors of an earlier answer are told here.
-                    let _ = datagrams.send_to(&bytes[..len], from);
-                }
-            }
-        });
-        while !ended() {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    scope.spawn(|| send_back(&board.actors[ANSWERER], stream));
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    thread::sleep(Duration::from_millis(2));
-                }
-                Err(error) => return Err(error).context("cannot accept"),
-            }
-        }
-        Ok(())
+    serving::serve(board, options.on, <[u8]>::to_vec, |stream| {
+        send_back(&board.actors[ANSWERER], stream);
     })
 }
 

@@ -2,18 +2,17 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     str::FromStr,
-    sync::atomic::Ordering::{Acquire, Relaxed, Release},
-    thread,
+    sync::atomic::Ordering::{Relaxed, Release},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use injector_common::dns::{TYPE_A, TYPE_AAAA};
 
-use super::udp::READY;
-use crate::board::{Board, QUIT};
+use super::{serving, udp::READY};
+use crate::board::Board;
 
 /// What a name server that nobody disturbs answers.
 const GENUINE: (Ipv4Addr, Ipv6Addr) = (
@@ -293,43 +292,15 @@ fn read_message(stream: &mut TcpStream) -> anyhow::Result<Vec<u8>> {
 ///
 /// When the port cannot be listened on.
 pub fn serve(board: &Board, options: &ServeOptions) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(options.on)
-        .with_context(|| format!("cannot listen on {}", options.on))?;
-    listener.set_nonblocking(true)?;
-    let datagrams =
-        UdpSocket::bind(options.on).with_context(|| format!("cannot bind to {}", options.on))?;
-    // Looking up now and then is what ends this process when told to.
-    datagrams.set_read_timeout(Some(Duration::from_millis(20)))?;
-    board.flow.receiver_round.store(READY, Release);
-    let ended = || board.round.load(Acquire) == QUIT;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut bytes = vec![0; 2048];
-            while !ended() {
-                if let Ok((len, from)) = datagrams.recv_from(&mut bytes) {
-                    board.flow.sent.fetch_add(1, Relaxed);
-                    // Errors of an earlier answer are told here.
-                    let _ = datagrams.send_to(&reply(&bytes[..len]), from);
-                }
-            }
-        });
-        while !ended() {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    board.flow.bytes.fetch_add(1, Relaxed);
-                    scope.spawn(|| {
-                        // It ends with its client, one way or the other.
-                        let _ = serve_one(board, stream);
-                        board.flow.bytes.fetch_sub(1, Relaxed);
-                    });
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    thread::sleep(Duration::from_millis(2));
-                }
-                Err(error) => return Err(error).context("cannot accept"),
-            }
-        }
-        Ok(())
+    let count_and_reply = |query: &[u8]| {
+        board.flow.sent.fetch_add(1, Relaxed);
+        reply(query)
+    };
+    serving::serve(board, options.on, count_and_reply, |stream| {
+        board.flow.bytes.fetch_add(1, Relaxed);
+        // It ends with its client, one way or the other.
+        let _ = serve_one(board, stream);
+        board.flow.bytes.fetch_sub(1, Relaxed);
     })
 }
 

@@ -6,6 +6,7 @@ pub mod dial;
 pub mod dns;
 pub mod forks;
 pub mod packet;
+pub mod serving;
 pub mod tcp;
 pub mod udp;
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use crate::{
-    actor::udp::READY,
     command::{Place, Process},
     victim::BoardFile,
     wait,
@@ -82,10 +81,7 @@ impl TcpFlow {
         let file = BoardFile::new();
         let to = to.to_string();
         let receiver = file.spawn(receiver, &["tcp-receive", "--on", &to]);
-        let round = &file.board().flow.receiver_round;
-        wait::until("the receiver", || {
-            (round.load(Acquire) == READY).then_some(())
-        });
+        file.await_ready();
         let sender = file.spawn(sender, &[&["tcp-send", "--to", &to], options].concat());
         Self {
             file,
