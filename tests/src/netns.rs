@@ -285,26 +285,35 @@ impl Pair {
 
 /// Joins two namespaces by a cable.
 fn cable(near: &Netns, far: &Netns, (near_link, far_link): (&str, &str), net: u8) {
-    let add = format!(
-        "link add {near_link} type veth peer name {far_link} netns {}\n",
+    near.ip_batch(&format!(
+        "link set lo up\nlink add {near_link} type veth peer name {far_link} netns {}\n\
+         link set {near_link} up\n",
         far.path().display()
-    );
-    for (netns, link, side, add) in [(near, near_link, 1, add.as_str()), (far, far_link, 2, "")] {
-        let mut lines = format!("link set lo up\n{add}");
-        for ip in [Ip::V4, Ip::V6] {
-            let (address, prefix) = (address(ip, net, side), prefix(ip));
-            // Duplicate address detection would keep the address unusable for a
-            // second.
-            let line = writeln!(lines, "address add {address}/{prefix} dev {link} nodad");
-            line.expect("write to a string");
-        }
-        netns.ip_batch(&format!("{lines}link set {link} up\n"));
-    }
+    ));
+    // Both ends are up before they get addresses: those that an interface has before its carrier
+    // answer no neighbour solicitation for a second.
+    far.ip_batch(&format!(
+        "link set lo up\nlink set {far_link} up\n{}",
+        addresses(far_link, net, 2)
+    ));
+    near.ip_batch(&addresses(near_link, net, 1));
     // What is sent before the sides have found each other waits in a short queue,
     // which a burst of a test's would overflow.
     for ip in [Ip::V4, Ip::V6] {
         near.await_answer(address(ip, net, 2));
     }
+}
+
+/// The lines for `ip` that give an interface its addresses.
+fn addresses(link: &str, net: u8, side: u8) -> String {
+    let mut lines = String::new();
+    for ip in [Ip::V4, Ip::V6] {
+        let (address, prefix) = (address(ip, net, side), prefix(ip));
+        // Duplicate address detection would keep the address unusable for a second.
+        let line = writeln!(lines, "address add {address}/{prefix} dev {link} nodad");
+        line.expect("write to a string");
+    }
+    lines
 }
 
 impl Default for Pair {
