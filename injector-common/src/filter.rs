@@ -157,10 +157,29 @@ impl PacketFilter {
     #[inline(always)]
     #[must_use]
     pub const fn matches(&self, facts: &Facts, direction: u32) -> bool {
-        let (peer, peer_port, local_port) = if direction == EGRESS {
-            (&facts.dst, facts.dst_port, facts.src_port)
+        self.matches_but_ports(facts, direction) && self.takes_ports(facts, direction)
+    }
+
+    /// Whether both ports of a packet that goes in `direction` match.
+    #[inline(always)]
+    #[must_use]
+    pub const fn takes_ports(&self, facts: &Facts, direction: u32) -> bool {
+        let (peer_port, local_port) = if direction == EGRESS {
+            (facts.dst_port, facts.src_port)
         } else {
-            (&facts.src, facts.src_port, facts.dst_port)
+            (facts.src_port, facts.dst_port)
+        };
+        self.peer_ports.holds(peer_port) && self.local_ports.holds(local_port)
+    }
+
+    /// [`PacketFilter::matches`] of a filter that takes every port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn matches_but_ports(&self, facts: &Facts, direction: u32) -> bool {
+        let peer = if direction == EGRESS {
+            &facts.dst
+        } else {
+            &facts.src
         };
         // Differences are gathered instead of branched on: each branch would
         // double the paths that the verifier walks for every rule.
@@ -179,8 +198,6 @@ impl PacketFilter {
         strange == 0
             && self.directions as u32 & direction != 0
             && facts.size.wrapping_sub(self.size_first) <= self.size_span
-            && self.peer_ports.holds(peer_port)
-            && self.local_ports.holds(local_port)
     }
 
     /// Whether the peer table must be asked, too.

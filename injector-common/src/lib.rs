@@ -27,6 +27,7 @@ pub mod random;
 pub mod trigger;
 #[cfg(feature = "user")]
 pub mod user;
+pub mod uses;
 
 pub use abi::{ABI_VERSION, Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry};
 pub use ids::{CgroupId, IfIndex, NetnsInode, RuleIndex, Tgid};

@@ -7,11 +7,12 @@ use injector_common::{
     conversation::{Conversation, udp_state},
     filter::PeerName,
     packet::Facts,
+    uses::Uses,
 };
 
 use crate::{
     atomic::set_bits,
-    maps::{CONVERSATIONS, PEERS},
+    maps::{CONVERSATIONS, PEERS, in_use},
 };
 
 /// Whether a packet that goes in `direction` is one that the rule at `index`
@@ -19,7 +20,8 @@ use crate::{
 #[inline(always)]
 pub(crate) fn matches(rule: &RuleEntry, index: u32, facts: &Facts, direction: u32) -> bool {
     let filter = &rule.filter;
-    filter.matches(facts, direction)
+    filter.matches_but_ports(facts, direction)
+        && (!in_use(Uses::PORTS) || filter.takes_ports(facts, direction))
         && (!filter.asks_table() || filter.takes_peer(known_peer(index, facts, direction)))
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use injector_common::{
-    Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry,
+    Control, FaultKind, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry,
     conversation::Conversation,
     dns::NameKey,
     faults::{
@@ -22,6 +22,7 @@ use injector_common::{
         MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS, MAX_TABLES, SEEN_BITS,
     },
     packet::EchoKey,
+    uses::Uses,
 };
 
 use crate::workspace::Workspace;
@@ -159,6 +160,24 @@ pub(crate) static SOCKETS: InheritedSocketStorage = InheritedSocketStorage {
     max_entries: core::ptr::null(),
     map_flags: core::ptr::null(),
 };
+
+/// [`Uses::bits`] of the agent's rules.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_USES: Global<u64> = Global::new(Uses::EVERYTHING.bits());
+
+/// Whether rules of the agent use one of these parts. The verifier knows, and leaves
+/// out what comes after a no.
+#[inline(always)]
+pub(crate) fn in_use(parts: Uses) -> bool {
+    Uses::from_bits(INJ_USES.load()).any(parts)
+}
+
+/// Whether a rule's kind is this one. Nothing of it stays where the agent has no such
+/// rule.
+#[inline(always)]
+pub(crate) fn is(kind: u32, wanted: FaultKind) -> bool {
+    kind == wanted as u32 && in_use(Uses::kind(wanted))
+}
 
 /// Offset of `tgid` in the running kernel's `struct task_struct`.
 #[unsafe(no_mangle)]

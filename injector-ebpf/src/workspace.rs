@@ -25,6 +25,8 @@ pub(crate) struct Workspace {
     pub(crate) facts: Facts,
     /// What of it is to be damaged.
     pub(crate) region: Region,
+    /// How many of its bytes are damaged.
+    pub(crate) changes: u32,
     /// What that does to its checksum.
     pub(crate) sums: Sums,
     /// The answer to it.

@@ -12,6 +12,7 @@ use injector_common::{
     filter::PeerName,
     packet::{self, Facts, PacketBytes},
     parity::{ParityResult, ParityVector},
+    uses::{self, Uses},
 };
 
 /// The object, with its maps.
@@ -21,6 +22,16 @@ use injector_common::{
 /// When it is not built, or the kernel refuses its maps.
 #[must_use]
 pub fn load() -> Ebpf {
+    load_for(Uses::EVERYTHING)
+}
+
+/// The object, cut down to these parts, with its maps.
+///
+/// # Panics
+///
+/// As [`load`].
+#[must_use]
+pub fn load_for(parts: Uses) -> Ebpf {
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/injector-ebpf.o");
     let bytes = std::fs::read(&object).unwrap_or_else(|error| {
         panic!(
@@ -30,6 +41,7 @@ pub fn load() -> Ebpf {
     });
     EbpfLoader::new()
         .btf(None)
+        .override_global(uses::GLOBAL, &parts.bits(), true)
         .load(&bytes)
         .expect("the object loads; this test needs root")
 }

@@ -54,8 +54,6 @@ struct Damaging<'a> {
     space: &'a mut Workspace,
     params: &'a Params,
     draw: u64,
-    /// How many changes are done.
-    done: u32,
 }
 
 /// Damages what [`can`] has noted; whether it worked.
@@ -69,18 +67,18 @@ pub(crate) fn apply(
     draw: u64,
 ) -> bool {
     space.sums = Sums::NONE;
+    space.changes = 0;
     let mut damaging = Damaging {
         skb,
         space,
         params,
         draw,
-        done: 0,
     };
     // Not a loop, which the verifier would walk change by change: the kernel
     // counts them, by a table that has enough entries.
     ask_rules(change, &mut damaging);
-    let Damaging { space, done, .. } = damaging;
-    if u64::from(done) < params[1] {
+    let Damaging { space, .. } = damaging;
+    if u64::from(space.changes) < params[1] {
         return false;
     }
     if params[0] == CHECKSUM_VALID {
@@ -124,7 +122,7 @@ unsafe extern "C" fn change(
     if !skb.store(offset, [new], flags) {
         return ENOUGH;
     }
-    damaging.done += 1;
+    damaging.space.changes += 1;
     GO_ON
 }
 

@@ -1,13 +1,13 @@
 //! Packets that a rule wants answered.
 
-use injector_common::{FaultKind, SiteEntry, filter::EGRESS};
+use injector_common::{FaultKind, SiteEntry, filter::EGRESS, uses::Uses};
 
 use super::passing::Passing;
 use crate::{
     answer,
     decide::live,
     faults::{dns, net_loss, net_reject, net_reset},
-    maps::RULES,
+    maps::{RULES, in_use, is},
 };
 
 /// Answers the packet as the rule says that selected it, and counts that.
@@ -17,12 +17,14 @@ pub(super) fn apply(outcome: &mut Passing, site: &SiteEntry) -> Option<i32> {
     let (culprit, now) = (outcome.culprit, outcome.now);
     let rule = RULES.get(culprit)?;
     let space = outcome.space();
-    let verdict = if rule.kind == FaultKind::NetReject as u32 {
+    let verdict = if is(rule.kind, FaultKind::NetReject) {
         net_reject::apply(skb, space, rule, site, direction)
-    } else if direction == EGRESS && rule.kind == FaultKind::Dns as u32 {
+    } else if direction == EGRESS && is(rule.kind, FaultKind::Dns) {
         dns::apply(skb, space, rule, site, direction)
-    } else {
+    } else if in_use(Uses::kind(FaultKind::NetReset)) {
         net_reset::apply(skb, space, rule, site, direction)
+    } else {
+        answer::REFUSED
     };
     if let Some(rule) = live(rule, culprit, now) {
         rule.done(verdict > answer::REFUSED);

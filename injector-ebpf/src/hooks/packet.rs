@@ -7,9 +7,10 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use injector_common::{
-    Control, SiteEntry,
+    Control, FaultKind, SiteEntry,
     filter::{EGRESS, INGRESS},
     packet::{self, EchoKey, Facts, PROTO_TCP, PROTO_UDP},
+    uses::Uses,
 };
 
 use super::passing::Passing;
@@ -18,7 +19,7 @@ use crate::{
     dns,
     faults::net_delay,
     filter,
-    maps::{ECHOES, SITES, count_unattributed},
+    maps::{ECHOES, SITES, count_unattributed, in_use},
     scope,
     skb::{NEXT, Skb, Stamp},
 };
@@ -63,7 +64,7 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     }
     // On loopback, what a packet has to wait for as one that leaves is noted
     // in it, and it waits here, where it arrives.
-    let noted = if direction == INGRESS && site.loopback != 0 {
+    let noted = if in_use(Uses::DETOURS) && direction == INGRESS && site.loopback != 0 {
         net_delay::take_note(skb).unwrap_or(0)
     } else {
         0
@@ -116,7 +117,9 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
     if passing.mask != 0 && passing.facts().protected == 0 {
         let (mask, direction) = (passing.mask, passing.direction);
         filter::follow_conversation(control, mask, &mut passing.space().facts, direction);
-        passing.mask = dns::rule_out(control, mask, passing.skb, passing.space(), direction);
+        if in_use(Uses::kind(FaultKind::Dns)) {
+            passing.mask = dns::rule_out(control, mask, passing.skb, passing.space(), direction);
+        }
         passing.ask();
     }
     Some(())

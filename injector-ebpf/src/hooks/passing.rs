@@ -9,6 +9,7 @@ use injector_common::{
     },
     filter::EGRESS,
     packet::Facts,
+    uses::Uses,
 };
 
 use super::answering;
@@ -18,6 +19,7 @@ use crate::{
         net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate, net_reject, net_reset,
     },
     filter,
+    maps::{in_use, is},
     skb::{NEXT, Skb, vanish},
     workspace::Workspace,
 };
@@ -34,6 +36,9 @@ const ANSWERED: u32 = 3;
 const TAKEN: u32 = 1;
 /// The packet was lost before it could take a detour, or be copied.
 const LOST_BEFORE: u32 = 2;
+
+/// Packets are copied.
+const COPIES: Uses = Uses::kind(FaultKind::NetDuplicate);
 
 /// A packet on its way through the rules, and what they say of it.
 pub(super) struct Passing {
@@ -115,13 +120,13 @@ impl Passing {
     pub(super) fn settle(&mut self, site: &SiteEntry, noted: u64) -> Option<i32> {
         if self.lost != 0 {
             self.end = LOST_BEFORE;
-            if self.lost == ANSWERED {
+            if in_use(Uses::ANSWERS) && self.lost == ANSWERED {
                 return answering::apply(self, site);
             }
             return Some(net_loss::apply(self.lost == LOST_TOLD));
         }
-        if self.detour == 0 && noted == 0 {
-            if self.copied != 0 {
+        if !in_use(Uses::DETOURS) || self.detour == 0 && noted == 0 {
+            if in_use(COPIES) && self.copied != 0 {
                 self.copying = Copying::around(self.direction, site.loopback != 0);
             }
             return None;
@@ -153,7 +158,7 @@ impl Passing {
     /// it was known what became of the packet.
     #[inline(always)]
     pub(super) fn end(&mut self) {
-        if self.detour | self.copied == 0 {
+        if !in_use(Uses::DETOURS.and(COPIES)) || self.detour | self.copied == 0 {
             return;
         }
         // SAFETY: the pointer comes from a lookup that succeeded.
@@ -190,62 +195,62 @@ unsafe extern "C" fn ask(
         return GO_ON;
     };
     let skb = Skb(passing.skb);
-    let (kind, params) = (rule.rule.kind, rule.rule.params);
-    if kind == FaultKind::NetCorrupt as u32
+    let kind = rule.rule.kind;
+    if is(kind, FaultKind::NetCorrupt)
         && !net_corrupt::can(skb.0, passing.space(), &rule.rule.params)
     {
         return GO_ON;
     }
     let direction = passing.direction;
-    if kind == FaultKind::NetReject as u32 && !net_reject::can(passing.facts(), params) {
+    if is(kind, FaultKind::NetReject) && !net_reject::can(passing.facts(), rule.rule.params) {
         return GO_ON;
     }
-    if kind == FaultKind::NetReset as u32
+    if is(kind, FaultKind::NetReset)
         && !net_reset::is_due(&skb, passing.space(), &rule, index, direction)
     {
         return GO_ON;
     }
     let (verdict, draw) = rule.decide(|draw| {
-        kind != FaultKind::NetLoss as u32 || net_loss::selects(params, index, direction, draw)
+        !is(kind, FaultKind::NetLoss) || net_loss::selects(rule.rule.params, index, direction, draw)
     });
     if verdict != Verdict::Inject {
-        if kind == FaultKind::NetReorder as u32 {
+        if is(kind, FaultKind::NetReorder) {
             // It waits, so that those which are selected can go ahead of it.
-            passing.delay_ns += net_reorder::delay_ns(params);
+            passing.delay_ns += net_reorder::delay_ns(rule.rule.params);
             passing.detour |= bit;
         }
         return GO_ON;
     }
-    if kind == FaultKind::NetLoss as u32
-        || kind == FaultKind::NetPartition as u32
-        || kind == FaultKind::Dns as u32 && dns_fault::code(params) == dns_fault::TIMEOUT
+    if is(kind, FaultKind::NetLoss)
+        || is(kind, FaultKind::NetPartition)
+        || is(kind, FaultKind::Dns) && dns_fault::code(rule.rule.params) == dns_fault::TIMEOUT
     {
         rule.done(true);
-        passing.lost = if kind == FaultKind::NetLoss as u32 && loss::is_told(params) {
+        passing.lost = if is(kind, FaultKind::NetLoss) && loss::is_told(rule.rule.params) {
             LOST_TOLD
         } else {
             LOST
         };
         return ENOUGH;
-    } else if kind == FaultKind::NetDelay as u32 {
-        passing.delay_ns += net_delay::delay_ns(params, index, direction, draw);
-        passing.overtakes |= u32::from(delay::may_overtake(params));
+    } else if is(kind, FaultKind::NetDelay) {
+        passing.delay_ns += net_delay::delay_ns(rule.rule.params, index, direction, draw);
+        passing.overtakes |= u32::from(delay::may_overtake(rule.rule.params));
         passing.detour |= bit;
-    } else if kind == FaultKind::NetCorrupt as u32 {
+    } else if is(kind, FaultKind::NetCorrupt) {
         let damaged = net_corrupt::apply(skb.0, passing.space(), &rule.rule.params, draw);
-        if damaged && corrupt::needs_detour(params) {
+        if damaged && in_use(Uses::DETOURS) && corrupt::needs_detour(rule.rule.params) {
             passing.detour |= bit;
         } else {
             rule.done(damaged);
         }
-    } else if kind == FaultKind::NetDuplicate as u32 {
+    } else if is(kind, FaultKind::NetDuplicate) {
         passing.copied |= bit;
-    } else if kind == FaultKind::NetReorder as u32 {
+    } else if is(kind, FaultKind::NetReorder) {
         passing.overtakes = 1;
         rule.done(true);
-    } else if kind == FaultKind::NetRate as u32 {
+    } else if is(kind, FaultKind::NetRate) {
         let header_len = passing.facts().payload_offset;
-        match net_rate::wait_ns(&skb, params, index, direction, header_len) {
+        match net_rate::wait_ns(&skb, rule.rule.params, index, direction, header_len) {
             Some(wait) => {
                 passing.delay_ns += wait;
                 passing.detour |= bit;
@@ -257,8 +262,8 @@ unsafe extern "C" fn ask(
                 return ENOUGH;
             }
         }
-    } else if kind == FaultKind::Dns as u32 && dns_fault::code(params) == dns_fault::DELAY {
-        passing.delay_ns += dns_fault::delay_ns(params);
+    } else if is(kind, FaultKind::Dns) && dns_fault::code(rule.rule.params) == dns_fault::DELAY {
+        passing.delay_ns += dns_fault::delay_ns(rule.rule.params);
         passing.detour |= bit;
     } else if is_answer(kind) {
         // Counted once it is built.
@@ -273,10 +278,8 @@ unsafe extern "C" fn ask(
 
 /// Whether rules of this kind make a packet its own answer.
 #[inline(always)]
-const fn is_answer(kind: u32) -> bool {
-    kind == FaultKind::NetReject as u32
-        || kind == FaultKind::NetReset as u32
-        || kind == FaultKind::Dns as u32
+fn is_answer(kind: u32) -> bool {
+    is(kind, FaultKind::NetReject) || is(kind, FaultKind::NetReset) || is(kind, FaultKind::Dns)
 }
 
 /// Counts one rule whose packet took the detour or was copied, or could not.
@@ -303,7 +306,7 @@ unsafe extern "C" fn count(
     {
         if passing.end == LOST_BEFORE {
             rule.let_pass();
-        } else if passing.copied & bit != 0 {
+        } else if in_use(COPIES) && passing.copied & bit != 0 {
             let copies = net_duplicate::copies(rule.rule.params);
             rule.done(passing.copying.send(&Skb(passing.skb), copies));
         } else {

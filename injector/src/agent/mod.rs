@@ -14,7 +14,7 @@ use crate::{
     actuate,
     error::{CleanupErrors, Error, HostError},
     kernel::{KernelActuator, Needs, Programs, check_room, features},
-    model::{Experiment, Fault, PacketFilter, Rule, Target},
+    model::{Experiment, Fault, Rule},
     plan::{self, Features, PacketAttach, Plan, hooks::security_hook},
     report::{Report, RuleReport, Unattributed},
     resolve::RuleScope,
@@ -72,7 +72,7 @@ pub fn prepare(experiment: &Experiment, scopes: &[RuleScope]) -> Result<Prepared
         .as_deref()
         .map(Victim::find)
         .transpose()?;
-    let mut programs = open(experiment)?;
+    let mut programs = Programs::open(Needs::of(experiment))?;
     let features = probe(&mut programs, experiment);
     let plan = plan::build(experiment, scopes, &features)?;
     // Without a rule on packets it does not matter.
@@ -197,29 +197,6 @@ fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Opti
             None
         }
     }
-}
-
-/// Readies the programs. Reading where fields of the kernel lie takes time,
-/// and only some rules need it.
-fn open(experiment: &Experiment) -> Result<Programs, Error> {
-    let offsets = experiment.rules.iter().any(|rule| {
-        rule.fault.kind().family() == Family::Syscall
-            || rule
-                .targets
-                .iter()
-                .any(|target| matches!(target, Target::Process(_)))
-    });
-    let mut filters = experiment
-        .rules
-        .iter()
-        .filter_map(|rule| rule.fault.filter());
-    let has = |test: fn(&Fault) -> bool| experiment.rules.iter().any(|rule| test(&rule.fault));
-    Ok(Programs::open(Needs {
-        offsets,
-        flow_links: has(Fault::links_flows),
-        streams: has(Fault::counts_streams),
-        conversations: filters.any(PacketFilter::follows_conversations),
-    })?)
 }
 
 /// Tries what the experiment's rules need.

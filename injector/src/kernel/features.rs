@@ -8,13 +8,14 @@ use aya::{
     maps::Array,
     programs::{CgroupSockAddr, KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
 };
-use injector_common::{Control, FaultKind, kinds::Family, names, names::SecurityHook};
+use injector_common::{Control, FaultKind, kinds::Family, names, names::SecurityHook, uses::Uses};
 
 use super::{
     cgroup, links,
+    needs::Needs,
     netlink::{self, NewDevice},
     netns,
-    object::{self, Needs, Programs, describe, once, refusal},
+    object::{self, Programs, describe, once, refusal},
     queue,
 };
 use crate::{
@@ -27,13 +28,7 @@ use crate::{
 #[must_use]
 pub fn probe_all() -> Vec<Probe> {
     let families = [Family::Packet, Family::Syscall, Family::Connect];
-    let needs = Needs {
-        offsets: true,
-        conversations: false,
-        streams: false,
-        flow_links: false,
-    };
-    let features = match Programs::open(needs) {
+    let features = match Programs::open(Needs::TRIAL) {
         Ok(mut programs) => probe(&mut programs, &families, SecurityHook::ALL),
         Err(error) => {
             let state = Support::Inconclusive {
@@ -140,7 +135,7 @@ pub fn probe(programs: &mut Programs, families: &[Family], hooks: &[SecurityHook
         security: BTreeMap::new(),
     };
     if families.contains(&Family::Packet) {
-        probe_packets(&mut programs.ebpf, &mut features);
+        probe_packets(programs, &mut features);
     }
     if families.contains(&Family::Syscall) {
         features.override_return = probe_override(&mut programs.ebpf);
@@ -171,9 +166,14 @@ fn no(reason: impl Into<String>) -> Support {
 
 /// Tries attachment, devices and fq in a network namespace made for it, which
 /// takes everything along when it goes.
-fn probe_packets(ebpf: &mut Ebpf, features: &mut Features) {
+fn probe_packets(programs: &mut Programs, features: &mut Features) {
+    let detours = programs.uses.any(Uses::DETOURS);
+    let ebpf = &mut programs.ebpf;
     let result = netns::inside_new(|| {
         try_attach(ebpf, features);
+        if !detours {
+            return;
+        }
         let devices = ask_netlink(|handle| async move {
             netlink::raise_loopback(&handle).await?;
             netlink::add_pair(&handle, TRIAL_NEAR, TRIAL_FAR).await?;

@@ -13,6 +13,7 @@ mod journal;
 mod leftovers;
 mod links;
 mod log;
+mod needs;
 mod netlink;
 mod netns;
 mod object;
@@ -27,4 +28,5 @@ mod wire;
 
 pub use actuator::{KernelActuator, check_room};
 pub use leftovers::{StopReport, stop_all};
-pub use object::{Needs, Programs};
+pub use needs::Needs;
+pub use object::Programs;

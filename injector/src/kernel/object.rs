@@ -7,9 +7,12 @@ use aya::{
     programs::{Lsm, ProgramError},
 };
 
-use injector_common::names;
+use injector_common::{
+    names,
+    uses::{self, Uses},
+};
 
-use super::{btf, log};
+use super::{btf, log, needs::Needs};
 use crate::error::Unsupported;
 pub(super) use crate::error::describe;
 
@@ -39,21 +42,9 @@ pub(super) enum ObjectError {
 /// a user the verifier's time twice.
 pub struct Programs {
     pub(super) ebpf: Ebpf,
+    /// What they were cut down to.
+    pub(super) uses: Uses,
     types: Option<Btf>,
-}
-
-/// What only some rules need, and what takes time or memory to have.
-#[derive(Clone, Copy, Debug)]
-pub struct Needs {
-    /// Where fields of the kernel lie: for programs that follow processes or
-    /// look into files.
-    pub offsets: bool,
-    /// Room to remember conversations.
-    pub conversations: bool,
-    /// Room to remember TCP connections.
-    pub streams: bool,
-    /// Room for a link of each flow.
-    pub flow_links: bool,
 }
 
 impl fmt::Debug for Programs {
@@ -92,19 +83,26 @@ impl Programs {
         let conversations = room(needs.conversations, names::MAX_CONVERSATIONS);
         let streams = room(needs.streams, names::MAX_STREAMS);
         let flow_links = room(needs.flow_links, names::MAX_FLOWS);
+        let flows = room(needs.uses.any(Uses::DETOURS), names::MAX_FLOWS);
         let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .btf(None)
             .map_max_entries(names::MAP_CONVERSATIONS, conversations)
             .map_max_entries(names::MAP_STREAMS, streams)
             .map_max_entries(names::MAP_LINKS, flow_links)
+            .map_max_entries(names::MAP_FLOWS, flows)
             .override_global(aya_log::LEVEL, &log_level, true)
+            .override_global(uses::GLOBAL, &needs.uses.bits(), true)
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
             .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)
             .override_global("INJ_SIGNAL_LIVE", &offsets.signal_live, true)
             .override_global("INJ_FILE_MODE", &offsets.file_mode, true)
             .load(OBJECT)?;
-        Ok(Self { ebpf, types: None })
+        Ok(Self {
+            ebpf,
+            uses: needs.uses,
+            types: None,
+        })
     }
 
     /// Loads a security program; loading it again is no error.

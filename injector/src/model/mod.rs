@@ -282,6 +282,12 @@ impl PacketFault {
         )
     }
 
+    /// Whether packets take a detour through devices of ours.
+    #[must_use]
+    pub const fn detours(&self) -> bool {
+        self.holds() || self.fills_checksums()
+    }
+
     /// The longest that it makes a packet wait.
     #[must_use]
     pub fn longest_wait(&self) -> Duration {

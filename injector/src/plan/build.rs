@@ -135,7 +135,7 @@ impl Parts {
         })?;
         let direction = filter.direction;
         let holds = fault.holds();
-        let detours = holds || fault.fills_checksums();
+        let detours = fault.detours();
         if detours {
             need(
                 rule,

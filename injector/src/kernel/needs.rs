@@ -1,0 +1,103 @@
+//! What only some rules need of the programs, and what takes time or memory to have.
+
+use injector_common::{kinds::Family, uses::Uses};
+
+use crate::model::{Experiment, Fault, PacketFilter, Target};
+
+/// What an experiment needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// The parts that its rules use; the programs are loaded without the others.
+    pub(super) uses: Uses,
+    /// Where fields of the kernel lie: for programs that follow processes or
+    /// look into files.
+    pub(super) offsets: bool,
+    /// Room to remember conversations.
+    pub(super) conversations: bool,
+    /// Room to remember TCP connections.
+    pub(super) streams: bool,
+    /// Room for a link of each flow.
+    pub(super) flow_links: bool,
+}
+
+impl Needs {
+    /// Every part of the programs, to try whether the kernel takes it, but no memory
+    /// for what they would remember.
+    pub(super) const TRIAL: Self = Self {
+        uses: Uses::EVERYTHING,
+        offsets: true,
+        conversations: false,
+        streams: false,
+        flow_links: false,
+    };
+
+    /// What the rules of an experiment need.
+    #[must_use]
+    pub fn of(experiment: &Experiment) -> Self {
+        let rules = &experiment.rules;
+        let offsets = rules.iter().any(|rule| {
+            rule.fault.kind().family() == Family::Syscall
+                || rule
+                    .targets
+                    .iter()
+                    .any(|target| matches!(target, Target::Process(_)))
+        });
+        let mut filters = rules.iter().filter_map(|rule| rule.fault.filter());
+        let has = |test: fn(&Fault) -> bool| rules.iter().any(|rule| test(&rule.fault));
+        Self {
+            uses: rules
+                .iter()
+                .fold(Uses::NOTHING, |uses, rule| uses.and(parts(&rule.fault))),
+            offsets,
+            flow_links: has(Fault::links_flows),
+            streams: has(Fault::counts_streams),
+            conversations: filters.any(PacketFilter::follows_conversations),
+        }
+    }
+}
+
+/// The parts that a rule uses.
+fn parts(fault: &Fault) -> Uses {
+    let detours = match fault {
+        Fault::Packet(_, fault) => fault.detours(),
+        Fault::SysErrno { .. } | Fault::Refuse { .. } => false,
+    };
+    let ports = fault
+        .conditions()
+        .is_some_and(|filter| !(filter.peer_ports.is_any() && filter.local_ports.is_any()));
+    Uses::kind(fault.kind())
+        .and_if(detours, Uses::DETOURS)
+        .and_if(ports, Uses::PORTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use injector_common::FaultKind;
+
+    use super::*;
+    use crate::model::{Choice, Direction, PacketFault};
+
+    #[test]
+    fn a_rule_uses_its_kind_and_what_its_options_ask_for() {
+        let any = || PacketFilter::new(Direction::Both);
+        let loss = Uses::kind(FaultKind::NetLoss);
+        assert_eq!(parts(&Fault::Packet(any(), PacketFault::LOSS)), loss);
+
+        let ports = PacketFilter {
+            local_ports: Choice::from(vec![80..=80]),
+            ..any()
+        };
+        let of_ports = parts(&Fault::Packet(ports, PacketFault::LOSS));
+        assert_eq!(of_ports, loss.and(Uses::PORTS));
+
+        let late = PacketFault::Reorder {
+            delay: Duration::from_millis(1),
+            gap: 1,
+        };
+        let reorder = Uses::kind(FaultKind::NetReorder);
+        let of_late = parts(&Fault::Packet(any(), late));
+        assert_eq!(of_late, reorder.and(Uses::DETOURS));
+    }
+}
