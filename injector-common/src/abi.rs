@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,11 @@ pub struct Control {
     pub rule_count: u32,
     /// Thread-group id of the agent, which is never hit.
     pub agent_tgid: u32,
+    /// Where in the table of clear cgroups those lie that count: 0, or
+    /// [`CLEAR_SLOTS`](crate::names::CLEAR_SLOTS) for its second half.
+    pub clear_from: u32,
+    /// Zero.
+    pub _pad: u32,
 }
 
 /// A rule as the hooks evaluate it.
@@ -61,16 +66,49 @@ pub struct RuleEntry {
     pub filter: PacketFilter,
     /// Number of the [`crate::FaultKind`]; 0 for an empty slot.
     pub kind: u32,
-    /// 1 when the rule is in force. Written last.
+    /// 1 when the rule is in force.
     pub enabled: u32,
+    /// By what the tables of peers and of names know this version of the rule.
+    pub key: u32,
+    /// Zero.
+    pub _pad: u32,
 }
 
 impl RuleEntry {
+    /// The key of a version, 0 or 1, of the rule at `index`.
+    #[must_use]
+    pub const fn key(index: u32, version: u64) -> u32 {
+        index << 1 | (version & 1) as u32
+    }
+
     /// Whether the rule is in force at this boot time.
     #[inline(always)]
     #[must_use]
     pub const fn in_force(&self, now_ns: u64) -> bool {
         self.enabled == 1 && now_ns >= self.start_ns && now_ns < self.deadline_ns
+    }
+}
+
+/// A rule's place in the table: what it is, and room for what it is to be.
+///
+/// A change is written into the version that is not current, and put in force by one
+/// write of `current`. So every operation meets a rule as it was or as it is, and
+/// never without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleSlot {
+    /// Both versions.
+    pub versions: [RuleEntry; 2],
+    /// Which of them counts: its lowest bit.
+    pub current: u64,
+}
+
+impl RuleSlot {
+    /// The rule as it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rule(&self) -> &RuleEntry {
+        &self.versions[(self.current & 1) as usize]
     }
 }
 

@@ -40,7 +40,7 @@ pub const NAME_OUT: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct NameKey {
-    /// Position of the rule.
+    /// The key of the rule's version.
     pub rule: u8,
     /// The name's characters, in lower case, the last one first, and a 0.
     pub name: [u8; 255],

@@ -223,7 +223,7 @@ impl PacketFilter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct PeerName {
-    /// Position of the rule, doubled, and 1 more for IPv6.
+    /// The key of the rule's version, doubled, and 1 more for IPv6.
     pub owner: u32,
     /// The address, as [`Facts::src`] has it.
     pub addr: [u32; 4],
@@ -233,7 +233,7 @@ impl PeerName {
     /// Length of a prefix that takes in one address of one rule.
     pub const BITS: u32 = 5 * u32::BITS;
 
-    /// The name of an address for the rule at `rule`; `family` is 4 or 6.
+    /// The name of an address for the rule with this key; `family` is 4 or 6.
     #[inline(always)]
     #[must_use]
     pub const fn new(rule: u32, family: u8, addr: [u32; 4]) -> Self {

@@ -29,7 +29,9 @@ pub mod trigger;
 pub mod user;
 pub mod uses;
 
-pub use abi::{ABI_VERSION, Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry};
+pub use abi::{
+    ABI_VERSION, Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
+};
 pub use ids::{CgroupId, IfIndex, NetnsInode, RuleIndex, Tgid};
 pub use kinds::FaultKind;
 pub use trigger::{Trigger, Verdict};

@@ -3,7 +3,7 @@
 use aya::Pod;
 
 use crate::{
-    abi::{Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry},
+    abi::{Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry},
     dns::NameKey,
     filter::PeerName,
 };
@@ -19,5 +19,5 @@ macro_rules! pod {
 }
 
 pod!(
-    Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName, NameKey
+    Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName, NameKey
 );

@@ -7,7 +7,7 @@
 use std::{env, fmt::Write as _, fs, path::Path};
 
 use injector_common::{
-    ABI_VERSION, Control, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry, Trigger,
+    ABI_VERSION, Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, Trigger,
     conversation::Conversation,
     dns::NameKey,
     filter::{PacketFilter, PeerName, PortSet},
@@ -59,10 +59,12 @@ fn shared() -> Vec<Type> {
     layout! {
         Control {
             lease_until_ns, deadline_ns, by_state, by_query, levels, level_count, by_process, rule_count, agent_tgid,
+            clear_from, _pad,
         }
         RuleEntry {
-            start_ns, deadline_ns, seed, trigger, params, filter, kind, enabled,
+            start_ns, deadline_ns, seed, trigger, params, filter, kind, enabled, key, _pad,
         }
+        RuleSlot { versions, current }
         Trigger { threshold, first, last, step, times }
         PacketFilter {
             protocols, dscps, peer_addr, peer_mask, peer_ports, local_ports, peers, mark,

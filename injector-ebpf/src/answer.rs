@@ -17,7 +17,7 @@ use aya_ebpf::{
     },
 };
 use injector_common::{
-    RuleEntry, SiteEntry,
+    RuleSlot, SiteEntry,
     answer::{self, Ends, ICMP_LEN, Segment, TCP_LEN},
     faults::net_corrupt::checksum_offset,
     filter::EGRESS,
@@ -317,7 +317,7 @@ pub(crate) fn sum_of(skb: *mut __sk_buff, offset: u32, end: u32) -> u64 {
 unsafe extern "C" fn sum_chunk(
     _map: *mut c_void,
     number: *const u32,
-    _rule: *const RuleEntry,
+    _slot: *const RuleSlot,
     summing: *mut Summing,
 ) -> u64 {
     // SAFETY: see above.

@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_boot_ns},
 };
 use injector_common::{
-    Control, RuleEntry, RuleStats, Verdict, dns::MAX_NAME, names::CLEAR_SLOTS, random,
+    Control, RuleEntry, RuleSlot, RuleStats, Verdict, dns::MAX_NAME, names::CLEAR_SLOTS, random,
 };
 
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) fn armed() -> Option<(&'static Control, u64)> {
 /// position, the rule, and whatever the caller handed over. Returns [`GO_ON`]
 /// or [`ENOUGH`].
 pub(crate) type Ask<T> =
-    unsafe extern "C" fn(*mut c_void, *const u32, *const RuleEntry, *mut T) -> u64;
+    unsafe extern "C" fn(*mut c_void, *const u32, *const RuleSlot, *mut T) -> u64;
 
 /// Ask the next rule.
 pub(crate) const GO_ON: u64 = 0;
@@ -44,7 +44,7 @@ pub(crate) const ENOUGH: u64 = 1;
 #[inline(always)]
 pub(crate) fn ask_rules<T>(ask: Ask<T>, state: &mut T) {
     let map = &raw const RULES;
-    // SAFETY: the map is an array of RuleEntry, as the callback's type says,
+    // SAFETY: the map is an array of RuleSlot, as the callback's type says,
     // and the state outlives the call.
     unsafe {
         bpf_for_each_map_elem(
@@ -60,7 +60,7 @@ pub(crate) fn ask_rules<T>(ask: Ask<T>, state: &mut T) {
 /// meaning, and whatever the caller handed over. Returns [`GO_ON`] or [`ENOUGH`].
 pub(crate) type Step<T> = unsafe extern "C" fn(*mut c_void, *const u32, *const u64, *mut T) -> u64;
 
-/// Calls a function until it says [`ENOUGH`], at most [`CLEAR_SLOTS`] times.
+/// Calls a function until it says [`ENOUGH`], at most twice [`CLEAR_SLOTS`] times.
 ///
 /// The kernel counts, by a table that has as many entries, since the verifier
 /// would walk a loop step by step (`bpf_loop` is from Linux 5.17).

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key, cty::c_void};
 use injector_common::{
-    Control, RuleEntry, RuleIndex,
+    Control, RuleIndex, RuleSlot,
     answer::{ACK, RST, SYN},
     dns::{
         BAD, CLASS_IN, END, HEADER_LEN, MORE, NAME_IN, NameKey, NameReader, OPT_LEN,
@@ -93,14 +93,14 @@ struct Search {
 unsafe extern "C" fn look_for(
     _map: *mut c_void,
     index: *const u32,
-    rule: *const RuleEntry,
+    slot: *const RuleSlot,
     search: *mut Search,
 ) -> u64 {
     // SAFETY: see above; the working space is this CPU's.
-    let (index, rule, search) = unsafe { (*index, &*rule, &mut *search) };
+    let (index, rule, search) = unsafe { (*index, (*slot).rule(), &mut *search) };
     let bit = RuleIndex(index).mask();
     // SAFETY: as above.
-    if search.asking & bit != 0 && means(unsafe { &mut *search.space }, index, &rule.params) {
+    if search.asking & bit != 0 && means(unsafe { &mut *search.space }, rule.key, &rule.params) {
         search.meant |= bit;
     }
     GO_ON
@@ -236,26 +236,26 @@ unsafe extern "C" fn take_byte(
 
 /// Whether the rule at `index` means all queries that were read, at least one.
 #[inline(never)]
-fn means(space: &mut Workspace, index: u32, params: &Params) -> bool {
+fn means(space: &mut Workspace, rule: u32, params: &Params) -> bool {
     match space.asked_count {
-        1 => means_one(&mut space.asked[0], index, params),
+        1 => means_one(&mut space.asked[0], rule, params),
         2 => {
-            means_one(&mut space.asked[0], index, params)
-                && means_one(&mut space.asked[1], index, params)
+            means_one(&mut space.asked[0], rule, params)
+                && means_one(&mut space.asked[1], rule, params)
         }
         _ => false,
     }
 }
 
 #[inline(never)]
-fn means_one(asked: &mut Asked, index: u32, params: &Params) -> bool {
+fn means_one(asked: &mut Asked, rule: u32, params: &Params) -> bool {
     if !dns::takes_type(*params, asked.kind as u16) {
         return false;
     }
     if !dns::asks_table(*params) {
         return true;
     }
-    // The name, one place for the rule's position, and four for the length.
+    // The name, one place for the rule's key, and four for the length.
     let len = asked.reader.len;
     let place = (NAME_END - 5).wrapping_sub(len) as usize & 0xff;
     let bits = NameKey::bits(len + 1).to_ne_bytes();
@@ -264,7 +264,7 @@ fn means_one(asked: &mut Asked, index: u32, params: &Params) -> bool {
     let key = unsafe {
         let key = key.add(place);
         key.cast::<[u8; 4]>().write(bits);
-        key.add(4).write(index as u8);
+        key.add(4).write(rule as u8);
         &*key.cast::<Key<NameKey>>()
     };
     QUERIES.get(key) == Some(&NAME_IN)

@@ -15,20 +15,19 @@ use crate::{
     maps::{CONVERSATIONS, PEERS, in_use},
 };
 
-/// Whether a packet that goes in `direction` is one that the rule at `index`
-/// means.
+/// Whether a packet that goes in `direction` is one that the rule means.
 #[inline(always)]
-pub(crate) fn matches(rule: &RuleEntry, index: u32, facts: &Facts, direction: u32) -> bool {
+pub(crate) fn matches(rule: &RuleEntry, facts: &Facts, direction: u32) -> bool {
     let filter = &rule.filter;
     filter.matches_but_ports(facts, direction)
         && (!in_use(Uses::PORTS) || filter.takes_ports(facts, direction))
-        && (!filter.asks_table() || filter.takes_peer(known_peer(index, facts, direction)))
+        && (!filter.asks_table() || filter.takes_peer(known_peer(rule.key, facts, direction)))
 }
 
 /// What the peer table says of a packet's peer: the longest network decides.
 #[inline(always)]
-fn known_peer(rule: u32, facts: &Facts, direction: u32) -> Option<u32> {
-    let name = PeerName::of(rule, facts, direction);
+fn known_peer(key: u32, facts: &Facts, direction: u32) -> Option<u32> {
+    let name = PeerName::of(key, facts, direction);
     PEERS.get(&Key::new(PeerName::BITS, name)).copied()
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use injector_common::{
-    Control, FaultKind, RuleEntry, RuleState, RuleStats, ScopeKey, SiteEntry,
+    Control, FaultKind, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
     conversation::Conversation,
     dns::NameKey,
     faults::{
@@ -31,7 +31,7 @@ use crate::workspace::Workspace;
 pub(crate) static CONTROL: Array<Control, 1> = Array::new();
 
 #[btf_map(name = "inj_rules")]
-pub(crate) static RULES: Array<RuleEntry, { MAX_RULES as usize }> = Array::new();
+pub(crate) static RULES: Array<RuleSlot, { MAX_RULES as usize }> = Array::new();
 
 #[btf_map(name = "inj_stats")]
 pub(crate) static STATS: Array<RuleStats, { MAX_RULES as usize }> = Array::new();
@@ -108,9 +108,10 @@ pub(crate) static SEEN: Array<u64, { SEEN_BITS as usize / 64 }, { BPF_F_MMAPABLE
     Array::new();
 
 /// Cgroups that no rule is aimed at, nor at any above them: an id lies in the
-/// slot that its low bits name, until another one takes it.
+/// slot that its low bits name, until another one takes it. Twice, since what is known
+/// ends when rules are aimed anew: one half counts, and the other is emptied.
 #[btf_map(name = "inj_clear")]
-pub(crate) static CLEAR: Array<u64, { CLEAR_SLOTS as usize }> = Array::new();
+pub(crate) static CLEAR: Array<u64, { 2 * CLEAR_SLOTS as usize }> = Array::new();
 
 #[btf_map(name = "inj_sites")]
 pub(crate) static SITES: HashMap<u32, SiteEntry, { MAX_SITES as usize }> = HashMap::new();

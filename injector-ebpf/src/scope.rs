@@ -49,7 +49,8 @@ fn rules_of_cgroups(control: &Control, id: u64, ancestor: impl Fn(i32) -> u64) -
     // Most cgroups are in no rule's scope, and for those it is known after the
     // first time, however many levels there are to look at. A cgroup never
     // moves, and its id is never used again.
-    let Some(clear) = CLEAR.get_ptr_mut(id as u32 % CLEAR_SLOTS) else {
+    let slot = control.clear_from + id as u32 % CLEAR_SLOTS;
+    let Some(clear) = CLEAR.get_ptr_mut(slot) else {
         return 0;
     };
     // SAFETY: an aligned u64 of a map value, which one instruction reads.

@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 use aya::maps::{Array, HashMap, MapData};
 use hostile::{Dice, PACKETS, Packet, packet, seed};
 use injector_common::{
-    Control, FaultKind, RuleEntry, ScopeKey, SiteEntry, Trigger,
+    Control, FaultKind, RuleEntry, RuleSlot, ScopeKey, SiteEntry, Trigger,
     abi::SCOPE_CGROUP,
     filter::{EGRESS, INGRESS, PacketFilter, PortSet, directions},
     names::{
@@ -97,7 +97,7 @@ fn hostile_packets_are_hit_where_the_filter_says_so() {
     let programs = [(EGRESS, PROG_EGRESS), (INGRESS, PROG_INGRESS)]
         .map(|(way, name)| (way, test_run::program(&mut ebpf, name)));
     let mut table = |name| ebpf.take_map(name).expect("the object has the map");
-    let mut rules: Array<MapData, RuleEntry> = table(MAP_RULES).try_into().expect("an array");
+    let mut rules: Array<MapData, RuleSlot> = table(MAP_RULES).try_into().expect("an array");
     let mut sites: HashMap<MapData, u32, SiteEntry> = table(MAP_SITES).try_into().expect("a table");
     let mut scopes: HashMap<MapData, ScopeKey, u64> =
         table(MAP_SCOPES).try_into().expect("a table");
@@ -133,13 +133,13 @@ fn hostile_packets_are_hit_where_the_filter_says_so() {
     for number in 0..packets() {
         let dice = &mut Dice::new(!seed, number);
         if number.is_multiple_of(500) {
-            rule.filter = filter(dice);
+            rule.versions[0].filter = filter(dice);
             rules.set(0, rule, 0).expect("write the rule");
         }
         let packet = packet(seed, number);
         let (way, program) = &programs[dice.below(2)];
         let mut frame = framed(&packet);
-        let expected = is_hit(&rule.filter, &frame, &packet, *way);
+        let expected = is_hit(&rule.versions[0].filter, &frame, &packet, *way);
         let Ok(verdict) = test_run::run(program.as_fd(), &mut frame, packet.gso_size) else {
             refused += 1;
             continue;
@@ -148,7 +148,7 @@ fn hostile_packets_are_hit_where_the_filter_says_so() {
             verdict,
             if expected { LOST } else { NEXT },
             "packet {number} of seed {seed}, {:?}: {packet:02x?}",
-            rule.filter
+            rule.versions[0].filter
         );
         *(if expected { &mut hit } else { &mut spared }) += 1;
     }
@@ -183,8 +183,8 @@ fn is_hit(filter: &PacketFilter, frame: &[u8], packet: &Packet, way: u32) -> boo
     parsed && facts.protected == 0 && !tunnelled && filter.matches(&facts, way)
 }
 
-fn rule(filter: PacketFilter) -> RuleEntry {
-    RuleEntry {
+fn rule(filter: PacketFilter) -> RuleSlot {
+    let rule = RuleEntry {
         start_ns: 0,
         deadline_ns: u64::MAX,
         seed: 1,
@@ -193,6 +193,12 @@ fn rule(filter: PacketFilter) -> RuleEntry {
         filter,
         kind: FaultKind::NetLoss as u32,
         enabled: 1,
+        key: RuleEntry::key(0, 0),
+        _pad: 0,
+    };
+    RuleSlot {
+        versions: [rule; 2],
+        current: 0,
     }
 }
 

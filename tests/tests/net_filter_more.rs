@@ -11,12 +11,9 @@ use injector_tests::{
     require,
     traffic::{
         Alone, Direction, TcpFlow, UdpFlow,
-        ends::{FAR_PORT, Flow, LOAD, NEAR_PORT, OTHER_PORTS, PLAIN, check},
+        ends::{FAR_PORT, Flow, LOAD, NEAR_PORT, OTHER_CABLE, OTHER_PORTS, PLAIN, check},
     },
 };
-
-/// A flow through the other cable.
-const OTHER_CABLE: Flow = Flow { cable: 1, ..PLAIN };
 
 const V6: Flow = Flow {
     ip: Ip::V6,

@@ -13,7 +13,7 @@ use injector_tests::test_run;
 /// For rules of all kinds. Half a million once took a second and a half.
 const LIMIT: u32 = 48_000;
 /// For rules of one kind, which is what most users have.
-const LIMIT_OF_ONE: u32 = 24_000;
+const LIMIT_OF_ONE: u32 = 32_000;
 
 /// How many instructions the verifier walks of both packet programs, cut down to
 /// these parts.

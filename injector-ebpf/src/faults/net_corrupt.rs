@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_csum_level, bpf_l4_csum_replace},
 };
 use injector_common::{
-    RuleEntry,
+    RuleSlot,
     faults::{
         Params,
         net_corrupt::{CHECKSUM_VALID, MAX_CHANGES, Region, Sums, checksum_offset},
@@ -98,7 +98,7 @@ const _: () = assert!(MAX_RULES >= MAX_CHANGES);
 unsafe extern "C" fn change(
     _map: *mut c_void,
     k: *const u32,
-    _rule: *const RuleEntry,
+    _slot: *const RuleSlot,
     damaging: *mut Damaging<'_>,
 ) -> u64 {
     // SAFETY: see above.

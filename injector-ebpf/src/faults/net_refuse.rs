@@ -2,7 +2,7 @@
 
 use aya_ebpf::cty::c_void;
 use injector_common::{
-    Control, FaultKind, RuleEntry, RuleIndex, Verdict,
+    Control, FaultKind, RuleIndex, RuleSlot, Verdict,
     faults::{net_refuse, sys_errno},
     filter::EGRESS,
     packet::Facts,
@@ -47,18 +47,18 @@ pub(crate) fn apply(control: &Control, mask: u64, now: u64, facts: Facts) -> Opt
 unsafe extern "C" fn ask(
     _map: *mut c_void,
     index: *const u32,
-    rule: *const RuleEntry,
+    slot: *const RuleSlot,
     dial: *mut Dial,
 ) -> u64 {
     // SAFETY: see above.
-    let (index, rule, dial) = unsafe { (*index, &*rule, &mut *dial) };
+    let (index, rule, dial) = unsafe { (*index, (*slot).rule(), &mut *dial) };
     if index >= dial.rule_count {
         return ENOUGH;
     }
     // The mask holds rules of other kinds too.
     if rule.kind != FaultKind::NetRefuse as u32
         || dial.mask & RuleIndex(index).mask() == 0
-        || !filter::matches(rule, index, &dial.facts, EGRESS)
+        || !filter::matches(rule, &dial.facts, EGRESS)
     {
         return GO_ON;
     }

@@ -1,7 +1,7 @@
 //! `sys-errno`: the call fails.
 
 use aya_ebpf::cty::c_void;
-use injector_common::{Control, RuleEntry, RuleIndex, Verdict, faults::sys_errno};
+use injector_common::{Control, RuleIndex, RuleSlot, Verdict, faults::sys_errno};
 
 use crate::decide::{ENOUGH, GO_ON, ask_rules, live};
 
@@ -39,11 +39,11 @@ pub(crate) fn apply(control: &Control, mask: u64, now: u64) -> Option<i32> {
 unsafe extern "C" fn ask(
     _map: *mut c_void,
     index: *const u32,
-    rule: *const RuleEntry,
+    slot: *const RuleSlot,
     call: *mut Call,
 ) -> u64 {
     // SAFETY: see above.
-    let (index, rule, call) = unsafe { (*index, &*rule, &mut *call) };
+    let (index, rule, call) = unsafe { (*index, (*slot).rule(), &mut *call) };
     if index >= call.rule_count {
         return ENOUGH;
     }

@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn apply(outcome: &mut Passing, site: &SiteEntry) -> Option<i32> {
     let (skb, direction) = (outcome.skb, outcome.direction);
     let (culprit, now) = (outcome.culprit, outcome.now);
-    let rule = RULES.get(culprit)?;
+    let rule = RULES.get(culprit)?.rule();
     let space = outcome.space();
     let verdict = if is(rule.kind, FaultKind::NetReject) {
         net_reject::apply(skb, space, rule, site, direction)

@@ -167,7 +167,7 @@ fn matches(round: &mut Round) -> bool {
         return false;
     };
     // The filter has no room on the stack, and at the hooks it lies here, too.
-    let Some(rule) = RULES.get_ptr_mut(0) else {
+    let Some(slot) = RULES.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: the helper fills the whole filter, or fails; a filter is made of
@@ -176,7 +176,7 @@ fn matches(round: &mut Round) -> bool {
         bpf_skb_load_bytes(
             round.skb.0.cast(),
             offset_of!(ParityVector, filter) as u32,
-            (&raw mut (*rule).filter).cast(),
+            (&raw mut (*slot).versions[0].filter).cast(),
             size_of::<PacketFilter>() as u32,
         )
     };
@@ -186,8 +186,8 @@ fn matches(round: &mut Round) -> bool {
     if round.result.parsed == 1 {
         round.result.note_conversation(round.facts, direction, seen);
         // SAFETY: a map value, which nothing else refers to.
-        let rule = unsafe { &*rule };
-        round.result.matches = filter::matches(rule, 0, round.facts, direction) as u32;
+        let rule = unsafe { &(*slot).versions[0] };
+        round.result.matches = filter::matches(rule, round.facts, direction) as u32;
     }
     true
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, cty::c_void};
 use injector_common::{
-    Control, FaultKind, RuleEntry, RuleIndex, SiteEntry, Verdict,
+    Control, FaultKind, RuleIndex, RuleSlot, SiteEntry, Verdict,
     faults::{
         dns as dns_fault, net_corrupt as corrupt, net_delay as delay, net_duplicate,
         net_loss as loss, net_reorder,
@@ -178,17 +178,16 @@ impl Passing {
 unsafe extern "C" fn ask(
     _map: *mut c_void,
     index: *const u32,
-    rule: *const RuleEntry,
+    slot: *const RuleSlot,
     passing: *mut Passing,
 ) -> u64 {
     // SAFETY: see above.
-    let (index, rule, passing) = unsafe { (*index, &*rule, &mut *passing) };
+    let (index, rule, passing) = unsafe { (*index, (*slot).rule(), &mut *passing) };
     if index >= passing.rule_count {
         return ENOUGH;
     }
     let bit = RuleIndex(index).mask();
-    if passing.mask & bit == 0 || !filter::matches(rule, index, passing.facts(), passing.direction)
-    {
+    if passing.mask & bit == 0 || !filter::matches(rule, passing.facts(), passing.direction) {
         return GO_ON;
     }
     let Some(rule) = live(rule, index, passing.now) else {
@@ -290,11 +289,11 @@ fn is_answer(kind: u32) -> bool {
 unsafe extern "C" fn count(
     _map: *mut c_void,
     index: *const u32,
-    rule: *const RuleEntry,
+    slot: *const RuleSlot,
     passing: *mut Passing,
 ) -> u64 {
     // SAFETY: see above.
-    let (index, rule, passing) = unsafe { (*index, &*rule, &*passing) };
+    let (index, rule, passing) = unsafe { (*index, (*slot).rule(), &*passing) };
     if index >= passing.rule_count {
         return ENOUGH;
     }

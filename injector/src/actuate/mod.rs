@@ -1,8 +1,10 @@
 //! Applying a plan and taking it back, without knowing what an effect does.
 
+use std::mem;
+
 use crate::{
     error::{ApplyError, CleanupError, CleanupErrors, Error},
-    plan::{Effect, Plan},
+    plan::{self, Effect, Plan},
 };
 
 /// Something that performs effects: the kernel, or a model of it in tests.
@@ -18,6 +20,9 @@ pub trait Actuator {
     /// Takes back what [`Actuator::perform`] did or began, as far as there is
     /// anything. Returns what could not be taken back.
     fn revert(&mut self, effect: &Effect) -> Vec<CleanupError>;
+
+    /// Forgets rules that were written and not put in force.
+    fn forget(&mut self);
 }
 
 /// A plan in force. Stopping or dropping it reverts every effect.
@@ -71,6 +76,52 @@ impl<A: Actuator> Injection<A> {
     /// Whoever performs it.
     pub const fn actuator(&mut self) -> &mut A {
         &mut self.actuator
+    }
+
+    /// Puts another plan in the place of this one, without a gap: what was in force stays
+    /// so until all that the other one needs is there.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be had, or an effect fails. What was in force stays in force then,
+    /// and what was performed of the other plan is reverted.
+    pub fn change(&mut self, mut next: Plan) -> Result<(), Error> {
+        let steps = plan::change(&self.plan, &next)?;
+        // In front of the effect that puts all in force, which is reverted first.
+        let from = self.plan.effects.len().saturating_sub(1);
+        let steps = steps.into_iter().chain([Effect::Enable]);
+        for effect in steps {
+            // Rules are the table's; and the other one is there.
+            let is_new = !matches!(effect, Effect::WriteRule { .. } | Effect::Enable);
+            if is_new {
+                let at = self.plan.effects.len().saturating_sub(1);
+                self.plan.effects.insert(at, effect.clone());
+                self.done += 1;
+            }
+            tracing::debug!("{effect}");
+            if let Err(error) = self.actuator.perform(&next, &effect) {
+                return Err(self.take_back(from, error));
+            }
+        }
+        let now = mem::take(&mut self.plan.effects);
+        next.effects = plan::merged(now, &next.effects);
+        self.done = next.effects.len();
+        self.plan = next;
+        Ok(())
+    }
+
+    /// Reverts the effects of a change, which begin at `from`.
+    fn take_back(&mut self, from: usize, error: ApplyError) -> Error {
+        self.actuator.forget();
+        while self.plan.effects.len() > from + 1 {
+            let at = self.plan.effects.len() - 2;
+            let effect = self.plan.effects.remove(at);
+            self.done -= 1;
+            for left in self.actuator.revert(&effect) {
+                tracing::error!("{left}");
+            }
+        }
+        error.into()
     }
 
     /// Reverts every effect, the last first, and goes on after errors.

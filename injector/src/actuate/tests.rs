@@ -1,5 +1,7 @@
 //! Applying, failing and stopping, on a model of the kernel.
 
+mod change;
+
 use std::{
     cell::RefCell,
     collections::BTreeSet,
@@ -25,6 +27,8 @@ struct Kernel {
     things: BTreeSet<(String, Half)>,
     /// What was reverted, in that order.
     reverted: Vec<String>,
+    /// How often rules that were written were forgotten.
+    forgotten: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +76,9 @@ impl Model {
             .borrow_mut()
             .things
             .insert((effect.to_string(), half));
-        assert!(new, "{effect} was done already");
+        // A change writes rules anew, and puts all in force again.
+        let again = matches!(effect, Effect::WriteRule { .. } | Effect::Enable);
+        assert!(new || again, "{effect} was done already");
     }
 }
 
@@ -114,6 +120,10 @@ impl Actuator for Model {
         }
         kernel.things.retain(|(name, _)| *name != text);
         Vec::new()
+    }
+
+    fn forget(&mut self) {
+        self.kernel.borrow_mut().forgotten += 1;
     }
 }
 
@@ -201,6 +211,7 @@ fn kernel() -> Rc<RefCell<Kernel>> {
     Rc::new(RefCell::new(Kernel {
         things: BTreeSet::from([foreign]),
         reverted: Vec::new(),
+        forgotten: 0,
     }))
 }
 

@@ -3,6 +3,7 @@
 
 mod command;
 mod names;
+mod reload;
 mod sabotage;
 mod watch;
 
@@ -20,13 +21,16 @@ use crate::{
     resolve::RuleScope,
 };
 use command::Victim;
+pub use reload::Source;
 use sabotage::Sabotaged;
 
 /// How the agent behaves towards its user.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whether to show counts and time left while it runs.
     pub live: bool,
+    /// The file whose changes are put in force.
+    pub source: Option<Source>,
 }
 
 /// What came of an experiment.
@@ -60,19 +64,28 @@ impl Prepared {
 }
 
 /// Finds the command, tries what the kernel can do and plans. Changes nothing
-/// else.
+/// else. With `changes`, all is readied for rules that may come later.
 ///
 /// # Errors
 ///
 /// When the experiment cannot be had here. The field of an error about the
 /// input is the option's bare name, such as `command`.
-pub fn prepare(experiment: &Experiment, scopes: &[RuleScope]) -> Result<Prepared, Error> {
+pub fn prepare(
+    experiment: &Experiment,
+    scopes: &[RuleScope],
+    changes: bool,
+) -> Result<Prepared, Error> {
     let victim = experiment
         .command
         .as_deref()
         .map(Victim::find)
         .transpose()?;
-    let mut programs = Programs::open(Needs::of(experiment))?;
+    let needs = if changes {
+        Needs::ANYTHING
+    } else {
+        Needs::of(experiment)
+    };
+    let mut programs = Programs::open(needs)?;
     let features = probe(&mut programs, experiment);
     let plan = plan::build(experiment, scopes, &features)?;
     // Without a rule on packets it does not matter.
@@ -99,11 +112,9 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
         programs,
         attach,
     } = prepared;
-    let experiment = plan.experiment.clone();
     for note in &plan.notes {
         tracing::warn!("{note}");
     }
-    let backends = plan.backends.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -117,6 +128,7 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
         let mut watch = watch::Watch::new()?;
         let actuator = Sabotaged::new(KernelActuator::new(programs, &plan, attach)?);
         let mut injection = actuate::apply(plan, actuator)?;
+        let experiment = &injection.plan().experiment;
         tracing::info!(
             experiment = experiment.name,
             seed = experiment.seed,
@@ -127,9 +139,15 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
         let kernel = injection.actuator().inner();
         let mut victim = victim.map(|victim| victim.start(kernel.command_cgroup()));
         let (stopped_by, signal) = watch
-            .until_end(&experiment, kernel, victim.as_mut(), options)
+            .until_end(&mut injection, victim.as_mut(), options)
             .await;
-        kernel.halt();
+        injection.actuator().inner().halt();
+        let Plan {
+            experiment,
+            backends,
+            ..
+        } = injection.plan().clone();
+        let kernel = injection.actuator().inner();
         let rules = report_rules(&experiment, &backends, kernel);
         let unattributed = report_unattributed(&experiment, kernel);
         let cleanup = injection.stop().err();
@@ -203,7 +221,7 @@ fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Opti
 fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
     let mut families: Vec<Family> = Vec::new();
     let mut hooks: Vec<SecurityHook> = Vec::new();
-    for rule in &experiment.rules {
+    for rule in experiment.rules.iter().filter(|rule| !rule.removed) {
         let family = rule.fault.kind().family();
         if !families.contains(&family) {
             families.push(family);

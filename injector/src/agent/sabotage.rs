@@ -52,4 +52,8 @@ impl Actuator for Sabotaged {
     fn revert(&mut self, effect: &Effect) -> Vec<CleanupError> {
         self.inner.revert(effect)
     }
+
+    fn forget(&mut self) {
+        self.inner.forget();
+    }
 }

@@ -12,9 +12,11 @@ use super::{
     Options,
     command::Running,
     names::{Names, NewPeer},
-    sabotage,
+    reload::{self, Reloads},
+    sabotage::{self, Sabotaged},
 };
 use crate::{
+    actuate::Injection,
     error::{Error, HostError},
     kernel::KernelActuator,
     model::Experiment,
@@ -67,31 +69,45 @@ impl Watch {
     /// signal if by one.
     pub(super) async fn until_end(
         &mut self,
-        experiment: &Experiment,
-        kernel: &mut KernelActuator,
+        injection: &mut Injection<Sabotaged>,
         mut victim: Option<&mut Running>,
         options: Options,
     ) -> (StoppedBy, Option<Signal>) {
         if sabotage::panic_wanted("run") {
             panic!("INJECTOR_TEST_PANIC=run");
         }
+        let mut experiment = injection.plan().experiment.clone();
         let start = Instant::now();
-        let end = start + experiment.duration;
         let mut turns = interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let view = options.live.then(|| LiveView::new(&experiment.rules));
-        let mut names = Names::new(experiment);
+        let mut view = options.live.then(|| LiveView::new(&experiment.rules));
+        let mut names = Names::new(&experiment);
+        let mut reloads = Reloads::new(options.source);
         let outcome = loop {
             tokio::select! {
                 news = names.news() => {
-                    add_peers(kernel, experiment, news);
+                    add_peers(injection.actuator().inner(), &experiment, news);
+                    continue;
+                }
+                news = reloads.news(&experiment) => {
+                    if let Err(error) = news.and_then(|changed| reload::apply(injection, &changed)) {
+                        tracing::error!("the rules stay as they are: {error}");
+                        continue;
+                    }
+                    experiment = injection.plan().experiment.clone();
+                    names = Names::new(&experiment);
+                    view = view.map(|view| {
+                        view.finish();
+                        LiveView::new(&experiment.rules)
+                    });
                     continue;
                 }
                 signal = self.signal() => break (StoppedBy::Signal, Some(signal)),
-                () = sleep_until(end) => break (StoppedBy::Deadline, None),
+                () = sleep_until(start + experiment.duration) => break (StoppedBy::Deadline, None),
                 () = ended(victim.as_deref_mut()) => break (StoppedBy::CommandExit, None),
                 _ = turns.tick() => {}
             }
+            let kernel = injection.actuator().inner();
             match kernel.renew_lease() {
                 Ok(()) => tracing::debug!("lease renewed"),
                 Err(error) => {
@@ -106,10 +122,10 @@ impl Watch {
                     counters.iter().copied().map(RuleCounts::from).collect();
                 view.update(&counts, start.elapsed());
             }
-            let spent =
-                experiment.rules.iter().zip(&counters).all(|(rule, stats)| {
-                    rule.trigger.times != 0 && stats.spent >= rule.trigger.times
-                });
+            let rules = experiment.rules.iter().zip(&counters);
+            let spent = rules
+                .filter(|(rule, _)| !rule.removed)
+                .all(|(rule, stats)| rule.trigger.times != 0 && stats.spent >= rule.trigger.times);
             if spent {
                 break (StoppedBy::Budget, None);
             }

@@ -43,7 +43,8 @@ impl Args {
     /// Everything up to the first change.
     pub(super) fn prepare(self) -> Result<(Prepared, Output), Error> {
         let (experiment, output) = self.experiment()?;
-        let prepared = launch::prepare(&experiment).map_err(|error| error.map_spec(name_option))?;
+        let prepared =
+            launch::prepare(&experiment, false).map_err(|error| error.map_spec(name_option))?;
         Ok((prepared, output))
     }
 }
@@ -63,5 +64,5 @@ pub(super) fn name_option(error: SpecError) -> SpecError {
 
 pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
     let (prepared, output) = args.prepare()?;
-    launch::run(prepared, output)
+    launch::run(prepared, output, None)
 }

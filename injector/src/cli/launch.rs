@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    agent::{self, Prepared},
+    agent::{self, Prepared, Source},
     cli::Output,
     error::{EXIT_CLEANUP, EXIT_UNSUPPORTED, Error, HostError},
     model::Experiment,
@@ -37,11 +37,12 @@ pub(super) fn entropy() -> Result<Entropy, Error> {
 
 /// All that comes before the first change: resolves the targets on this host,
 /// tries what its kernel can do, and plans.
-pub(super) fn prepare(experiment: &Experiment) -> Result<Prepared, Error> {
+/// With `changes`, all is readied for rules that may come later.
+pub(super) fn prepare(experiment: &Experiment, changes: bool) -> Result<Prepared, Error> {
     let mut experiment = experiment.clone();
     names::resolve_names(&mut experiment, names::look_up)?;
     let scopes = resolve::resolve(&experiment, &LinuxHost::new()?)?;
-    agent::prepare(&experiment, &scopes)
+    agent::prepare(&experiment, &scopes, changes)
 }
 
 /// Prints what would be done.
@@ -54,10 +55,16 @@ pub(super) fn show(prepared: &Prepared, output: Output) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the experiment and prints its report.
-pub(super) fn run(prepared: Prepared, output: Output) -> anyhow::Result<ExitCode> {
+/// Runs the experiment, with the changes of its source if there is one, and prints its
+/// report.
+pub(super) fn run(
+    prepared: Prepared,
+    output: Output,
+    source: Option<Source>,
+) -> anyhow::Result<ExitCode> {
     let options = agent::Options {
         live: std::io::stderr().is_terminal(),
+        source,
     };
     let outcome = agent::run(prepared, options)?;
     // Whether the report could be printed must not hide how the run ended.

@@ -55,7 +55,7 @@ pub enum Command {
     /// Print what `inject` or `run` would do with the same arguments, and change nothing
     Plan(plan::Args),
     /// Run an experiment of several rules from a file
-    Run(run::Args),
+    Run(run::RunArgs),
     /// Show what this kernel can do, by trying
     Doctor(doctor::Args),
     /// Describe the fault kinds

@@ -1,22 +1,28 @@
 //! `injector run FILE`: several rules on one timeline.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use crate::{
-    agent::Prepared,
+    agent::{Prepared, Source},
     cli::{Output, inject, launch},
     error::{ConflictError, Error, Place},
-    spec::{build::build, document, duration::Span, number::Seed, text::Text},
+    model::Experiment,
+    spec::{
+        build::{Entropy, build},
+        document,
+        duration::Span,
+        number::Seed,
+        text::Text,
+    },
 };
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug)]
-// `plan` takes them too, beside a kind.
-#[group(id = "file_arguments")]
 #[command(after_help = "\
 Examples:
   injector run outage.yaml
   injector run outage.yaml --seed 7 --output json -- ./app --port 8080
+  injector run outage.yaml --watch       # and edit it meanwhile
 
 A file:
   version: 1
@@ -37,6 +43,26 @@ A file:
       errno: ENOSPC
       percent: 20            # or `when: 3..9+2`; and `times: 7`
   command: [./app, --port, '8080']   # optional")]
+pub struct RunArgs {
+    /// What to run.
+    #[command(flatten)]
+    pub spec: Args,
+
+    /// Put changes of FILE in force while it runs
+    ///
+    /// Rules are known by their names. Those whose values change go on with their counts,
+    /// and no packet or call meets neither the old values nor the new ones. New rules come
+    /// behind the others; those that are gone stop. A change that cannot be had is logged,
+    /// and all stays as it is. Kind and target of a rule, the order, name, seed and command
+    /// stay what they are.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// A spec file, and what is said instead of it: arguments of `run` and of `plan`.
+#[derive(clap::Args, Clone, Debug)]
+// `plan` takes them beside a kind.
+#[group(id = "file_arguments")]
 pub struct Args {
     /// The spec file
     #[arg(value_name = "FILE")]
@@ -66,29 +92,45 @@ pub struct Args {
 impl Args {
     /// Everything up to the first change.
     pub(super) fn prepare(self) -> Result<(Prepared, Output), Error> {
+        let prepared = self.prepare_with(launch::entropy()?, false)?;
+        Ok((prepared, self.output))
+    }
+
+    /// With `changes`, all is readied for rules that may come later.
+    fn prepare_with(&self, entropy: Entropy, changes: bool) -> Result<Prepared, Error> {
+        let experiment = self.read(entropy)?;
+        launch::prepare(&experiment, changes).map_err(|error| self.locate(error))
+    }
+
+    /// Reads the file.
+    fn read(&self, entropy: Entropy) -> Result<Experiment, Error> {
         let mut input = document::read(&self.file)?;
-        // What was not read from the file.
-        let mut own = Vec::new();
         if let Some(Text(seed)) = self.seed {
             input.seed = Some(seed);
         }
         if let Some(Text(duration)) = self.duration {
             input.duration = Some(duration);
-            own.push("for");
         }
         input.whole_host |= self.whole_host;
         if !self.command.is_empty() {
-            input.command = Some(self.command);
-            own.push("command");
+            input.command = Some(self.command.clone());
         }
+        build(input, entropy).map_err(|error| self.locate(error))
+    }
+
+    /// Says of an error where what is wrong was written.
+    fn locate(&self, error: Error) -> Error {
         let place = Place {
-            file: self.file,
+            file: self.file.clone(),
             line_column: None,
         };
-        let in_file = |error: Error| match error {
-            Error::Spec(error) if own.contains(&error.field.as_ref()) => {
-                inject::name_option(error).into()
-            }
+        // What was not read from the file.
+        let own = |field: &str| {
+            field == "for" && self.duration.is_some()
+                || field == "command" && !self.command.is_empty()
+        };
+        match error {
+            Error::Spec(error) if own(&error.field) => inject::name_option(error).into(),
             Error::Spec(error) if error.place.is_none() => error.at(place).into(),
             Error::Conflict(error) => ConflictError {
                 place: Some(place.into()),
@@ -101,15 +143,19 @@ impl Args {
             | Error::Host(_)
             | Error::Apply(_)
             | Error::Cleanup(_)) => other,
-        };
-        let prepared = build(input, launch::entropy()?)
-            .and_then(|experiment| launch::prepare(&experiment))
-            .map_err(in_file)?;
-        Ok((prepared, self.output))
+        }
     }
 }
 
-pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
-    let (prepared, output) = args.prepare()?;
-    launch::run(prepared, output)
+pub(super) fn exec(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let RunArgs { spec, watch } = args;
+    // An id and a seed that were drawn stay what they are.
+    let entropy = launch::entropy()?;
+    let prepared = spec.prepare_with(entropy, watch)?;
+    let output = spec.output;
+    let source = watch.then(|| Source {
+        file: spec.file.clone(),
+        read: Arc::new(move || spec.read(entropy)),
+    });
+    launch::run(prepared, output, source)
 }

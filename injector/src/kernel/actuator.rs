@@ -2,10 +2,11 @@
 
 mod hops;
 mod packets;
+mod rules;
 mod tables;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::File,
     io, mem,
@@ -16,18 +17,16 @@ use std::{
 };
 
 use aya::{
-    maps::{Array, HashMap, LpmTrie, MapData},
+    maps::{Array, HashMap, MapData},
     programs::{KProbe, ProgramError},
 };
-use injector_common::{
-    Control, NetnsInode, RuleEntry, RuleStats, ScopeKey, SiteEntry, dns::NameKey, filter::PeerName,
-    names,
-};
+use injector_common::{Control, NetnsInode, RuleStats, ScopeKey, SiteEntry, names};
 
 pub use self::packets::check_room;
 use self::{
     hops::{HopIndexes, drain},
     packets::Site,
+    rules::Rules,
 };
 use super::{
     cgroup, clock,
@@ -62,14 +61,14 @@ pub struct KernelActuator {
     control: Array<MapData, Control>,
     /// What the control block holds, but for the lease.
     settings: Control,
-    rules: Array<MapData, RuleEntry>,
-    peers: LpmTrie<MapData, PeerName, u32>,
-    queries: LpmTrie<MapData, NameKey, u32>,
+    rules: Rules,
     scopes: HashMap<MapData, ScopeKey, u64>,
     seen: Seen,
     sites: HashMap<MapData, u32, SiteEntry>,
     calls: Array<MapData, u64>,
-    tables: DelayTables,
+    /// Which entries of `calls` some rule is in.
+    named_calls: BTreeSet<u32>,
+    clear: Array<MapData, u64>,
     counters: Counters,
     journal: Journal,
     /// The plan's first effect, which is the last one to be reverted.
@@ -122,14 +121,17 @@ impl KernelActuator {
                 .ok_or_else(|| format!("no map {name} in the object"))
         };
         let control = Array::try_from(take(names::MAP_CONTROL)?)?;
-        let rules = Array::try_from(take(names::MAP_RULES)?)?;
-        let peers = LpmTrie::try_from(take(names::MAP_PEERS)?)?;
-        let queries = LpmTrie::try_from(take(names::MAP_QUERIES)?)?;
+        let rules = Rules::new(
+            take(names::MAP_RULES)?,
+            take(names::MAP_PEERS)?,
+            take(names::MAP_QUERIES)?,
+            DelayTables::new(take(names::MAP_TABLES)?)?,
+        )?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
         let seen = Seen::new(take(names::MAP_SEEN)?)?;
         let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
-        let tables = DelayTables::new(take(names::MAP_TABLES)?)?;
+        let clear = Array::try_from(take(names::MAP_CLEAR)?)?;
         let counters = Counters::new(take(names::MAP_STATS)?, take(names::MAP_UNATTRIBUTED)?)?;
         let settings = Control {
             rule_count: u32::try_from(plan.experiment.rules.len())?,
@@ -147,13 +149,12 @@ impl KernelActuator {
             control,
             settings,
             rules,
-            peers,
-            queries,
             scopes,
             seen,
             sites,
             calls,
-            tables,
+            named_calls: BTreeSet::new(),
+            clear,
             counters,
             journal,
             first: plan.effects.first().cloned(),
@@ -212,6 +213,22 @@ impl KernelActuator {
         self.counters.unattributed().map_err(io::Error::other)
     }
 
+    /// The programs, to try what rules need that come later.
+    pub const fn programs(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+
+    /// How programs are attached to interfaces.
+    #[must_use]
+    pub const fn attaches_by(&self) -> PacketAttach {
+        self.attach
+    }
+
+    /// Attaches programs to interfaces this way from now on.
+    pub const fn attach_by(&mut self, attach: PacketAttach) {
+        self.attach = attach;
+    }
+
     /// The directory of the command's cgroup.
     #[must_use]
     pub fn command_cgroup(&self) -> Option<&Path> {
@@ -230,7 +247,7 @@ impl KernelActuator {
                 Ok(())
             }
             Effect::AddHop(hop) => self.add_hop(effect, hop),
-            Effect::WriteRule { index, .. } => self.write_rule(&plan.experiment, *index),
+            Effect::WriteRule { index, .. } => self.rules.write(&plan.experiment, *index),
             Effect::WriteScope { scope, rules } => self.write_scope(scope, *rules),
             Effect::WriteCall { hook, call, rules } => self.write_call(*hook, *call, *rules),
             Effect::WriteSite {
@@ -296,25 +313,29 @@ impl KernelActuator {
         Ok(file)
     }
 
+    /// Puts the rules in force that were written, and takes back what rules that were
+    /// there before do no more.
     fn enable(&mut self, plan: &Plan) -> Result<(), Failure> {
-        let start = clock::boot_ns();
-        for (index, rule) in (0u32..).zip(&plan.experiment.rules) {
-            let entry = RuleEntry {
-                enabled: 1,
-                ..wire::entry(
-                    &plan.experiment,
-                    index,
-                    rule,
-                    start,
-                    self.tables.index(rule)?,
-                )
-            };
-            self.rules.set(index, entry, 0)?;
-        }
-        self.settings.deadline_ns = start.saturating_add(wire::nanos(plan.experiment.duration));
-        self.drain = drain(plan);
+        let experiment = &plan.experiment;
+        let start = self.rules.start();
+        let (by_state, by_query) = (wire::by_state(experiment), wire::by_query(experiment));
+        self.settings.rule_count = u32::try_from(experiment.rules.len())?;
+        self.settings.deadline_ns = start.saturating_add(wire::nanos(experiment.duration));
+        self.drain = self.drain.max(drain(plan));
         self.programs.release_types();
-        // One write of the control block puts everything in force at once.
+        // For both, the rules that are and those that are to be.
+        self.settings.by_state |= by_state;
+        self.settings.by_query |= by_query;
+        if self.settings.lease_until_ns != 0 {
+            // Before the rules are switched, and after the targets are written.
+            self.renew_lease()?;
+            self.forget_clear()?;
+        }
+        self.rules.switch(experiment)?;
+        self.write_tables(plan)?;
+        self.settings.by_state = by_state;
+        self.settings.by_query = by_query;
+        // The first time, one write of the control block puts everything in force at once.
         Ok(self.renew_lease()?)
     }
 
@@ -340,6 +361,10 @@ impl Actuator for KernelActuator {
                 detail,
             }
         })
+    }
+
+    fn forget(&mut self) {
+        self.rules.forget();
     }
 
     fn revert(&mut self, effect: &Effect) -> Vec<CleanupError> {

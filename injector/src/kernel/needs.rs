@@ -31,6 +31,15 @@ impl Needs {
         flow_links: false,
     };
 
+    /// Everything, for rules that are not known yet.
+    pub const ANYTHING: Self = Self {
+        uses: Uses::EVERYTHING,
+        offsets: true,
+        conversations: true,
+        streams: true,
+        flow_links: true,
+    };
+
     /// What the rules of an experiment need.
     #[must_use]
     pub fn of(experiment: &Experiment) -> Self {

@@ -6,7 +6,7 @@ mod filter;
 use std::time::Duration;
 
 use injector_common::{
-    RuleEntry, RuleIndex,
+    RuleEntry, RuleIndex, Trigger,
     faults::{
         Params, net_corrupt, net_delay, net_duplicate, net_loss, net_partition, net_rate,
         net_refuse, net_reject, net_reorder, net_reset, sys_errno,
@@ -22,6 +22,20 @@ use crate::model::{
     Region, Rule, Sharing, Unreachable, Visibility,
 };
 
+/// A rule that is never in force.
+pub(super) const BLANK: RuleEntry = RuleEntry {
+    start_ns: 0,
+    deadline_ns: 0,
+    seed: 0,
+    trigger: Trigger::ALWAYS,
+    params: [0; 4],
+    filter: WireFilter::ANY,
+    kind: 0,
+    enabled: 0,
+    key: 0,
+    _pad: 0,
+};
+
 /// The entry of the rule at `index`, for an experiment that starts at boot
 /// time `start_ns`. A delay is drawn from the table at `table`, if it needs one.
 pub(super) fn entry(
@@ -30,7 +44,11 @@ pub(super) fn entry(
     rule: &Rule,
     start_ns: u64,
     table: Option<u32>,
+    key: u32,
 ) -> RuleEntry {
+    if rule.removed {
+        return BLANK;
+    }
     let start_ns = start_ns.saturating_add(nanos(rule.start));
     RuleEntry {
         start_ns,
@@ -47,7 +65,9 @@ pub(super) fn entry(
             .conditions()
             .map_or(WireFilter::ANY, filter::entry),
         kind: rule.fault.kind() as u32,
-        enabled: 0,
+        enabled: 1,
+        key,
+        _pad: 0,
     }
 }
 
@@ -141,6 +161,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 /// The rules for which conversations have to be remembered.
 pub(super) fn by_state(experiment: &Experiment) -> u64 {
     let rules = (0u32..).zip(&experiment.rules);
+    let rules = rules.filter(|(_, rule)| !rule.removed);
     let filtered = rules.filter_map(|(index, rule)| Some((index, rule.fault.filter()?)));
     let following = filtered.filter(|(_, filter)| filter.follows_conversations());
     following.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
@@ -149,6 +170,6 @@ pub(super) fn by_state(experiment: &Experiment) -> u64 {
 /// The rules for which queries of DNS have to be read.
 pub(super) fn by_query(experiment: &Experiment) -> u64 {
     let rules = (0u32..).zip(&experiment.rules);
-    let asking = rules.filter(|(_, rule)| rule.fault.queries().is_some());
+    let asking = rules.filter(|(_, rule)| !rule.removed && rule.fault.queries().is_some());
     asking.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
 }

@@ -3,6 +3,7 @@
 //! Everything here has passed `spec`'s checks. Nothing here says how a rule is
 //! put in force: that is `plan`'s business.
 
+pub mod change;
 pub mod conflict;
 mod damage;
 mod dns;
@@ -57,6 +58,8 @@ pub struct Rule {
     pub start: Duration,
     /// How long it lasts. `start + duration` never exceeds the experiment's.
     pub duration: Duration,
+    /// Whether it was taken out while the experiment ran. Its place and its counts stay.
+    pub removed: bool,
 }
 
 /// Whom a rule hits, as the user named it.

@@ -34,6 +34,10 @@ pub fn build(
             index: u32::try_from(index).unwrap_or(u32::MAX),
             name: rule.name.clone(),
         });
+        if rule.removed {
+            backends.push("none");
+            continue;
+        }
         for one in &scope.scopes {
             parts.aim(one, mask, rule);
         }
@@ -224,10 +228,7 @@ impl Parts {
         }
         for (number, site) in self.sites.values().enumerate() {
             if site.pair || site.ifb {
-                // An interface's name has at most 15 bytes.
-                let name = |kind: char| -> String {
-                    format!("inj{kind}{number}-{id}").chars().take(15).collect()
-                };
+                let name = |kind| Hop::device(kind, number, id);
                 effects.push(Effect::AddHop(Hop {
                     netns: site.netns.clone(),
                     pair: site.pair.then(|| (name('a'), name('b'))),

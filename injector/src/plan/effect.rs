@@ -46,6 +46,25 @@ pub struct Hop {
     pub fills_checksums: bool,
 }
 
+impl Hop {
+    /// What a device in the namespace of this number is called.
+    #[must_use]
+    pub fn device(kind: char, number: usize, id: &str) -> String {
+        // An interface's name has at most 15 bytes.
+        format!("inj{kind}{number}-{id}").chars().take(15).collect()
+    }
+
+    /// Whether it serves as well where the other one is wanted.
+    #[must_use]
+    pub fn serves_for(&self, wanted: &Self) -> bool {
+        let lacks = |has: bool, wants: bool| wants && !has;
+        !(lacks(self.pair.is_some(), wanted.pair.is_some())
+            || lacks(self.ifb.is_some(), wanted.ifb.is_some())
+            || lacks(self.holds, wanted.holds)
+            || lacks(self.fills_checksums, wanted.fills_checksums))
+    }
+}
+
 /// A reversible change. The order of the variants is the order in a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {

@@ -4,6 +4,7 @@
 //! prints is what would be done.
 
 mod build;
+mod change;
 pub mod effect;
 pub mod features;
 pub mod hooks;
@@ -13,6 +14,7 @@ pub mod text;
 use std::fmt;
 
 pub use build::build;
+pub use change::{change, merged};
 pub use effect::{CallHook, Effect, Hop};
 pub use features::{Features, PacketAttach, Support};
 

@@ -163,6 +163,7 @@ fn experiment(rules: &[(Fault, RuleScope)]) -> Experiment {
         trigger: Trigger::ALWAYS,
         start: Duration::ZERO,
         duration: Duration::from_secs(30),
+        removed: false,
     };
     let runs_command = rules
         .iter()

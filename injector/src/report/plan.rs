@@ -87,6 +87,7 @@ mod tests {
             trigger: Trigger::ALWAYS,
             start: Duration::ZERO,
             duration: Duration::from_secs(30),
+            removed: false,
         };
         let mut plan = Plan {
             experiment: Experiment {

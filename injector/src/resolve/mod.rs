@@ -84,7 +84,7 @@ pub struct Netns {
 }
 
 /// A rule's targets on this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleScope {
     /// Its scopes, in the order of its targets.
     pub scopes: Vec<Scope>,

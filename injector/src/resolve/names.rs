@@ -27,7 +27,7 @@ pub struct RulePeer {
 pub fn named_peers(experiment: &Experiment) -> Vec<RulePeer> {
     let mut found = Vec::new();
     for (rule, one) in (0u32..).zip(&experiment.rules) {
-        let Some(filter) = one.fault.conditions() else {
+        let Some(filter) = one.fault.conditions().filter(|_| !one.removed) else {
             continue;
         };
         found.extend(filter.named_peers.each().map(|(peer, left_out)| RulePeer {
@@ -148,6 +148,7 @@ mod tests {
                 trigger: Trigger::ALWAYS,
                 start: Duration::ZERO,
                 duration: Duration::from_secs(1),
+                removed: false,
             }],
             command: None,
             whole_host: false,

@@ -36,7 +36,11 @@ pub fn resolve(experiment: &Experiment, host: &impl Host) -> Result<Vec<RuleScop
     };
     let mut scopes = Vec::with_capacity(experiment.rules.len());
     for (index, rule) in experiment.rules.iter().enumerate() {
-        let scope = facts.rule(rule);
+        let scope = if rule.removed {
+            Ok(RuleScope::default())
+        } else {
+            facts.rule(rule)
+        };
         scopes
             .push(scope.map_err(|error| error.map_spec(|e| e.below(&format!("rules[{index}]"))))?);
     }

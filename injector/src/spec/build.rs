@@ -220,6 +220,7 @@ fn build_rules(
         trigger,
         start,
         duration,
+        removed: false,
     };
     match rule.what {
         RawKind::Fault(raw) => {

@@ -119,6 +119,12 @@ impl Agent {
         format!("{}\n[…]\n{}", first.join("\n"), last.join("\n"))
     }
 
+    /// How often it has logged something so far.
+    #[must_use]
+    pub fn logged(&self, what: &str) -> usize {
+        self.stderr.text().matches(what).count()
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics

@@ -47,6 +47,9 @@ pub const OTHER_PORTS: Flow = Flow {
     ..PLAIN
 };
 
+/// A flow through the other cable.
+pub const OTHER_CABLE: Flow = Flow { cable: 1, ..PLAIN };
+
 impl Flow {
     /// Starts both ends, the near one in a group. The target is there.
     ///

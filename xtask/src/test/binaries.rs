@@ -43,7 +43,7 @@ impl TestBinary {
     }
 
     /// Which of its tests could find out anything on this kernel that they do not find out
-    /// elsewhere.
+    /// elsewhere, of the host or the other kernels.
     pub(crate) fn part_on(&self, kernel: &str) -> Part {
         let name = self.name.as_str();
         match kernel {
@@ -51,35 +51,52 @@ impl TestBinary {
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
                 "fidelity" | "loopback" | "open_sockets" | "peer_names" | "peer_target"
-                | "unattributed" | "workers" => Part::Nothing,
+                | "unattributed" | "watch" | "workers" => Part::Nothing,
                 "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
                 | "leftovers" | "refusals" | "terminal" => Part::Nothing,
-                "half_way" | "lifecycle" => Part::Named("errno"),
+                "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 _ => Part::Everything,
             },
             // It attaches to packets as the host does, which runs these whole; the older kernel
             // has another way.
             kernel::BACKPORTED => match name {
-                // It has a queue for what is late, as the host need not.
-                "dns" => Part::Named("delay"),
-                "net_corrupt"
+                // It has a queue for what is late, and security programs, as the host need not.
+                "dns" => Part::Named(&["delay"]),
+                "half_way" => Part::Named(&["delay", "errno"]),
+                "lifecycle" => Part::Named(&["delay", "errno", "reorder", "rate"]),
+                "watch" => Part::Named(&["wait"]),
+                "cleanup"
+                | "devices"
+                | "foreign"
+                | "harness"
+                | "hostile"
+                | "leftovers"
+                | "net_corrupt"
                 | "net_corrupt_headers"
                 | "net_duplicate"
                 | "net_filter"
                 | "net_filter_more"
+                | "net_loss"
                 | "net_loss_models"
                 | "net_partition"
                 | "net_refuse"
                 | "net_reject"
                 | "net_reset"
+                | "open_sockets"
                 | "peer_names"
                 | "peer_target"
                 | "refusals"
+                | "terminal"
                 | "unattributed" => Part::Nothing,
-                "devices" => Part::Named("lan"),
                 _ => Part::Everything,
             },
-            _ => Part::Everything,
+            // What does not depend on how programs are attached.
+            _ => match name {
+                "harness" | "net_filter_more" | "net_partition" | "refusals" | "terminal" => {
+                    Part::Nothing
+                }
+                _ => Part::Everything,
+            },
         }
     }
 }
@@ -89,8 +106,8 @@ impl TestBinary {
 pub(crate) enum Part {
     /// All of them.
     Everything,
-    /// Those with this in their names.
-    Named(&'static str),
+    /// Those with one of these in their names.
+    Named(&'static [&'static str]),
     /// None of them.
     Nothing,
 }
@@ -150,11 +167,11 @@ mod tests {
         for kernel in kernel::TESTED {
             assert_eq!(part("sys_errno", kernel), Part::Everything, "{kernel}");
         }
-        assert_eq!(part("lifecycle", kernel::OVERRIDE), Part::Named("errno"));
+        assert_eq!(part("lifecycle", kernel::OVERRIDE), Part::Named(&["errno"]));
         for name in ["lifecycle", "net_loss", "net_delay", "net_reset"] {
             assert_eq!(part(name, "debian-6.1"), Part::Everything, "{name}");
         }
-        assert_eq!(part("net_loss", kernel::BACKPORTED), Part::Everything);
+        assert_eq!(part("net_delay", kernel::BACKPORTED), Part::Everything);
         assert_eq!(part("net_reset", kernel::BACKPORTED), Part::Nothing);
     }
 }

@@ -55,20 +55,21 @@ impl Script {
 fn lines(options: &Options, binary: &TestBinary, part: Part) -> String {
     // One test at a time: they act on the whole kernel.
     let arguments = "--test-threads=1 --show-output";
-    // Several filters would add up to more tests, not fewer.
-    let filter = match (&options.filter, part) {
-        (Some(filter), _) => Some(filter.as_str()),
-        (None, Part::Named(name)) => Some(name),
-        (None, Part::Everything | Part::Nothing) => None,
+    // Filters of both would add up to more tests, not fewer.
+    let filters = match (&options.filter, part) {
+        (Some(filter), _) => vec![filter.as_str()],
+        (None, Part::Named(names)) => names.to_vec(),
+        (None, Part::Everything | Part::Nothing) => Vec::new(),
     };
-    let filter = filter.map(quote).unwrap_or_default();
+    let filters: Vec<String> = filters.into_iter().map(quote).collect();
     format!(
         "echo '{begin}{name}'\n\
-         timeout --foreground -k 10 {limit} {path} {arguments} {filter}\n\
+         timeout --foreground -k 10 {limit} {path} {arguments} {filters}\n\
          printf '\\n{end}%s\\n' $?\n",
         begin = results::BEGIN,
         end = results::END,
         name = binary.name,
+        filters = filters.join(" "),
         limit = options.binary_timeout,
         path = quote(&binary.path.display().to_string()),
     )

@@ -1,7 +1,7 @@
 //! What the actuator writes into the maps, and the programs that keep them up
 //! to date.
 
-use std::{fs::File, net::IpAddr};
+use std::{collections::BTreeMap, fs::File, net::IpAddr};
 
 use aya::{
     maps::{MapData, MapError, SkStorage},
@@ -15,36 +15,13 @@ use injector_common::{
 
 use super::{Failure, KernelActuator};
 use crate::{
-    kernel::{cgroup, links, object, processes, sockets, wire},
-    model::{Experiment, Syscall},
-    plan::{CallHook, Effect},
+    kernel::{cgroup, links, object, processes, sockets},
+    model::Syscall,
+    plan::{CallHook, Effect, Plan},
     resolve::{Interface, Netns, Scope},
 };
 
 impl KernelActuator {
-    /// Writes a rule that is not in force yet, with the networks of its peers and
-    /// the names that it asks for.
-    pub(super) fn write_rule(
-        &mut self,
-        experiment: &Experiment,
-        index: u32,
-    ) -> Result<(), Failure> {
-        let rule = &experiment.rules[index as usize];
-        if let Some(filter) = rule.fault.conditions() {
-            for (key, value) in wire::peers(index, filter) {
-                self.peers.insert(&key, value, 0)?;
-            }
-        }
-        if let Some(dns) = rule.fault.queries() {
-            for (key, value) in wire::queries(u8::try_from(index)?, dns) {
-                self.queries.insert(&key, value, 0)?;
-            }
-        }
-        let table = self.tables.index(rule)?;
-        let entry = wire::entry(experiment, index, rule, u64::MAX, table);
-        Ok(self.rules.set(index, entry, 0)?)
-    }
-
     /// Adds an address to the peers of a rule in force, or to those that it
     /// leaves out.
     ///
@@ -52,8 +29,63 @@ impl KernelActuator {
     ///
     /// When the table is full.
     pub fn add_peer(&mut self, rule: u32, address: IpAddr, left_out: bool) -> Result<(), MapError> {
-        let key = wire::peer_key(rule, &address.into());
-        self.peers.insert(&key, wire::peer_value(left_out), 0)
+        self.rules.add_peer(rule, address, left_out)
+    }
+
+    /// Writes what the interfaces and calls of a plan are, and no more: the tables may
+    /// still hold those of another plan.
+    pub(super) fn write_tables(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let mut sites: BTreeMap<u32, SiteEntry> = BTreeMap::new();
+        let mut calls: BTreeMap<u32, u64> = BTreeMap::new();
+        for effect in &plan.effects {
+            if let Effect::WriteSite {
+                netns,
+                interface,
+                rules,
+                owner,
+            } = effect
+            {
+                let known = sites.entry(interface.index.0).or_default();
+                *known = self.site(*known, netns, interface, *rules, *owner);
+            } else if let Effect::WriteCall { hook, call, rules } = effect {
+                *calls
+                    .entry(call_slot(hook.number(), call.number))
+                    .or_default() |= rules;
+            }
+        }
+        let stale: Vec<u32> = self
+            .sites
+            .keys()
+            .filter(|key| !key.as_ref().is_ok_and(|key| sites.contains_key(key)))
+            .collect::<Result<_, _>>()?;
+        for (index, site) in &sites {
+            self.sites.insert(index, site, 0)?;
+        }
+        for index in stale {
+            self.sites.remove(&index)?;
+        }
+        for slot in std::mem::take(&mut self.named_calls) {
+            if !calls.contains_key(&slot) {
+                self.calls.set(slot, 0, 0)?;
+            }
+        }
+        for (slot, rules) in calls {
+            self.calls.set(slot, rules, 0)?;
+            self.named_calls.insert(slot);
+        }
+        Ok(())
+    }
+
+    /// Forgets which cgroups no rule is aimed at. What programs find out from then on
+    /// they find with the targets that are written by now.
+    pub(super) fn forget_clear(&mut self) -> Result<(), Failure> {
+        let other = names::CLEAR_SLOTS - self.settings.clear_from;
+        // It was used before the last change: no program writes there any more.
+        for slot in other..other + names::CLEAR_SLOTS {
+            self.clear.set(slot, 0, 0)?;
+        }
+        self.settings.clear_from = other;
+        Ok(self.renew_lease()?)
     }
 
     pub(super) fn write_scope(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {
@@ -136,9 +168,9 @@ impl KernelActuator {
         if call.number >= names::MAX_CALLS {
             return Err(format!("{} has number {}, past the table", call.name, call.number).into());
         }
-        Ok(self
-            .calls
-            .set(call_slot(hook.number(), call.number), rules, 0)?)
+        let slot = call_slot(hook.number(), call.number);
+        self.named_calls.insert(slot);
+        Ok(self.calls.set(slot, rules, 0)?)
     }
 
     pub(super) fn write_site(
@@ -148,10 +180,24 @@ impl KernelActuator {
         rules: u64,
         owner: u64,
     ) -> Result<(), Failure> {
+        let known = self.sites.get(&interface.index.0, 0).unwrap_or_default();
+        let site = self.site(known, netns, interface, rules, owner);
+        Ok(self.sites.insert(interface.index.0, site, 0)?)
+    }
+
+    /// What is to be known of an interface, beside what is known of those that have the
+    /// same index in other namespaces.
+    fn site(
+        &self,
+        known: SiteEntry,
+        netns: &Netns,
+        interface: &Interface,
+        rules: u64,
+        owner: u64,
+    ) -> SiteEntry {
         let hops = self.hops.get(&netns.inode).copied().unwrap_or_default();
         let loopback = interface.name == "lo";
-        let known = self.sites.get(&interface.index.0, 0).unwrap_or_default();
-        let site = SiteEntry {
+        SiteEntry {
             rules: known.rules | rules,
             owner,
             // An interface of the same index in another namespace may have none.
@@ -161,8 +207,7 @@ impl KernelActuator {
             hop_return: known.hop_return.max(if loopback { 0 } else { hops.far }),
             l2_len: interface.l2_len,
             loopback: u32::from(loopback),
-        };
-        Ok(self.sites.insert(interface.index.0, site, 0)?)
+        }
     }
 
     pub(super) fn follow(

@@ -31,20 +31,20 @@ pub(super) fn params(rule: &Dns) -> Params {
     params
 }
 
-/// What the table of names has to say for the rule at `index`: nothing where the
+/// What the table of names has to say for the rule with this key: nothing where the
 /// rule means every name.
-pub(in crate::kernel) fn queries(index: u8, rule: &Dns) -> Vec<(Key<NameKey>, u32)> {
+pub(in crate::kernel) fn queries(rule_key: u8, rule: &Dns) -> Vec<(Key<NameKey>, u32)> {
     let mut entries: Vec<(Key<NameKey>, u32)> = rule
         .names
         .each()
         .map(|(pattern, left_out)| {
             let value = if left_out { NAME_OUT } else { NAME_IN };
-            (key(index, pattern), value)
+            (key(rule_key, pattern), value)
         })
         .collect();
     if rule.names.these.is_empty() && !rule.names.is_any() {
         // What is not left out.
-        entries.push((prefix(index, ""), NAME_IN));
+        entries.push((prefix(rule_key, ""), NAME_IN));
     }
     entries
 }

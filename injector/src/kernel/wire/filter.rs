@@ -59,21 +59,21 @@ pub(super) fn entry(filter: &PacketFilter) -> WireFilter {
     }
 }
 
-/// What the peer table has to say for the rule at `index`: nothing where the
+/// What the peer table has to say for the rule with this key: nothing where the
 /// filter itself says all.
 pub(in crate::kernel) fn peers(
-    index: u32,
+    rule: u32,
     filter: &PacketFilter,
 ) -> impl Iterator<Item = (Key<PeerName>, u32)> {
     let listed = filter.single_peer().is_none();
     let networks = filter.peers.each().filter(move |_| listed);
-    networks.map(move |(cidr, left_out)| (peer_key(index, cidr), peer_value(left_out)))
+    networks.map(move |(cidr, left_out)| (peer_key(rule, cidr), peer_value(left_out)))
 }
 
-/// Where the table has a network, for the rule at `index`.
-pub(in crate::kernel) fn peer_key(index: u32, cidr: &Cidr) -> Key<PeerName> {
+/// Where the table has a network, for the rule with this key.
+pub(in crate::kernel) fn peer_key(rule: u32, cidr: &Cidr) -> Key<PeerName> {
     let family = if cidr.address.is_ipv4() { 4 } else { 6 };
-    let name = PeerName::new(index, family, network(cidr).0);
+    let name = PeerName::new(rule, family, network(cidr).0);
     Key::new(PeerName::prefix(family, cidr.prefix), name)
 }
 

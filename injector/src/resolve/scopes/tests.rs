@@ -57,6 +57,7 @@ fn rule(name: &str, targets: &[&str], fault: Fault) -> Rule {
         trigger: Trigger::ALWAYS,
         start: Duration::ZERO,
         duration: Duration::from_secs(1),
+        removed: false,
     }
 }
 

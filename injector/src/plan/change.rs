@@ -1,0 +1,167 @@
+//! From one plan in force to the next.
+
+use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
+
+use super::{Effect, Hop, Plan};
+use crate::{
+    error::{Error, Unsupported},
+    model::Direction,
+    resolve::Scope,
+};
+
+/// What has to be performed so that `next` can take the place of `now`, in this order and
+/// before `next` is put in force: everything but what is there already, and but the
+/// tables that putting it in force rewrites.
+///
+/// Nothing is taken back: a device or a program that no rule needs any more stays until
+/// the end, when all is reverted. Taking it away would drop packets.
+///
+/// # Errors
+///
+/// Where devices that packets wait in would have to be made anew.
+pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
+    let mut steps = Vec::new();
+    let hops = now.effects.iter().filter_map(hop).count();
+    let mut more_hops = 0;
+    for effect in &next.effects {
+        match effect {
+            Effect::WriteRule { index, .. } => {
+                let at = *index as usize;
+                if now.experiment.rules.get(at) != next.experiment.rules.get(at) {
+                    steps.push(effect.clone());
+                }
+            }
+            Effect::AddHop(wanted) => {
+                let same_place = |known: &&Hop| known.netns.inode == wanted.netns.inode;
+                match now.effects.iter().filter_map(hop).find(same_place) {
+                    Some(known) if known.serves_for(wanted) => {}
+                    Some(known) => return Err(anew(known).into()),
+                    None => {
+                        let number = hops + more_hops;
+                        more_hops += 1;
+                        let id = &next.experiment.id;
+                        let name = |kind| Hop::device(kind, number, id);
+                        steps.push(Effect::AddHop(Hop {
+                            pair: wanted.pair.as_ref().map(|_| (name('a'), name('b'))),
+                            ifb: wanted.ifb.as_ref().map(|_| name('i')),
+                            ..wanted.clone()
+                        }));
+                    }
+                }
+            }
+            Effect::WriteSite { .. } | Effect::WriteCall { .. } | Effect::Enable => {}
+            Effect::CreateCgroup { .. }
+            | Effect::FollowProcesses
+            | Effect::WriteScope { .. }
+            | Effect::FollowSockets
+            | Effect::TagSockets { .. }
+            | Effect::AttachPackets { .. }
+            | Effect::AttachEntry { .. }
+            | Effect::AttachSecurity { .. }
+            | Effect::AttachConnect { .. } => {
+                if !now.effects.iter().any(|known| includes(known, effect)) {
+                    steps.push(effect.clone());
+                }
+            }
+        }
+    }
+    Ok(steps)
+}
+
+/// The effects of which what is in force consists once `next` is, in their order: `now`'s
+/// and what was performed, and `next`'s tables.
+#[must_use]
+pub fn merged(now: Vec<Effect>, next: &[Effect]) -> Vec<Effect> {
+    let is_table = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::WriteSite { .. } | Effect::WriteCall { .. } | Effect::Enable
+        )
+    };
+    let kept = now.into_iter().filter(|effect| !is_table(effect));
+    let tables = next.iter().filter(|effect| is_table(effect)).cloned();
+    kept.chain(tables).collect()
+}
+
+const fn hop(effect: &Effect) -> Option<&Hop> {
+    if let Effect::AddHop(hop) = effect {
+        Some(hop)
+    } else {
+        None
+    }
+}
+
+fn anew(hop: &Hop) -> Unsupported {
+    Unsupported {
+        what: "this change while the experiment runs".into(),
+        needs: "other devices for packets that wait; stop the experiment and start it anew".into(),
+        found: format!(
+            "devices that packets wait in now, in {}",
+            hop.netns.path.display()
+        )
+        .into(),
+    }
+}
+
+/// Whether an effect that was performed did all that another one would.
+fn includes(known: &Effect, wanted: &Effect) -> bool {
+    if let (Some((known, has)), Some((wanted, wants))) = (aim(known), aim(wanted)) {
+        return known == wanted && has & wants == wants;
+    }
+    if let (Some(known), Some(wanted)) = (attachment(known), attachment(wanted)) {
+        return known == wanted;
+    }
+    known == wanted
+}
+
+/// What rules are aimed at, and which.
+const fn aim(effect: &Effect) -> Option<((bool, Whom<'_>), u64)> {
+    match effect {
+        Effect::WriteScope { scope, rules } => Some(((false, whom(scope)), *rules)),
+        Effect::TagSockets { scope, rules } => Some(((true, whom(scope)), *rules)),
+        Effect::CreateCgroup { .. }
+        | Effect::AddHop(_)
+        | Effect::WriteRule { .. }
+        | Effect::FollowProcesses
+        | Effect::FollowSockets
+        | Effect::WriteSite { .. }
+        | Effect::WriteCall { .. }
+        | Effect::AttachPackets { .. }
+        | Effect::AttachEntry { .. }
+        | Effect::AttachSecurity { .. }
+        | Effect::AttachConnect { .. }
+        | Effect::Enable => None,
+    }
+}
+
+/// Whom a scope means, whatever has become of it since.
+#[derive(PartialEq)]
+enum Whom<'a> {
+    Cgroup(&'a CgroupId),
+    /// And those that it has forked, which are followed.
+    Process(&'a Tgid),
+    Command,
+}
+
+const fn whom(scope: &Scope) -> Whom<'_> {
+    match scope {
+        Scope::Cgroup { id, .. } => Whom::Cgroup(id),
+        Scope::Processes { root, .. } => Whom::Process(root),
+        Scope::Command => Whom::Command,
+    }
+}
+
+/// Which packets a program is attached to. The path of a namespace may be another one
+/// each time that it is looked for.
+fn attachment(effect: &Effect) -> Option<(NetnsInode, IfIndex, Direction)> {
+    if let Effect::AttachPackets {
+        netns,
+        interface,
+        direction,
+    } = effect
+    {
+        Some((netns.inode, interface.index, *direction))
+    } else {
+        None
+    }
+}

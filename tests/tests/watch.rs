@@ -1,0 +1,256 @@
+//! `injector run FILE --watch`: changes of the file, while it runs.
+
+use std::{fs, thread, time::Duration};
+
+use injector_tests::{
+    agent::{Agent, Injection},
+    cgroup::Cgroup,
+    command::Place,
+    netns::Pair,
+    require,
+    traffic::{
+        Direction, Load, UdpFlow,
+        ends::{FAR_PORT, LOAD, OTHER_CABLE, PLAIN},
+    },
+    wait,
+};
+
+/// A run whose file is edited.
+struct Watched {
+    file: tempfile::NamedTempFile,
+    injection: Injection,
+}
+
+/// What the agent logs of a change.
+const CHANGED: &str = "changed: ";
+/// What it logs of one that it does not take.
+const REFUSED: &str = "the rules stay as they are: ";
+
+impl Watched {
+    #[track_caller]
+    fn start(rules: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("make a file");
+        fs::write(file.path(), document(rules)).expect("write a file");
+        let path = file.path().to_str().expect("a path in UTF-8");
+        let line = ["run", path, "--watch", "--output", "json"];
+        let injection = Injection::from_agent(Agent::start(Place::HERE, &line, &[]));
+        Self { file, injection }
+    }
+
+    /// Edits the file, and waits until the agent has said this once more.
+    #[track_caller]
+    fn edit(&self, text: &str, said: &str) {
+        let agent = self.injection.agent();
+        let before = agent.logged(said);
+        // As editors do, so that nobody reads half of it.
+        let new = self.file.path().with_extension("new");
+        fs::write(&new, text).expect("write a file");
+        fs::rename(&new, self.file.path()).expect("replace a file");
+        let more = wait::poll(wait::DEADLINE, || {
+            (agent.logged(said) > before).then_some(())
+        });
+        assert!(more.is_some(), "no `{said}`: {}", agent.stderr());
+    }
+
+    #[track_caller]
+    fn change(&self, rules: &str) {
+        self.edit(&document(rules), CHANGED);
+    }
+}
+
+fn document(rules: &str) -> String {
+    format!("version: 1\nfor: 90s\nrules:\n{rules}")
+}
+
+/// A rule that loses all UDP packets of a group to some ports.
+fn loss(name: &str, cgroup: &Cgroup, ports: &str) -> String {
+    let target = cgroup.target();
+    format!(
+        "- {{name: {name}, kind: net-loss, target: '{target}', proto: udp, peer-port: [{ports}]}}\n"
+    )
+}
+
+/// Two groups in one namespace, each of which sends.
+struct Bed {
+    _pair: Pair,
+    a: (Cgroup, UdpFlow),
+    b: (Cgroup, UdpFlow),
+}
+
+impl Bed {
+    fn new(direction: Direction) -> Self {
+        let pair = Pair::new();
+        pair.join("near1", "far1", 1);
+        let (a, b) = (Cgroup::new("one"), Cgroup::new("other"));
+        let flows = (
+            PLAIN.start(&pair, &a, direction),
+            OTHER_CABLE.start(&pair, &b, direction),
+        );
+        Self {
+            _pair: pair,
+            a: (a, flows.0),
+            b: (b, flows.1),
+        }
+    }
+}
+
+#[test]
+fn no_packet_slips_through_while_values_change() {
+    require!(NetLoss);
+    let bed = Bed::new(Direction::Egress);
+    let (cgroup, flow) = &bed.a;
+    let ports = |more: u16| format!("{FAR_PORT}, {more}");
+    let watched = Watched::start(&loss("all", cgroup, &ports(1)));
+    // They are under way for some seconds, and as many changes meanwhile as fit.
+    let load = Load::of(40_000)
+        .windowed(u64::MAX)
+        .spaced(Duration::from_micros(50));
+    flow.begin(load);
+    let mut changes = 0;
+    while changes < 6 {
+        changes += 1;
+        watched.change(&loss("all", cgroup, &ports(1 + changes)));
+    }
+    let arrived = flow.finish();
+    assert_eq!((arrived.sent, arrived.intact), (load.count, 0));
+    let rule = watched.injection.stop().rule();
+    assert_eq!((rule.matched, rule.injected), (load.count, load.count));
+}
+
+#[test]
+fn rules_come_and_go() {
+    require!(NetLoss);
+    let bed = Bed::new(Direction::Egress);
+    let ((a, flow_a), (b, flow_b)) = (&bed.a, &bed.b);
+    let port = FAR_PORT.to_string();
+    let (rule_a, rule_b) = (loss("a", a, &port), loss("b", b, &port));
+    let watched = Watched::start(&rule_a);
+    assert_eq!(flow_a.round(LOAD).missing(), LOAD.count);
+    // By now it is noted that no rule is aimed at this group.
+    flow_b.round(LOAD).assert_untouched(LOAD);
+    watched.change(&[rule_a.as_str(), &rule_b].concat());
+    for flow in [flow_a, flow_b] {
+        assert_eq!(flow.round(LOAD).missing(), LOAD.count);
+    }
+    watched.change(&rule_b);
+    flow_a.round(LOAD).assert_untouched(LOAD);
+    assert_eq!(flow_b.round(LOAD).missing(), LOAD.count);
+    let report = watched.injection.stop().report();
+    let counts: Vec<_> = report
+        .rules
+        .iter()
+        .map(|rule| (rule.name.as_str(), rule.matched, rule.injected))
+        .collect();
+    let twice = 2 * LOAD.count;
+    assert_eq!(counts, [("a", twice, twice), ("b", twice, twice)]);
+    flow_b.round(LOAD).assert_untouched(LOAD);
+}
+
+#[test]
+fn a_rule_leaves_what_it_does_not_name_any_more() {
+    require!(NetLoss);
+    let bed = Bed::new(Direction::Ingress);
+    let (cgroup, flow) = &bed.a;
+    let target = cgroup.target();
+    let rule = |rest: &str| {
+        format!("- {{name: r, kind: net-loss, target: '{target}', proto: udp, {rest}}}\n")
+    };
+    let watched = Watched::start(&rule("direction: egress"));
+    flow.round(LOAD).assert_untouched(LOAD);
+    // The other way: another program, and sockets that are open already.
+    watched.change(&rule("direction: both"));
+    assert_eq!(flow.round(LOAD).missing(), LOAD.count);
+    // The other interface of the namespace.
+    watched.change(&rule("direction: both, interface: near1"));
+    flow.round(LOAD).assert_untouched(LOAD);
+    watched.change(&rule("direction: both, interface: near0"));
+    assert_eq!(flow.round(LOAD).missing(), LOAD.count);
+    // A budget that is spent goes on.
+    watched.change(&rule("direction: ingress, when: '1..1000'"));
+    let rule = watched.injection.stop().rule();
+    assert_eq!(
+        (rule.matched, rule.injected),
+        (2 * LOAD.count, 2 * LOAD.count)
+    );
+}
+
+#[test]
+fn another_kind_of_rule_joins() {
+    require!(NetLoss);
+    let bed = Bed::new(Direction::Egress);
+    let ((a, flow_a), (b, flow_b)) = (&bed.a, &bed.b);
+    let rule_a = loss("a", a, &FAR_PORT.to_string());
+    let watched = Watched::start(&rule_a);
+    let target = b.target();
+    let twice = format!("- {{name: b, kind: net-duplicate, target: '{target}', proto: udp}}\n");
+    watched.change(&[rule_a, twice].concat());
+    assert_eq!(flow_a.round(LOAD).missing(), LOAD.count);
+    assert_eq!(flow_b.round(LOAD).duplicates, LOAD.count);
+    drop(watched.injection.stop());
+    flow_b.round(LOAD).assert_untouched(LOAD);
+}
+
+#[test]
+fn packets_begin_to_wait() {
+    require!(NetDelay);
+    let bed = Bed::new(Direction::Egress);
+    let ((a, flow_a), (b, flow_b)) = (&bed.a, &bed.b);
+    let rule_a = loss("a", a, &FAR_PORT.to_string());
+    let watched = Watched::start(&rule_a);
+    let target = b.target();
+    let late =
+        format!("- {{name: b, kind: net-delay, target: '{target}', proto: udp, delay: 200ms}}\n");
+    watched.change(&[rule_a, late].concat());
+    assert_eq!(flow_a.round(LOAD).missing(), LOAD.count);
+    let arrived = flow_b.round(LOAD);
+    assert_eq!(arrived.missing(), 0);
+    assert!(
+        arrived.delays.shortest >= Duration::from_millis(200),
+        "{arrived:?}"
+    );
+    drop(watched.injection.stop());
+    flow_b.round(LOAD).assert_untouched(LOAD);
+}
+
+#[test]
+fn what_cannot_be_had_changes_nothing() {
+    require!(NetLoss);
+    let bed = Bed::new(Direction::Egress);
+    let (cgroup, flow) = &bed.a;
+    let rule = loss("a", cgroup, &FAR_PORT.to_string());
+    let watched = Watched::start(&rule);
+    let refusals = [
+        (document("- {kind: net-los}\n"), "net-loss"),
+        (
+            document(&rule.replace("proto: udp", "proto: udp, percent: 120")),
+            "percent",
+        ),
+        (
+            document(&rule.replace(&cgroup.target(), "cgroup:/no/such")),
+            "target",
+        ),
+        (document(&rule.replace("net-loss", "net-partition")), "kind"),
+        (
+            document(&rule).replace("version: 1", "version: 1\nseed: 7"),
+            "seed",
+        ),
+        (
+            document(&rule.replace("proto: udp", "proto: udp, interface: nowhere")),
+            "interface",
+        ),
+        ("half a fi".to_owned(), "version"),
+    ];
+    for (text, word) in refusals {
+        watched.edit(&text, REFUSED);
+        let log = watched.injection.agent().stderr();
+        let last = log.lines().last().unwrap_or_default().to_owned();
+        assert!(last.contains(REFUSED) && last.contains(word), "{last}");
+    }
+    // Gone for a while, as between two versions.
+    fs::remove_file(watched.file.path()).expect("remove a file");
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(flow.round(LOAD).missing(), LOAD.count);
+    watched.change(&rule);
+    let rule = watched.injection.stop().rule();
+    assert_eq!((rule.matched, rule.injected), (LOAD.count, LOAD.count));
+}
