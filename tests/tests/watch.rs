@@ -103,7 +103,7 @@ fn no_packet_slips_through_while_values_change() {
     let watched = Watched::start(&loss("all", cgroup, &ports(1)));
     // They are under way for some seconds, and as many changes meanwhile as fit.
     let load = Load::of(40_000)
-        .windowed(u64::MAX)
+        .windowed(1 << 40)
         .spaced(Duration::from_micros(50));
     flow.begin(load);
     let mut changes = 0;
