@@ -1,5 +1,7 @@
 //! From one plan in force to the next.
 
+use std::collections::BTreeMap;
+
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 
 use super::{Effect, Hop, Plan};
@@ -21,6 +23,13 @@ use crate::{
 /// Where devices that packets wait in would have to be made anew.
 pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
     let mut steps = Vec::new();
+    let aimed: BTreeMap<_, _> = now.effects.iter().filter_map(aim).fold(
+        BTreeMap::new(),
+        |mut aimed: BTreeMap<_, u64>, (whom, rules)| {
+            *aimed.entry(whom).or_default() |= rules;
+            aimed
+        },
+    );
     let hops = now.effects.iter().filter_map(hop).count();
     let mut more_hops = 0;
     for effect in &next.effects {
@@ -50,11 +59,18 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                 }
             }
             Effect::WriteSite { .. } | Effect::WriteCall { .. } | Effect::Enable => {}
+            Effect::WriteScope { .. } | Effect::TagSockets { .. } => {
+                let Some((whom, wants)) = aim(effect) else {
+                    continue;
+                };
+                let has = aimed.get(&whom).copied().unwrap_or(0);
+                if has & wants != wants {
+                    steps.push(effect.clone());
+                }
+            }
             Effect::CreateCgroup { .. }
             | Effect::FollowProcesses
-            | Effect::WriteScope { .. }
             | Effect::FollowSockets
-            | Effect::TagSockets { .. }
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
             | Effect::AttachSecurity { .. }
@@ -105,9 +121,6 @@ fn anew(hop: &Hop) -> Unsupported {
 
 /// Whether an effect that was performed did all that another one would.
 fn includes(known: &Effect, wanted: &Effect) -> bool {
-    if let (Some((known, has)), Some((wanted, wants))) = (aim(known), aim(wanted)) {
-        return known == wanted && has & wants == wants;
-    }
     if let (Some(known), Some(wanted)) = (attachment(known), attachment(wanted)) {
         return known == wanted;
     }
@@ -135,7 +148,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom<'_>), u64)> {
 }
 
 /// Whom a scope means, whatever has become of it since.
-#[derive(PartialEq)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Whom<'a> {
     Cgroup(&'a CgroupId),
     /// And those that it has forked, which are followed.
