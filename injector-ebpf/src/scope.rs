@@ -115,7 +115,22 @@ pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff, owner: u64) -> u
     if sender == 0 && owner == 0 && is_ip(Skb(skb).protocol()) {
         count_unattributed(EGRESS);
     }
-    let mut mask = if sender <= ROOT_CGROUP { owner } else { 0 };
+    let nobodys = if sender <= ROOT_CGROUP { owner } else { 0 };
+    nobodys | of_socket_in(control, skb, sender)
+}
+
+/// The rules aimed at the socket that a packet leaves from, and at no other owner.
+#[inline(always)]
+pub(crate) fn of_socket(control: &Control, skb: *mut __sk_buff) -> u64 {
+    // SAFETY: the context comes from the kernel.
+    let sender = unsafe { bpf_skb_cgroup_id(skb) };
+    of_socket_in(control, skb, sender)
+}
+
+/// The same for a socket that was made in the cgroup `sender`.
+#[inline(always)]
+fn of_socket_in(control: &Control, skb: *mut __sk_buff, sender: u64) -> u64 {
+    let mut mask = 0;
     if control.level_count != 0 {
         mask |= rules_of_cgroups(control, sender, |level| {
             // SAFETY: the context comes from the kernel.

@@ -5,7 +5,7 @@ use std::{fs::File, net::IpAddr};
 
 use aya::{
     maps::{MapData, MapError, SkStorage},
-    programs::{CgroupSock, CgroupSockAddr, RawTracePoint},
+    programs::{CgroupSkb, CgroupSock, CgroupSockAddr, RawTracePoint},
 };
 use injector_common::{
     ScopeKey, SiteEntry, Tgid,
@@ -141,19 +141,20 @@ impl KernelActuator {
             .set(call_slot(hook.number(), call.number), rules, 0)?)
     }
 
+    /// Names an interface for the rules in `site`, whose other fields are not read.
     pub(super) fn write_site(
         &mut self,
         netns: &Netns,
         interface: &Interface,
-        rules: u64,
-        owner: u64,
+        site: SiteEntry,
     ) -> Result<(), Failure> {
         let hops = self.hops.get(&netns.inode).copied().unwrap_or_default();
         let loopback = interface.name == "lo";
         let known = self.sites.get(&interface.index.0, 0).unwrap_or_default();
         let site = SiteEntry {
-            rules: known.rules | rules,
-            owner,
+            rules: known.rules | site.rules,
+            owner: site.owner,
+            sends: known.sends | site.sends,
             // An interface of the same index in another namespace may have none.
             hop: known
                 .hop
@@ -200,6 +201,15 @@ impl KernelActuator {
             self.attached.push((effect.clone(), link));
             self.parts.done()?;
         }
+        Ok(())
+    }
+
+    pub(super) fn attach_send(&mut self, effect: &Effect) -> Result<(), Failure> {
+        let root = File::open(cgroup::mount_point()?)?;
+        let program: &mut CgroupSkb = self.program(names::PROG_SEND)?.try_into()?;
+        object::once(program.load())?;
+        let link = links::attach_send(program, &root)?;
+        self.attached.push((effect.clone(), link));
         Ok(())
     }
 
