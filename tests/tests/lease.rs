@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use injector_tests::{
     kernel::Feature,
-    require,
+    require, require_for,
     scene::{Harm, Kind, Scene, state},
     traffic::Load,
     wait,
@@ -37,20 +37,17 @@ fn a_stopped_agent_stops_injecting_within_the_lease() {
     assert_eq!(injection.stop().rule().injected, lost);
 }
 
-#[test]
-fn a_stopped_agent_stops_failing_calls_within_the_lease() {
-    require!(SysErrno);
+/// Calls fail until the lease of a stopped agent ends, and no longer.
+#[track_caller]
+fn check_calls(kind: Kind) {
+    require_for!(kind.feature());
     let scene = Scene::new();
-    let injection = scene.inject(Kind::Errno, &["--for", "60s"], &[]);
+    let injection = scene.inject(kind, &["--for", "60s"], &[]);
     injection.agent().signal(Signal::SIGSTOP);
     let stopped = Instant::now();
-    assert_eq!(
-        scene.harm(Kind::Errno),
-        Harm::Everything,
-        "in force at the stop"
-    );
+    assert_eq!(scene.harm(kind), Harm::Everything, "in force at the stop");
     wait::until("the lease's end", || {
-        (scene.harm(Kind::Errno) == Harm::Nothing).then_some(())
+        (scene.harm(kind) == Harm::Nothing).then_some(())
     });
     let lasted = stopped.elapsed();
     assert!(
@@ -60,6 +57,16 @@ fn a_stopped_agent_stops_failing_calls_within_the_lease() {
     assert_eq!(state(injection.agent().pid()), 'T');
     injection.agent().signal(Signal::SIGCONT);
     assert_eq!(injection.stop().code(), 0);
+}
+
+#[test]
+fn a_stopped_agent_stops_failing_calls_within_the_lease() {
+    check_calls(Kind::Errno);
+}
+
+#[test]
+fn a_stopped_agent_stops_failing_sends_within_the_lease() {
+    check_calls(Kind::Denial);
 }
 
 /// The kernel side knows the deadline and needs no agent to keep it: this one

@@ -67,6 +67,7 @@ impl TestBinary {
                 | "net_duplicate"
                 | "net_filter"
                 | "net_filter_more"
+                | "net_loss_errno"
                 | "net_loss_models"
                 | "net_partition"
                 | "net_refuse"
