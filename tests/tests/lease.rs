@@ -7,7 +7,7 @@ use injector_tests::{
     kernel::Feature,
     require, require_for,
     scene::{Harm, Kind, Scene, state},
-    traffic::Load,
+    traffic::{Arrived, Load},
     wait,
 };
 use nix::sys::signal::Signal;
@@ -19,14 +19,15 @@ fn clock(millis: u64) -> Load {
         .windowed(millis)
 }
 
-#[test]
-fn a_stopped_agent_stops_injecting_within_the_lease() {
-    require!(NetLoss);
+/// Stops an agent that lets every packet suffer, and the suffering with it.
+#[track_caller]
+fn check_packets(kind: Kind, suffered: fn(&Arrived) -> u64) {
+    require_for!(kind.feature());
     let scene = Scene::new();
-    let injection = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
+    let injection = scene.inject(kind, &["--for", "60s"], &[]);
     scene.flow.begin(clock(5000));
     injection.agent().signal(Signal::SIGSTOP);
-    let lost = scene.flow.finish().missing();
+    let lost = suffered(&scene.flow.finish());
     // The lease is of 2 s and was last renewed some 0.4 s ago, at most.
     assert!(
         (1000..=2300).contains(&lost),
@@ -37,17 +38,30 @@ fn a_stopped_agent_stops_injecting_within_the_lease() {
     assert_eq!(injection.stop().rule().injected, lost);
 }
 
-/// Calls fail until the lease of a stopped agent ends, and no longer.
-#[track_caller]
-fn check_calls(kind: Kind) {
-    require_for!(kind.feature());
+#[test]
+fn a_stopped_agent_stops_injecting_within_the_lease() {
+    check_packets(Kind::Loss, Arrived::missing);
+}
+
+#[test]
+fn a_stopped_agent_stops_failing_sends_within_the_lease() {
+    check_packets(Kind::Denial, |arrived| arrived.send_errors.0);
+}
+
+#[test]
+fn a_stopped_agent_stops_failing_calls_within_the_lease() {
+    require!(SysErrno);
     let scene = Scene::new();
-    let injection = scene.inject(kind, &["--for", "60s"], &[]);
+    let injection = scene.inject(Kind::Errno, &["--for", "60s"], &[]);
     injection.agent().signal(Signal::SIGSTOP);
     let stopped = Instant::now();
-    assert_eq!(scene.harm(kind), Harm::Everything, "in force at the stop");
+    assert_eq!(
+        scene.harm(Kind::Errno),
+        Harm::Everything,
+        "in force at the stop"
+    );
     wait::until("the lease's end", || {
-        (scene.harm(kind) == Harm::Nothing).then_some(())
+        (scene.harm(Kind::Errno) == Harm::Nothing).then_some(())
     });
     let lasted = stopped.elapsed();
     assert!(
@@ -57,16 +71,6 @@ fn check_calls(kind: Kind) {
     assert_eq!(state(injection.agent().pid()), 'T');
     injection.agent().signal(Signal::SIGCONT);
     assert_eq!(injection.stop().code(), 0);
-}
-
-#[test]
-fn a_stopped_agent_stops_failing_calls_within_the_lease() {
-    check_calls(Kind::Errno);
-}
-
-#[test]
-fn a_stopped_agent_stops_failing_sends_within_the_lease() {
-    check_calls(Kind::Denial);
 }
 
 /// The kernel side knows the deadline and needs no agent to keep it: this one

@@ -156,6 +156,27 @@ fn connected_sockets_and_filters() {
     }
 }
 
+/// What begins a conversation is known from what was sent and what was received: an
+/// answer begins none. A refused packet was seen.
+#[test]
+fn conversations_both_ways() {
+    require!(SendErrno);
+    const COUNT: u64 = 5;
+    let eperm = libc::EPERM.unsigned_abs();
+    let mut bed = Bed::new(case(Form::Cgroup, Ip::V4));
+    for (state, hit) in [("new", 1), ("established", FEW.count - 1)] {
+        let injection = bed.inject(&[&FAULT[..], &["--state", state]].concat());
+        let arrived = bed.round(FEW, FEW);
+        assert_eq!(bed.stop(injection).rule().injected, hit, "{state}");
+        assert_eq!(arrived.send_errors, (hit, eperm), "{state}");
+    }
+    let options = ["--transport", "udp", "--exchanges", "1"];
+    let answers = DialBed::on_cable(Ip::V6, Direction::Ingress, &options);
+    let injection = answers.inject(FAULT[0], &[&FAULT[1..], &["--state", "new"]].concat());
+    answers.assert_unharmed(COUNT);
+    assert_eq!(injection.stop().rule().matched, 0);
+}
+
 /// A rule is asked at one hook alone: at the interface, a packet is asked for by the
 /// other rule, and only if it got there, whatever the order in the file.
 #[test]

@@ -1,6 +1,6 @@
-//! Packets that sockets send, at a hook of the root cgroup.
+//! Packets that sockets send, and those that they receive, at hooks of the root cgroup.
 //!
-//! The kernel runs this program where a packet leaves the IP layer, mostly in the
+//! The kernel runs `inj_send` where a packet leaves the IP layer, mostly in the
 //! sending task, before the packet is cut into fragments and before any hook of an
 //! interface. It tells the caller that a packet was refused, and always by `EPERM`.
 //!
@@ -9,8 +9,9 @@
 
 use aya_ebpf::{bindings::__sk_buff, cty::c_void, macros::cgroup_skb, programs::SkBuffContext};
 use injector_common::{
-    FaultKind, RuleEntry, RuleIndex, Verdict,
-    filter::EGRESS,
+    Control, FaultKind, RuleEntry, RuleIndex, Verdict,
+    conversation::AT_SOCKETS,
+    filter::{EGRESS, INGRESS},
     packet::{self, Facts},
 };
 
@@ -33,6 +34,14 @@ fn inj_send(ctx: SkBuffContext) -> i32 {
     judge(ctx.skb.skb).unwrap_or(ALLOW)
 }
 
+/// Notes the conversations of packets that sockets receive, for rules that ask which
+/// packets begin one. The kernel runs it before the socket gets the packet.
+#[cgroup_skb(ingress)]
+fn inj_hear(ctx: SkBuffContext) -> i32 {
+    hear(ctx.skb.skb);
+    ALLOW
+}
+
 /// A packet on its way through the rules.
 struct Sending {
     facts: Facts,
@@ -47,15 +56,7 @@ struct Sending {
 #[inline(always)]
 fn judge(skb: *mut __sk_buff) -> Option<i32> {
     let (control, now) = armed()?;
-    // SAFETY: values are plain integers that only user space replaces.
-    let rules = unsafe { SITES.get(Skb(skb).ifindex()) }?.sends;
-    if rules == 0 {
-        return None;
-    }
-    let mask = scope::of_socket(control, skb) & rules;
-    if mask == 0 {
-        return None;
-    }
+    let mask = rules_of(control, skb)?;
     let mut sending = Sending {
         facts: Facts::NONE,
         mask,
@@ -66,6 +67,7 @@ fn judge(skb: *mut __sk_buff) -> Option<i32> {
     if !read_facts(skb, &mut sending.facts) || sending.facts.protected != 0 {
         return None;
     }
+    filter::follow_conversation(control, mask, &mut sending.facts, EGRESS, AT_SOCKETS);
     ask_rules(ask, &mut sending);
     // The state went through memory, and the kernel takes only verdicts that it
     // knows.
@@ -74,6 +76,31 @@ fn judge(skb: *mut __sk_buff) -> Option<i32> {
     } else {
         ALLOW
     })
+}
+
+/// Notes a packet that a target's socket receives.
+#[inline(always)]
+fn hear(skb: *mut __sk_buff) -> Option<()> {
+    let (control, _) = armed()?;
+    let mask = rules_of(control, skb)?;
+    let mut facts = Facts::NONE;
+    if read_facts(skb, &mut facts) {
+        filter::follow_conversation(control, mask, &mut facts, INGRESS, AT_SOCKETS);
+    }
+    Some(())
+}
+
+/// The rules that are aimed at the packet's socket and act on sends by its interface,
+/// if there are any.
+#[inline(always)]
+fn rules_of(control: &Control, skb: *mut __sk_buff) -> Option<u64> {
+    // SAFETY: values are plain integers that only user space replaces.
+    let rules = unsafe { SITES.get(Skb(skb).ifindex()) }?.sends;
+    if rules == 0 {
+        return None;
+    }
+    let mask = scope::of_socket(control, skb) & rules;
+    (mask != 0).then_some(mask)
 }
 
 /// Reads the packet's headers, which begin with that of IP.

@@ -106,13 +106,6 @@ Examples:
                 "silent, or egress as direction",
             ));
         }
-        if visibility == Visibility::Call && filter.follows_conversations() {
-            return Err(SpecError::new(
-                "state",
-                "of UDP is known at interfaces alone, and errno=EPERM acts before them",
-                "tcp as proto, or silent or local as visibility",
-            ));
-        }
         Ok(Fault::Packet(filter, PacketFault::Loss { model, visibility }))
     }
 }

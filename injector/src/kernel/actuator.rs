@@ -286,7 +286,7 @@ impl KernelActuator {
                 Ok(())
             }
             Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
-            Effect::AttachSend => self.attach_send(effect),
+            Effect::AttachSend { hears } => self.attach_send(effect, *hears),
             Effect::Enable => self.enable(plan),
         }
     }
@@ -391,7 +391,7 @@ impl Actuator for KernelActuator {
             | Effect::AttachEntry { .. }
             | Effect::AttachSecurity { .. }
             | Effect::AttachConnect { .. }
-            | Effect::AttachSend => {}
+            | Effect::AttachSend { .. } => {}
         }
         let mut left: Vec<CleanupError> = left
             .into_iter()

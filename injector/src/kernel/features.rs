@@ -402,19 +402,25 @@ fn root_cgroup() -> Result<File, Support> {
     }
 }
 
-/// Tries to attach a program where sockets send, without a rule to refuse a packet by.
+/// Tries to attach programs where sockets send and receive, without a rule to refuse a
+/// packet by.
 fn probe_send(ebpf: &mut Ebpf) -> Support {
     let root = match root_cgroup() {
         Ok(root) => root,
         Err(why) => return why,
     };
-    let mut attempt = || -> Result<(), ProgramError> {
-        let program = ebpf.program_mut(names::PROG_SEND);
-        let program: &mut CgroupSkb = program.ok_or(ProgramError::NotLoaded)?.try_into()?;
-        once(program.load())?;
-        links::attach_send(program, &root).map(drop)
-    };
-    attempt().map_or_else(|error| no(refusal(&error)), |()| Support::Supported)
+    for name in [names::PROG_SEND, names::PROG_HEAR] {
+        let mut attempt = || -> Result<(), ProgramError> {
+            let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+            let program: &mut CgroupSkb = program.try_into()?;
+            once(program.load())?;
+            links::attach_packets_of_sockets(program, &root).map(drop)
+        };
+        if let Err(error) = attempt() {
+            return no(refusal(&error));
+        }
+    }
+    Support::Supported
 }
 
 /// Tries to attach programs at `connect`, without a rule to refuse it by.

@@ -172,16 +172,18 @@ pub(super) fn attach_connect(
     )))
 }
 
-/// Attaches to what sockets below a cgroup send, beside other programs as above.
+/// Attaches to what sockets below a cgroup send or receive, as the program was made
+/// for, beside other programs as above.
 ///
 /// # Errors
 ///
 /// What the kernel refused.
-pub(super) fn attach_send(
+pub(super) fn attach_packets_of_sockets(
     program: &mut CgroupSkb,
     cgroup: &File,
 ) -> Result<Attached, ProgramError> {
-    let way = CgroupSkbAttachType::Egress;
+    let egress = CgroupSkbAttachType::Egress;
+    let way = program.expected_attach_type().unwrap_or(egress);
     let link = program.attach(cgroup, way, CgroupAttachMode::Single)?;
     Ok(Attached::Owned(OwnedLink::CgroupSkb(
         program.take_link(link)?,

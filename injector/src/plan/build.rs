@@ -113,8 +113,8 @@ struct Parts {
     calls: Vec<(CallHook, Syscall, u64)>,
     /// Programs at `connect`, and whether they choose its error.
     connects: Option<bool>,
-    /// A program where sockets send.
-    sends: bool,
+    /// A program where sockets send, and whether one hears what they receive.
+    sends: Option<bool>,
     sites: BTreeMap<NetnsInode, Site>,
     notes: Vec<String>,
 }
@@ -124,11 +124,15 @@ impl Parts {
         let by_process = matches!(scope, Scope::Processes { .. });
         self.by_process |= by_process;
         // A packet that leaves tells its sender's cgroup. Which process sent
-        // it, and who will receive one that arrives, only its socket tells.
-        let arrives = rule
-            .fault
-            .filter()
-            .is_some_and(|f| f.direction != Direction::Egress || f.follows_conversations());
+        // it, and who will receive one that arrives at an interface, only its
+        // socket tells.
+        let arrives = match &rule.fault {
+            Fault::Packet(filter, fault) => {
+                filter.direction != Direction::Egress
+                    || (filter.follows_conversations() && !fault.fails_calls())
+            }
+            Fault::SysErrno { .. } | Fault::Refuse { .. } => false,
+        };
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
             merge(&mut self.by_socket, scope, mask);
         }
@@ -332,8 +336,8 @@ impl Parts {
         if let Some(chooses) = self.connects {
             effects.push(Effect::AttachConnect { chooses });
         }
-        if self.sends {
-            effects.push(Effect::AttachSend);
+        if let Some(hears) = self.sends {
+            effects.push(Effect::AttachSend { hears });
         }
         effects.push(Effect::Enable);
         effects

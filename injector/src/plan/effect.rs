@@ -128,7 +128,10 @@ pub enum Effect {
         chooses: bool,
     },
     /// Attaches the program where sockets send.
-    AttachSend,
+    AttachSend {
+        /// Whether another one notes what they receive.
+        hears: bool,
+    },
     /// Puts all rules in force and starts the lease.
     Enable,
 }
@@ -229,8 +232,15 @@ impl fmt::Display for Effect {
                 f.write_str("attach to connect below the root cgroup, for IPv4 and IPv6")?;
                 f.write_str(if *chooses { "" } else { ", to fail with EPERM" })
             }
-            Self::AttachSend => {
-                f.write_str("attach to sends of sockets below the root cgroup, to fail with EPERM")
+            Self::AttachSend { hears } => {
+                f.write_str(
+                    "attach to sends of sockets below the root cgroup, to fail with EPERM",
+                )?;
+                f.write_str(if *hears {
+                    ", and to what they receive"
+                } else {
+                    ""
+                })
             }
             Self::Enable => f.write_str("put the rules in force"),
         }

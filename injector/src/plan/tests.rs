@@ -227,7 +227,7 @@ fn assert_in_order(plan: &Plan) {
         Effect::AttachEntry { .. } => 10,
         Effect::AttachSecurity { .. } => 11,
         Effect::AttachConnect { .. } => 12,
-        Effect::AttachSend => 13,
+        Effect::AttachSend { .. } => 13,
         Effect::Enable => 14,
     };
     assert!(plan.effects.is_sorted_by_key(rank), "{plan}");

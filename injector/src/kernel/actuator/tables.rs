@@ -204,12 +204,18 @@ impl KernelActuator {
         Ok(())
     }
 
-    pub(super) fn attach_send(&mut self, effect: &Effect) -> Result<(), Failure> {
+    /// Attaches the program where sockets send, and before it, if wanted, the one
+    /// where they receive.
+    pub(super) fn attach_send(&mut self, effect: &Effect, hears: bool) -> Result<(), Failure> {
         let root = File::open(cgroup::mount_point()?)?;
-        let program: &mut CgroupSkb = self.program(names::PROG_SEND)?.try_into()?;
-        object::once(program.load())?;
-        let link = links::attach_send(program, &root)?;
-        self.attached.push((effect.clone(), link));
+        let hear = hears.then_some(names::PROG_HEAR);
+        for name in hear.into_iter().chain([names::PROG_SEND]) {
+            let program: &mut CgroupSkb = self.program(name)?.try_into()?;
+            object::once(program.load())?;
+            let link = links::attach_packets_of_sockets(program, &root)?;
+            self.attached.push((effect.clone(), link));
+            self.parts.done()?;
+        }
         Ok(())
     }
 

@@ -27,7 +27,7 @@ impl Parts {
                 self.site(netns).interface(interface).sends |= mask;
             }
         }
-        self.sends = true;
+        *self.sends.get_or_insert(false) |= act.filter.follows_conversations();
         Ok("cgroup")
     }
 }

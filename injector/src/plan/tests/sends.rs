@@ -1,7 +1,7 @@
 //! Plans for rules that let the calls fail which send packets.
 
 use super::*;
-use crate::model::{LossModel, Visibility};
+use crate::model::{LossModel, State, Visibility};
 
 fn told() -> PacketFault {
     PacketFault::Loss {
@@ -51,6 +51,33 @@ fn only_a_socket_tells_which_process_sends() {
          7. attach to sends of sockets below the root cgroup, to fail with EPERM
          8. put the rules in force",
     );
+}
+
+#[test]
+fn only_udp_needs_what_is_received() {
+    for (protocol, hears) in [
+        (Protocol::Udp, ", and to what they receive"),
+        (Protocol::Tcp, ""),
+    ] {
+        let filter = PacketFilter {
+            protocols: vec![protocol].into(),
+            state: Some(State::New),
+            ..filter(Direction::Egress)
+        };
+        let expected = format!(
+            "rule r0 (net-loss) through cgroup
+             1. write rule r0 at 0, inactive
+             2. aim rules 0 at cgroup /web (id 42)
+             3. watch eth0 in /ns/host for sends by rules 0
+             4. attach to sends of sockets below the root cgroup, to fail with EPERM{hears}
+             5. put the rules in force"
+        );
+        let rule = (
+            Fault::Packet(filter, told()),
+            packets_of(web(), host(&[("eth0", 2)])),
+        );
+        check(&[rule], &able(), &expected);
+    }
 }
 
 #[test]
