@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,11 +167,14 @@ pub struct ScopeKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SiteEntry {
-    /// Rules that act on this interface.
+    /// Rules that act on packets at this interface.
     pub rules: u64,
     /// Of those, rules whose target owns the whole network namespace, so that
     /// a packet here that belongs to no process is the target's too.
     pub owner: u64,
+    /// Rules that make the calls fail which send packets by this interface.
+    /// They are asked where sockets send, and not at the interface.
+    pub sends: u64,
     /// Index of the device that packets of this interface wait in; 0 for none.
     /// It is one end of a pair, or an ifb on the loopback interface.
     pub hop: u32,

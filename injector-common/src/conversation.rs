@@ -18,6 +18,12 @@ pub const STATE_NEW: u8 = 1;
 /// [`Facts::state`] of any other packet of a conversation.
 pub const STATE_ESTABLISHED: u8 = 2;
 
+/// How far to the left the bits lie that programs at interfaces remember.
+pub const AT_INTERFACES: u32 = 0;
+/// How far to the left those lie that programs at sockets remember: a packet passes
+/// both, and is no answer to itself.
+pub const AT_SOCKETS: u32 = 4;
+
 /// The state of a TCP packet with these flags.
 #[inline(always)]
 #[must_use]
@@ -83,7 +89,7 @@ const fn pair(high: u32, low: u32) -> u64 {
 }
 
 /// The state of a packet with this `bit`, in a conversation of which `seen` is
-/// remembered.
+/// remembered, both of one place.
 ///
 /// On loopback one packet passes both hooks, and is no answer to itself: it is
 /// new to a hook that has seen none of its way, unless there was an answer.

@@ -173,6 +173,10 @@ pub const PROG_REFUSE6: &str = "inj_refuse6";
 pub const PROG_DENY4: &str = "inj_deny4";
 /// The same to an IPv6 address.
 pub const PROG_DENY6: &str = "inj_deny6";
+/// Packets that sockets send, where a program can let the call fail.
+pub const PROG_SEND: &str = "inj_send";
+/// Packets that sockets receive, for rules on those that they send.
+pub const PROG_HEAR: &str = "inj_hear";
 /// Children of a targeted process.
 pub const PROG_FORK: &str = "inj_fork";
 /// The end of a targeted process.

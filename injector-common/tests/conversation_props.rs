@@ -4,7 +4,9 @@
 mod support;
 
 use injector_common::{
-    conversation::{Conversation, STATE_ESTABLISHED, STATE_NEW, tcp_state, udp_state},
+    conversation::{
+        AT_INTERFACES, AT_SOCKETS, Conversation, STATE_ESTABLISHED, STATE_NEW, tcp_state, udp_state,
+    },
     filter::{EGRESS, INGRESS},
     packet::Facts,
 };
@@ -46,7 +48,7 @@ proptest! {
     fn only_the_first_packet_is_new(
         facts in any_udp(),
         // Which way each packet goes, and whether both hooks see it, as on
-        // loopback, or the one of its way.
+        // loopback, or the one of its way; and each of them in both places.
         packets in vec(any::<bool>(), 1..8),
         loopback in any::<bool>(),
     ) {
@@ -62,8 +64,10 @@ proptest! {
             for hook in hooks {
                 let (_, bit) = Conversation::of(&facts, hook).unwrap();
                 let expected = if number == 0 { STATE_NEW } else { STATE_ESTABLISHED };
-                prop_assert_eq!(udp_state(seen, bit), expected, "packet {}", number);
-                seen |= bit;
+                for place in [AT_SOCKETS, AT_INTERFACES] {
+                    prop_assert_eq!(udp_state(seen >> place, bit), expected, "packet {}", number);
+                    seen |= bit << place;
+                }
             }
         }
     }

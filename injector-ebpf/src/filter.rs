@@ -32,12 +32,22 @@ fn known_peer(key: u32, facts: &Facts, direction: u32) -> Option<u32> {
 }
 
 /// Notes that a packet of its conversation was seen, and in `facts` whether it
-/// was the first. Does nothing unless one of the rules in `mask` asks.
+/// was the first at `place`, which is [`AT_INTERFACES`] or [`AT_SOCKETS`]. Does nothing
+/// unless one of the rules in `mask` asks.
+///
+/// [`AT_INTERFACES`]: injector_common::conversation::AT_INTERFACES
+/// [`AT_SOCKETS`]: injector_common::conversation::AT_SOCKETS
 ///
 /// A function of its own, for the sake of the stack: the keys need not lie
 /// there when rules are asked.
 #[inline(never)]
-pub(crate) fn follow_conversation(control: &Control, mask: u64, facts: &mut Facts, direction: u32) {
+pub(crate) fn follow_conversation(
+    control: &Control,
+    mask: u64,
+    facts: &mut Facts,
+    direction: u32,
+    place: u32,
+) {
     if control.by_state & mask == 0 {
         return;
     }
@@ -45,18 +55,19 @@ pub(crate) fn follow_conversation(control: &Control, mask: u64, facts: &mut Fact
         return;
     };
     let mut before = 0;
+    let placed = bit << place;
     if let Some(seen) = CONVERSATIONS.get_ptr_mut(conversation) {
         // SAFETY: an aligned u64 of a map value. Two packets that come at the
         // same time on two CPUs may both be the first.
         unsafe {
             before = seen.read_volatile();
-            if before & bit == 0 {
-                set_bits(seen, bit);
+            if before & placed == 0 {
+                set_bits(seen, placed);
             }
         }
     } else {
         // A full table forgets the conversation that was silent the longest.
-        let _ = CONVERSATIONS.insert(conversation, bit, u64::from(BPF_ANY));
+        let _ = CONVERSATIONS.insert(conversation, placed, u64::from(BPF_ANY));
     }
-    facts.state = udp_state(before, bit);
+    facts.state = udp_state(before >> place, bit);
 }

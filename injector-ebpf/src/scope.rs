@@ -116,7 +116,22 @@ pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff, owner: u64) -> u
     if sender == 0 && owner == 0 && is_ip(Skb(skb).protocol()) {
         count_unattributed(EGRESS);
     }
-    let mut mask = if sender <= ROOT_CGROUP { owner } else { 0 };
+    let nobodys = if sender <= ROOT_CGROUP { owner } else { 0 };
+    of_socket_in(control, skb, sender, nobodys)
+}
+
+/// The rules aimed at the socket that a packet leaves from, and at no other owner.
+#[inline(always)]
+pub(crate) fn of_socket(control: &Control, skb: *mut __sk_buff) -> u64 {
+    // SAFETY: the context comes from the kernel.
+    let sender = unsafe { bpf_skb_cgroup_id(skb) };
+    of_socket_in(control, skb, sender, 0)
+}
+
+/// The same for a socket that was made in the cgroup `sender`, and the rules in `mask`:
+/// joined at the end, these would be a path of their own to the verifier.
+#[inline(always)]
+fn of_socket_in(control: &Control, skb: *mut __sk_buff, sender: u64, mut mask: u64) -> u64 {
     if control.level_count != 0 {
         mask |= rules_of_cgroups(control, sender, |level| {
             // SAFETY: the context comes from the kernel.

@@ -28,6 +28,10 @@ const TYPE_KPROBE: u32 = 2;
 const TYPE_LSM: u32 = 29;
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`
 const TYPE_SOCK_ADDR: u32 = 18;
+/// `BPF_PROG_TYPE_CGROUP_SKB`
+const TYPE_CGROUP_SKB: u32 = 8;
+/// `BPF_CGROUP_INET_EGRESS`
+const ATTACH_EGRESS: u32 = 1;
 /// `BPF_CGROUP_INET4_CONNECT`
 const ATTACH_CONNECT4: u32 = 10;
 /// `BPF_LSM_MAC`
@@ -161,14 +165,23 @@ impl Bare {
     }
 }
 
-/// A program of somebody else's that lets `connect` to one IPv4 port fail.
+/// A program of somebody else's that lets calls fail.
 #[derive(Debug)]
 pub struct Denial {
     _descriptors: [OwnedFd; 2],
 }
 
 impl Denial {
-    /// Attaches it below a control group, beside others.
+    /// Lets every call fail that sends a packet below a control group.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel takes no such program.
+    pub fn sends(cgroup: &Path) -> anyhow::Result<Self> {
+        Self::attach(&NOTHING, TYPE_CGROUP_SKB, ATTACH_EGRESS, cgroup)
+    }
+
+    /// Lets `connect` to one IPv4 port fail below a control group.
     ///
     /// # Errors
     ///
@@ -183,16 +196,27 @@ impl Denial {
             0x0000_0000_0000_00b7,
             0x0000_0000_0000_0095,
         ];
-        let program = load_program(&program, TYPE_SOCK_ADDR, ATTACH_CONNECT4, 0)?;
+        Self::attach(&program, TYPE_SOCK_ADDR, ATTACH_CONNECT4, cgroup)
+    }
+
+    /// Attaches a program beside others.
+    fn attach(
+        program: &[u64],
+        prog_type: u32,
+        attach_type: u32,
+        cgroup: &Path,
+    ) -> anyhow::Result<Self> {
+        let program = load_program(program, prog_type, attach_type, 0)?;
         let cgroup = File::open(cgroup)?;
         let attribute = LinkCreate {
             prog_fd: program.as_raw_fd().cast_unsigned(),
             target_fd: cgroup.as_raw_fd().cast_unsigned(),
-            attach_type: ATTACH_CONNECT4,
+            attach_type,
             ..LinkCreate::default()
         };
         // SAFETY: the structure begins as the kernel expects it.
-        let link = unsafe { bpf(LINK_CREATE, &attribute) }.context("cannot attach to connect")?;
+        let link = unsafe { bpf(LINK_CREATE, &attribute) };
+        let link = link.context("cannot attach to a control group")?;
         Ok(Self {
             _descriptors: [link, program],
         })

@@ -57,6 +57,8 @@ const IFB_SINCE: &str = "an ifb gives back the packets of programs since Linux 6
 pub enum Feature {
     /// Rules of kind `net-loss`.
     NetLoss,
+    /// Rules of kind `net-loss` that let the call fail which sends.
+    SendErrno,
     /// Rules of kind `net-delay`.
     NetDelay,
     /// Rules of kind `net-delay` on the loopback interface, where packets wait
@@ -88,8 +90,9 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NetLoss,
+        Self::SendErrno,
         Self::NetDelay,
         Self::LoopbackDelay,
         Self::NetCorrupt,
@@ -116,6 +119,7 @@ impl Feature {
             (_, Where::Host) => host::expected(self),
             (
                 Self::NetLoss
+                | Self::SendErrno
                 | Self::NetCorrupt
                 | Self::NetReject
                 | Self::NetReset
@@ -149,7 +153,9 @@ impl Feature {
     /// What this machine itself says; `None` if it has nothing to say.
     fn observed(self) -> Option<bool> {
         match self {
-            Self::NetLoss => kind_supported("net-loss"),
+            // The rung of failing calls does not make up for the others.
+            Self::NetLoss => any_rung_supported("net-loss", |rung| rung != "cgroup"),
+            Self::SendErrno => rung_supported("net-loss", "cgroup"),
             // The rung of the loopback does not make up for the others.
             Self::NetDelay => any_rung_supported("net-delay", |rung| rung != LOOPBACK),
             Self::LoopbackDelay => rung_supported("net-delay", LOOPBACK),

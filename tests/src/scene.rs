@@ -21,6 +21,8 @@ use crate::{
 pub enum Kind {
     /// Every packet is lost.
     Loss,
+    /// Every call that sends a packet fails.
+    Denial,
     /// Every packet to a process is lost: what follows its children and its
     /// sockets is in force too.
     Reception,
@@ -54,6 +56,7 @@ impl Kind {
     pub const fn feature(self) -> Feature {
         match self {
             Self::Loss | Self::Reception | Self::Duplication | Self::Partition => Feature::NetLoss,
+            Self::Denial => Feature::SendErrno,
             Self::Rejection => Feature::NetReject,
             Self::Reset => Feature::NetReset,
             Self::Delay | Self::Rate | Self::Reordering => Feature::NetDelay,
@@ -67,6 +70,7 @@ impl Kind {
     const fn fault(self) -> &'static [&'static str] {
         match self {
             Self::Loss => &["net-loss"],
+            Self::Denial => &["net-loss", "--visibility", "errno=EPERM"],
             Self::Reception => &["net-loss", "--direction", "ingress"],
             Self::Rejection => &["net-reject"],
             Self::Reset => &["net-reset"],
@@ -87,7 +91,7 @@ impl Kind {
     /// Whether some of its programs outlive their agent here, in filters.
     #[must_use]
     pub fn uses_filters(self) -> bool {
-        !matches!(self, Self::Errno | Self::Refusal)
+        !matches!(self, Self::Errno | Self::Refusal | Self::Denial)
             && Feature::Tcx.expected(Where::current()).is_err()
     }
 }
@@ -178,6 +182,7 @@ impl Scene {
         match kind {
             Kind::Reception => format!("pid:{}", self.flow.receiver().pid()),
             Kind::Loss
+            | Kind::Denial
             | Kind::Rejection
             | Kind::Reset
             | Kind::Delay
@@ -206,6 +211,7 @@ impl Scene {
             Kind::Loss | Kind::Reception | Kind::Rejection | Kind::Corruption | Kind::Partition => {
                 self.flow.round(LOAD).missing()
             }
+            Kind::Denial => self.flow.round(LOAD).send_errors.0,
             Kind::Duplication => self.flow.round(LOAD).duplicates,
             Kind::Delay | Kind::Rate | Kind::Reordering => {
                 let arrived = self.flow.round(LOAD);

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use injector_tests::{
     kernel::Feature,
-    require,
+    require, require_for,
     scene::{Harm, Kind, Scene, state},
-    traffic::Load,
+    traffic::{Arrived, Load},
     wait,
 };
 use nix::sys::signal::Signal;
@@ -19,14 +19,15 @@ fn clock(millis: u64) -> Load {
         .windowed(millis)
 }
 
-#[test]
-fn a_stopped_agent_stops_injecting_within_the_lease() {
-    require!(NetLoss);
+/// Stops an agent that lets every packet suffer, and the suffering with it.
+#[track_caller]
+fn check_packets(kind: Kind, suffered: fn(&Arrived) -> u64) {
+    require_for!(kind.feature());
     let scene = Scene::new();
-    let injection = scene.inject(Kind::Loss, &["--for", "60s"], &[]);
+    let injection = scene.inject(kind, &["--for", "60s"], &[]);
     scene.flow.begin(clock(5000));
     injection.agent().signal(Signal::SIGSTOP);
-    let lost = scene.flow.finish().missing();
+    let lost = suffered(&scene.flow.finish());
     // The lease is of 2 s and was last renewed some 0.4 s ago, at most.
     assert!(
         (1000..=2300).contains(&lost),
@@ -35,6 +36,16 @@ fn a_stopped_agent_stops_injecting_within_the_lease() {
     assert_eq!(state(injection.agent().pid()), 'T');
     injection.agent().signal(Signal::SIGCONT);
     assert_eq!(injection.stop().rule().injected, lost);
+}
+
+#[test]
+fn a_stopped_agent_stops_injecting_within_the_lease() {
+    check_packets(Kind::Loss, Arrived::missing);
+}
+
+#[test]
+fn a_stopped_agent_stops_failing_sends_within_the_lease() {
+    check_packets(Kind::Denial, |arrived| arrived.send_errors.0);
 }
 
 #[test]

@@ -114,6 +114,7 @@ crash_matrix! {
     loss_until_kill_with_command: Loss, End::Kill { command: true };
     loss_until_panic: Loss, End::PanicInForce { command: false };
     loss_until_panic_with_command: Loss, End::PanicInForce { command: true };
+    denial_until_kill: Denial, End::Kill { command: false };
     reception_until_deadline: Reception, End::Deadline;
     reception_until_kill: Reception, End::Kill { command: false };
     corruption_until_deadline: Corruption, End::Deadline;

@@ -8,4 +8,5 @@ mod parity;
 mod passing;
 mod process;
 mod security;
+mod send;
 mod syscall;

@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use injector_common::{
     Control, FaultKind, SiteEntry,
+    conversation::AT_INTERFACES,
     filter::{EGRESS, INGRESS},
     packet::{self, EchoKey, Facts, PROTO_TCP, PROTO_UDP},
     uses::Uses,
@@ -116,7 +117,8 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
     }
     if passing.mask != 0 && passing.facts().protected == 0 {
         let (mask, direction) = (passing.mask, passing.direction);
-        filter::follow_conversation(control, mask, &mut passing.space().facts, direction);
+        let facts = &mut passing.space().facts;
+        filter::follow_conversation(control, mask, facts, direction, AT_INTERFACES);
         if in_use(Uses::kind(FaultKind::Dns)) {
             passing.mask = dns::rule_out(control, mask, passing.skb, passing.space(), direction);
         }

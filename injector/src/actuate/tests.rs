@@ -174,6 +174,7 @@ fn plan() -> Plan {
             interface: interface.clone(),
             rules: 1,
             owner: 0,
+            sends: 0,
         },
         Effect::WriteCall {
             hook: CallHook::Entry,

@@ -9,12 +9,15 @@ mod watch;
 
 use std::{process::ExitStatus, time::Duration};
 
-use injector_common::{kinds::Family, names::SecurityHook};
+use injector_common::names::SecurityHook;
 
 use crate::{
     actuate,
     error::{CleanupErrors, Error, HostError},
-    kernel::{KernelActuator, Needs, Programs, check_room, features},
+    kernel::{
+        KernelActuator, Needs, Programs, check_room,
+        features::{self, Trial},
+    },
     model::{Experiment, Fault, Rule},
     plan::{self, Features, PacketAttach, Plan, hooks::security_hook},
     report::{Report, RuleReport, Unattributed},
@@ -202,10 +205,10 @@ fn report_rules(
         .collect()
 }
 
-/// What no rule on packets could hit, because it is nobody's.
+/// What no rule on packets at interfaces could hit, because it is nobody's.
 fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Option<Unattributed> {
-    let acts_on_packets = |rule: &Rule| rule.fault.kind().family() == Family::Packet;
-    if !experiment.rules.iter().any(acts_on_packets) {
+    let at_interfaces = |rule: &Rule| Trial::of(&rule.fault) == Trial::Packets;
+    if !experiment.rules.iter().any(at_interfaces) {
         return None;
     }
     match kernel.unattributed() {
@@ -219,12 +222,12 @@ fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Opti
 
 /// Tries what the experiment's rules need.
 fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
-    let mut families: Vec<Family> = Vec::new();
+    let mut trials: Vec<Trial> = Vec::new();
     let mut hooks: Vec<SecurityHook> = Vec::new();
     for rule in experiment.rules.iter().filter(|rule| !rule.removed) {
-        let family = rule.fault.kind().family();
-        if !families.contains(&family) {
-            families.push(family);
+        let trial = Trial::of(&rule.fault);
+        if !trials.contains(&trial) {
+            trials.push(trial);
         }
         if let Fault::SysErrno { calls, .. } = &rule.fault {
             hooks.extend(calls.iter().filter_map(|call| security_hook(call.name)));
@@ -232,5 +235,5 @@ fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
     }
     hooks.sort_unstable();
     hooks.dedup();
-    features::probe(programs, &families, &hooks)
+    features::probe(programs, &trials, &hooks)
 }

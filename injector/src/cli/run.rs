@@ -22,7 +22,7 @@ use crate::{
 Examples:
   injector run outage.yaml
   injector run outage.yaml --seed 7 --output json -- ./app --port 8080
-  injector run outage.yaml --watch       # and edit it meanwhile
+  injector run outage.yaml --watch
 
 A file:
   version: 1

@@ -34,7 +34,7 @@ packet::packet_kind! {
         #[serde(default)]
         pub correlation: Option<Text<Share>>,
 
-        /// Who is told: silent (nobody, as on a wire) or local (the sender's stack, as by a full queue; egress only) [default: silent]
+        /// Who is told: silent (nobody, as on a wire), local (the sender's stack, as by a full queue) or errno=EPERM (the call that sends, as by a firewall); the latter two for egress only [default: silent]
         #[arg(long, value_name = "WHO")]
         #[serde(default)]
         pub visibility: Option<Text<Visibility>>,
@@ -48,8 +48,11 @@ impl FaultKindDef for NetLoss {
 A lost packet was sent, as far as its sender knows: `sendto` succeeds, TCP learns of the loss
 by duplicate acknowledgements and time-outs and retransmits. With --visibility local the sender's
 stack is told, as by a full queue of its own: TCP sends the packet again without taking it for
-congestion on the way, a UDP socket with IP_RECVERR gets ENOBUFS. Neighbour discovery and DHCP are
-never lost, so that the host keeps its address.
+congestion on the way, a UDP socket with IP_RECVERR gets ENOBUFS. With --visibility errno=EPERM the
+call fails that sends the packet, as where a local firewall drops it: sendto, sendmsg, send and write
+of UDP, ICMP and raw sockets. The kernel has no other error for that. TCP keeps it to itself, and
+sends again when its timers say so. What no call sends is left alone. Neighbour discovery and DHCP
+are never lost, so that the host keeps its address.
 
 Losses are independent with --percent, correlated with --correlation beside it, or come in bursts:
 --burst is a link that is good or bad, --markov a chain of four states. Each direction is a link of
@@ -65,6 +68,10 @@ Examples:
 
   Bursts of four packets on average, 3.8 % in all, as a fading radio link has them:
     injector inject net-loss --target cgroup:/web --burst 1,25 --for 1m
+
+  A third of the datagrams of a process cannot be sent:
+    injector inject net-loss --target pid:4242 --proto udp --percent 33 \\
+      --visibility errno=EPERM --for 30s
 
   Run a command whose every third DNS query is lost:
     injector inject net-loss --proto udp --peer-port 53 --when 3+3 --for 1m -- ./app";
@@ -92,10 +99,10 @@ Examples:
             ));
         }
         let visibility = raw.visibility.map_or(Visibility::Silent, |text| text.0);
-        if visibility == Visibility::Local && filter.direction != Direction::Egress {
+        if visibility != Visibility::Silent && filter.direction != Direction::Egress {
             return Err(SpecError::new(
                 "visibility",
-                "`local` tells the sender, who is not here for packets that arrive",
+                "only `silent` tells no sender, who is not here for packets that arrive",
                 "silent, or egress as direction",
             ));
         }
@@ -131,10 +138,11 @@ pub(super) fn explain(filter: &PacketFilter, model: LossModel, visibility: Visib
             );
         }
     }
-    if visibility == Visibility::Local {
-        text += "; the sender's stack is told";
+    text + match visibility {
+        Visibility::Silent => "",
+        Visibility::Local => "; the sender's stack is told",
+        Visibility::Call => "; the calls that send them fail with EPERM",
     }
-    text
 }
 
 /// A share out of 2^31, to two digits behind the point.

@@ -255,7 +255,16 @@ impl KernelActuator {
                 interface,
                 rules,
                 owner,
-            } => self.write_site(netns, interface, *rules, *owner),
+                sends,
+            } => {
+                let site = SiteEntry {
+                    rules: *rules,
+                    owner: *owner,
+                    sends: *sends,
+                    ..SiteEntry::default()
+                };
+                self.write_site(netns, interface, site)
+            }
             Effect::FollowProcesses => {
                 self.follow(effect, names::PROG_FORK, "sched_process_fork")?;
                 self.follow(effect, names::PROG_EXIT, "sched_process_exit")
@@ -294,6 +303,7 @@ impl KernelActuator {
                 Ok(())
             }
             Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
+            Effect::AttachSend { hears } => self.attach_send(effect, *hears),
             Effect::Enable => self.enable(plan),
         }
     }
@@ -405,7 +415,8 @@ impl Actuator for KernelActuator {
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
             | Effect::AttachSecurity { .. }
-            | Effect::AttachConnect { .. } => {}
+            | Effect::AttachConnect { .. }
+            | Effect::AttachSend { .. } => {}
         }
         let mut left: Vec<CleanupError> = left
             .into_iter()

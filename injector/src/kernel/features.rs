@@ -6,9 +6,11 @@ use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, time::Duration};
 use aya::{
     Ebpf,
     maps::Array,
-    programs::{CgroupSockAddr, KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
+    programs::{
+        CgroupSkb, CgroupSockAddr, KProbe, ProgramError, SchedClassifier, tc::TcAttachType,
+    },
 };
-use injector_common::{Control, FaultKind, kinds::Family, names, names::SecurityHook, uses::Uses};
+use injector_common::{Control, FaultKind, names, names::SecurityHook, uses::Uses};
 
 use super::{
     cgroup, links,
@@ -19,17 +21,45 @@ use super::{
     queue,
 };
 use crate::{
+    model::Fault,
     plan::{Features, PacketAttach, Support, features::Probe},
     resolve::netns::ask_netlink,
 };
+
+/// What can be tried by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Rules on packets at interfaces.
+    Packets,
+    /// Rules on packets where sockets send.
+    Sends,
+    /// Rules on system calls.
+    Calls,
+    /// Rules on `connect`.
+    Connects,
+}
+
+impl Trial {
+    const ALL: [Self; 4] = [Self::Packets, Self::Sends, Self::Calls, Self::Connects];
+
+    /// What tells whether a fault can be had.
+    #[must_use]
+    pub const fn of(fault: &Fault) -> Self {
+        match fault {
+            Fault::Packet(_, fault) if fault.fails_calls() => Self::Sends,
+            Fault::Packet(..) => Self::Packets,
+            Fault::SysErrno { .. } => Self::Calls,
+            Fault::Refuse { .. } => Self::Connects,
+        }
+    }
+}
 
 /// Tries every way to have every kind. One kind may have several lines; it is
 /// supported if one of its lines is.
 #[must_use]
 pub fn probe_all() -> Vec<Probe> {
-    let families = [Family::Packet, Family::Syscall, Family::Connect];
     let features = match Programs::open(Needs::TRIAL) {
-        Ok(mut programs) => probe(&mut programs, &families, SecurityHook::ALL),
+        Ok(mut programs) => probe(&mut programs, &Trial::ALL, SecurityHook::ALL),
         Err(error) => {
             let state = Support::Inconclusive {
                 reason: error.to_string(),
@@ -68,8 +98,13 @@ fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
         probes
     };
     match kind {
-        FaultKind::NetLoss
-        | FaultKind::NetCorrupt
+        FaultKind::NetLoss => {
+            let mut rungs = packets(&[]);
+            // Not a way of its own: it says whether the sender's call can fail.
+            rungs.push(probe("cgroup", features.send.clone()));
+            rungs
+        }
+        FaultKind::NetCorrupt
         | FaultKind::NetDuplicate
         | FaultKind::NetPartition
         | FaultKind::NetReject
@@ -120,9 +155,9 @@ fn all_hooks(hooks: &BTreeMap<SecurityHook, Support>) -> Support {
     }
 }
 
-/// Tries what rules of these families need, and these security hooks.
+/// Tries these, and these security hooks.
 #[must_use]
-pub fn probe(programs: &mut Programs, families: &[Family], hooks: &[SecurityHook]) -> Features {
+pub fn probe(programs: &mut Programs, trials: &[Trial], hooks: &[SecurityHook]) -> Features {
     let mut features = Features {
         packets: Err("not tried".to_owned()),
         packets_refused: Vec::new(),
@@ -132,22 +167,26 @@ pub fn probe(programs: &mut Programs, families: &[Family], hooks: &[SecurityHook
         override_return: untried(),
         refuse: untried(),
         deny: untried(),
+        send: untried(),
         security: BTreeMap::new(),
     };
-    if families.contains(&Family::Packet) {
+    if trials.contains(&Trial::Packets) {
         probe_packets(programs, &mut features);
     }
-    if families.contains(&Family::Syscall) {
+    if trials.contains(&Trial::Calls) {
         features.override_return = probe_override(&mut programs.ebpf);
         if !features.override_return.is_supported() || hooks.len() == SecurityHook::ALL.len() {
             features.security = probe_security(programs, hooks);
         }
     }
-    if families.contains(&Family::Connect) {
+    if trials.contains(&Trial::Connects) {
         features.refuse = probe_connect(&mut programs.ebpf, true);
         if !features.refuse.is_supported() {
             features.deny = probe_connect(&mut programs.ebpf, false);
         }
+    }
+    if trials.contains(&Trial::Sends) {
+        features.send = probe_send(&mut programs.ebpf);
     }
     features
 }
@@ -355,12 +394,40 @@ fn probe_override(ebpf: &mut Ebpf) -> Support {
     }
 }
 
+fn root_cgroup() -> Result<File, Support> {
+    match cgroup::mount_point().map(File::open) {
+        Ok(Ok(root)) => Ok(root),
+        Ok(Err(error)) => Err(no(format!("the root cgroup: {error}"))),
+        Err(error) => Err(no(error.to_string())),
+    }
+}
+
+/// Tries to attach programs where sockets send and receive, without a rule to refuse a
+/// packet by.
+fn probe_send(ebpf: &mut Ebpf) -> Support {
+    let root = match root_cgroup() {
+        Ok(root) => root,
+        Err(why) => return why,
+    };
+    for name in [names::PROG_SEND, names::PROG_HEAR] {
+        let mut attempt = || -> Result<(), ProgramError> {
+            let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+            let program: &mut CgroupSkb = program.try_into()?;
+            once(program.load())?;
+            links::attach_packets_of_sockets(program, &root).map(drop)
+        };
+        if let Err(error) = attempt() {
+            return no(refusal(&error));
+        }
+    }
+    Support::Supported
+}
+
 /// Tries to attach programs at `connect`, without a rule to refuse it by.
 fn probe_connect(ebpf: &mut Ebpf, chooses: bool) -> Support {
-    let root = match cgroup::mount_point().map(File::open) {
-        Ok(Ok(root)) => root,
-        Ok(Err(error)) => return no(format!("the root cgroup: {error}")),
-        Err(error) => return no(error.to_string()),
+    let root = match root_cgroup() {
+        Ok(root) => root,
+        Err(why) => return why,
     };
     for name in object::connect_programs(chooses) {
         let mut attempt = || -> Result<(), ProgramError> {

@@ -3,7 +3,9 @@
 use std::{fs::File, io, sync::Arc};
 
 use aya::programs::{
-    CgroupSock, CgroupSockAddr, KProbe, Lsm, RawTracePoint, SchedClassifier,
+    CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, KProbe, Lsm, RawTracePoint,
+    SchedClassifier,
+    cgroup_skb::CgroupSkbLink,
     cgroup_sock::CgroupSockLink,
     cgroup_sock_addr::CgroupSockAddrLink,
     kprobe::KProbeLink,
@@ -48,6 +50,7 @@ pub(super) enum OwnedLink {
     RawTracePoint(RawTracePointLink),
     CgroupSock(CgroupSockLink),
     CgroupSockAddr(CgroupSockAddrLink),
+    CgroupSkb(CgroupSkbLink),
 }
 
 /// Whether an interface needs a clsact qdisc added before a filter.
@@ -165,6 +168,24 @@ pub(super) fn attach_connect(
 ) -> Result<Attached, ProgramError> {
     let link = program.attach(cgroup, CgroupAttachMode::Single)?;
     Ok(Attached::Owned(OwnedLink::CgroupSockAddr(
+        program.take_link(link)?,
+    )))
+}
+
+/// Attaches to what sockets below a cgroup send or receive, as the program was made
+/// for, beside other programs as above.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_packets_of_sockets(
+    program: &mut CgroupSkb,
+    cgroup: &File,
+) -> Result<Attached, ProgramError> {
+    let egress = CgroupSkbAttachType::Egress;
+    let way = program.expected_attach_type().unwrap_or(egress);
+    let link = program.attach(cgroup, way, CgroupAttachMode::Single)?;
+    Ok(Attached::Owned(OwnedLink::CgroupSkb(
         program.take_link(link)?,
     )))
 }

@@ -80,7 +80,8 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
                 LossModel::Markov(model) => net_loss::markov(model),
             };
             match visibility {
-                Visibility::Silent => params,
+                // The hook of a rule says that the call fails.
+                Visibility::Silent | Visibility::Call => params,
                 Visibility::Local => net_loss::told(params),
             }
         }

@@ -189,8 +189,12 @@ fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
         | PacketFault::Reset { .. }
         | PacketFault::Dns(_) => false,
     };
-    let other_filter = other.fault.filter()?;
-    (all && unconditional(loss) && filter_covers(filter, other_filter)).then(|| {
+    let Fault::Packet(other_filter, other_fault) = &other.fault else {
+        return None;
+    };
+    // What sockets send is seen first, and is not all that passes an interface.
+    let at_one_hook = fault.fails_calls() == other_fault.fails_calls();
+    (all && at_one_hook && unconditional(loss) && filter_covers(filter, other_filter)).then(|| {
         format!(
             "`{}` loses every packet that `{}` could act on",
             loss.name, other.name

@@ -463,3 +463,19 @@ fn an_unconditional_answer_hides_later_ones() {
     assert!(conflict(reject, dns).is_some());
     assert!(conflict(&format!("{reject} --with rst"), dns).is_none());
 }
+
+#[test]
+fn a_loss_hides_what_is_asked_at_its_own_hook() {
+    const WIRE: &str = "net-loss --target cgroup:/a";
+    const CALL: &str = "net-loss --target cgroup:/a --visibility errno=EPERM";
+    let some = |rule: &str| format!("{rule} --percent 5");
+    for rule in [WIRE, CALL] {
+        assert!(conflict(rule, &some(rule)).is_some(), "{rule}");
+        assert!(conflict(&some(rule), rule).is_some(), "{rule}");
+    }
+    // What a call sends is asked for first, and the kernel's own packets are not.
+    for (first, second) in [(WIRE, &*some(CALL)), (CALL, &*some(WIRE))] {
+        assert_eq!(conflict(first, second), None, "{first}; {second}");
+        assert_eq!(conflict(second, first), None, "{second}; {first}");
+    }
+}

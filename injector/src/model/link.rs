@@ -32,6 +32,8 @@ pub enum Visibility {
     Silent,
     /// The sender's stack, as by a full queue of its own.
     Local,
+    /// The call that sends the packet: it fails with `EPERM`.
+    Call,
 }
 
 /// How long packets wait.

@@ -270,6 +270,19 @@ impl PacketFault {
         }
     }
 
+    /// Whether the call that sends a packet fails: such rules are asked where sockets
+    /// send, before any rule at an interface.
+    #[must_use]
+    pub const fn fails_calls(&self) -> bool {
+        matches!(
+            self,
+            Self::Loss {
+                visibility: Visibility::Call,
+                ..
+            }
+        )
+    }
+
     /// Whether packets have to wait in a device of ours for a time.
     #[must_use]
     pub const fn holds(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Building a plan.
 
 mod calls;
+mod sends;
 
 use std::collections::BTreeMap;
 
@@ -83,10 +84,26 @@ struct Site {
     ifb: bool,
 }
 
+impl Site {
+    fn interface(&mut self, interface: &Interface) -> &mut SiteInterface {
+        self.interfaces
+            .entry(interface.index.0)
+            .or_insert_with(|| SiteInterface {
+                interface: interface.clone(),
+                rules: 0,
+                owner: 0,
+                sends: 0,
+                egress: false,
+                ingress: false,
+            })
+    }
+}
+
 struct SiteInterface {
     interface: Interface,
     rules: u64,
     owner: u64,
+    sends: u64,
     egress: bool,
     ingress: bool,
 }
@@ -100,6 +117,8 @@ struct Parts {
     calls: Vec<(CallHook, Syscall, u64)>,
     /// Programs at `connect`, and whether they choose its error.
     connects: Option<bool>,
+    /// A program where sockets send, and whether one hears what they receive.
+    sends: Option<bool>,
     sites: BTreeMap<NetnsInode, Site>,
     notes: Vec<String>,
 }
@@ -109,11 +128,15 @@ impl Parts {
         let by_process = matches!(scope, Scope::Processes { .. });
         self.by_process |= by_process;
         // A packet that leaves tells its sender's cgroup. Which process sent
-        // it, and who will receive one that arrives, only its socket tells.
-        let arrives = rule
-            .fault
-            .filter()
-            .is_some_and(|f| f.direction != Direction::Egress || f.follows_conversations());
+        // it, and who will receive one that arrives at an interface, only its
+        // socket tells.
+        let arrives = match &rule.fault {
+            Fault::Packet(filter, fault) => {
+                filter.direction != Direction::Egress
+                    || (filter.follows_conversations() && !fault.fails_calls())
+            }
+            Fault::SysErrno { .. } | Fault::Refuse { .. } => false,
+        };
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
             merge(&mut self.by_socket, scope, mask);
         }
@@ -132,6 +155,9 @@ impl Parts {
             filter,
             fault,
         } = act;
+        if fault.fails_calls() {
+            return self.sends(act, scope, mask, features);
+        }
         let attach = features.packets.as_ref().map_err(|reason| Unsupported {
             what: format!("rule {} ({})", rule.name, rule.fault.kind().name()).into(),
             needs: "programs at the traffic-control hooks".into(),
@@ -155,25 +181,15 @@ impl Parts {
             )?;
         }
         let (pings, follows) = (filter.takes_icmp(), filter.follows_conversations());
+        let mut notes = Vec::new();
         for netns in &scope.netns {
             if detours {
                 check_ethernet(rule, netns)?;
             }
             for interface in &netns.interfaces {
-                let known = self.sites.values().flat_map(|site| {
-                    let interfaces = site.interfaces.values();
-                    interfaces.map(|known| (&site.netns, &known.interface))
-                });
-                limits::check_shared_indexes(rule, known, netns, interface)?;
+                self.check_index(rule, netns, interface)?;
             }
-            let site = self.sites.entry(netns.inode).or_insert_with(|| Site {
-                netns: netns.clone(),
-                interfaces: BTreeMap::new(),
-                holds: false,
-                fills_checksums: false,
-                pair: false,
-                ifb: false,
-            });
+            let site = self.site(netns);
             site.holds |= holds;
             site.fills_checksums |= fault.fills_checksums();
             for interface in &netns.interfaces {
@@ -184,7 +200,7 @@ impl Parts {
                     if by_name || alone {
                         need(rule, needs, &features.loopback_hop)?;
                     }
-                    self.notes.push(format!(
+                    notes.push(format!(
                         "rule {} leaves loopback packets alone: that needs {needs}; found {}",
                         rule.name,
                         features.loopback_hop.reason()
@@ -196,16 +212,7 @@ impl Parts {
                 let loopback = interface.name == "lo";
                 site.pair |= detours && !loopback;
                 site.ifb |= detours && loopback;
-                let known =
-                    site.interfaces
-                        .entry(interface.index.0)
-                        .or_insert_with(|| SiteInterface {
-                            interface: interface.clone(),
-                            rules: 0,
-                            owner: 0,
-                            egress: false,
-                            ingress: false,
-                        });
+                let known = site.interface(interface);
                 known.rules |= mask;
                 if netns.exclusive {
                     known.owner |= mask;
@@ -216,7 +223,32 @@ impl Parts {
                 known.ingress |= ingress || follows || (loopback && detours);
             }
         }
+        self.notes.extend(notes);
         Ok(attach.name())
+    }
+
+    fn site(&mut self, netns: &Netns) -> &mut Site {
+        self.sites.entry(netns.inode).or_insert_with(|| Site {
+            netns: netns.clone(),
+            interfaces: BTreeMap::new(),
+            holds: false,
+            fills_checksums: false,
+            pair: false,
+            ifb: false,
+        })
+    }
+
+    fn check_index(
+        &self,
+        rule: &Rule,
+        netns: &Netns,
+        interface: &Interface,
+    ) -> Result<(), Unsupported> {
+        let known = self.sites.values().flat_map(|site| {
+            let interfaces = site.interfaces.values();
+            interfaces.map(|known| (&site.netns, &known.interface))
+        });
+        limits::check_shared_indexes(rule, known, netns, interface)
     }
 
     fn into_effects(self, id: &str, with_cgroup: bool) -> Vec<Effect> {
@@ -266,6 +298,7 @@ impl Parts {
                     // Programs know an interface by its index alone. Where two
                     // namespaces use one index, packets go by their sockets.
                     owner: if shared { 0 } else { known.owner },
+                    sends: known.sends,
                 });
             }
         }
@@ -303,6 +336,9 @@ impl Parts {
         );
         if let Some(chooses) = self.connects {
             effects.push(Effect::AttachConnect { chooses });
+        }
+        if let Some(hears) = self.sends {
+            effects.push(Effect::AttachSend { hears });
         }
         effects.push(Effect::Enable);
         effects

@@ -44,7 +44,16 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                 let same_place = |known: &&Hop| known.netns.inode == wanted.netns.inode;
                 match now.effects.iter().filter_map(hop).find(same_place) {
                     Some(known) if known.serves_for(wanted) => {}
-                    Some(known) => return Err(anew(known).into()),
+                    Some(known) => {
+                        return Err(anew(
+                            "other devices for packets that wait",
+                            format!(
+                                "devices that packets wait in now, in {}",
+                                known.netns.path.display()
+                            ),
+                        )
+                        .into());
+                    }
                     None => {
                         let number = hops + more_hops;
                         more_hops += 1;
@@ -66,6 +75,27 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                 let has = aimed.get(&whom).copied().unwrap_or(0);
                 if has & wants != wants {
                     steps.push(effect.clone());
+                }
+            }
+            Effect::AttachSend { hears } => {
+                let attached = |known: &Effect| {
+                    if let Effect::AttachSend { hears } = known {
+                        Some(*hears)
+                    } else {
+                        None
+                    }
+                };
+                match now.effects.iter().find_map(attached) {
+                    // A second program where sockets send would count twice.
+                    Some(false) if *hears => {
+                        return Err(anew(
+                            "programs where sockets both send and receive",
+                            "one where they send".to_owned(),
+                        )
+                        .into());
+                    }
+                    Some(_) => {}
+                    None => steps.push(effect.clone()),
                 }
             }
             Effect::CreateCgroup { .. }
@@ -107,15 +137,11 @@ const fn hop(effect: &Effect) -> Option<&Hop> {
     }
 }
 
-fn anew(hop: &Hop) -> Unsupported {
+fn anew(needs: &str, found: String) -> Unsupported {
     Unsupported {
         what: "this change while the experiment runs".into(),
-        needs: "other devices for packets that wait; stop the experiment and start it anew".into(),
-        found: format!(
-            "devices that packets wait in now, in {}",
-            hop.netns.path.display()
-        )
-        .into(),
+        needs: format!("{needs}; stop the experiment and start it anew").into(),
+        found: found.into(),
     }
 }
 
@@ -143,6 +169,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom<'_>), u64)> {
         | Effect::AttachEntry { .. }
         | Effect::AttachSecurity { .. }
         | Effect::AttachConnect { .. }
+        | Effect::AttachSend { .. }
         | Effect::Enable => None,
     }
 }

@@ -110,6 +110,8 @@ pub enum Effect {
         rules: u64,
         /// Of those, rules whose target owns the namespace.
         owner: u64,
+        /// Rules that act where sockets send by this interface, as a mask.
+        sends: u64,
     },
     /// Names a call for rules.
     WriteCall {
@@ -143,6 +145,11 @@ pub enum Effect {
     AttachConnect {
         /// Whether they choose its error; otherwise it is `EPERM`.
         chooses: bool,
+    },
+    /// Attaches the program where sockets send.
+    AttachSend {
+        /// Whether another one notes what they receive.
+        hears: bool,
     },
     /// Puts all rules in force and starts the lease.
     Enable,
@@ -193,16 +200,19 @@ impl fmt::Display for Effect {
                 interface,
                 rules,
                 owner,
+                sends,
             } => {
-                write!(
-                    f,
-                    "act on {} in {} for rules {}",
-                    interface.name,
-                    netns.path.display(),
-                    Mask(*rules)
-                )?;
+                let verb = if *rules == 0 { "watch" } else { "act on" };
+                write!(f, "{verb} {} in {}", interface.name, netns.path.display())?;
+                if *rules != 0 {
+                    write!(f, " for rules {}", Mask(*rules))?;
+                }
                 if *owner != 0 {
-                    write!(f, ", which own what no process sends there")?;
+                    f.write_str(", which own what no process sends there")?;
+                }
+                if *sends != 0 {
+                    let and = if *rules == 0 { "" } else { ", and" };
+                    write!(f, "{and} for sends by rules {}", Mask(*sends))?;
                 }
                 Ok(())
             }
@@ -240,6 +250,16 @@ impl fmt::Display for Effect {
             Self::AttachConnect { chooses } => {
                 f.write_str("attach to connect below the root cgroup, for IPv4 and IPv6")?;
                 f.write_str(if *chooses { "" } else { ", to fail with EPERM" })
+            }
+            Self::AttachSend { hears } => {
+                f.write_str(
+                    "attach to sends of sockets below the root cgroup, to fail with EPERM",
+                )?;
+                f.write_str(if *hears {
+                    ", and to what they receive"
+                } else {
+                    ""
+                })
             }
             Self::Enable => f.write_str("put the rules in force"),
         }

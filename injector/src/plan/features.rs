@@ -90,6 +90,9 @@ pub struct Features {
     pub refuse: Support,
     /// Whether programs at `connect` can at least let it fail, with `EPERM`.
     pub deny: Support,
+    /// Whether a program where sockets send can refuse a packet, and another one note
+    /// what they receive.
+    pub send: Support,
     /// Whether security programs run, per hook.
     pub security: BTreeMap<SecurityHook, Support>,
 }

@@ -16,6 +16,7 @@ use crate::{
 mod filters;
 mod limits;
 mod packets;
+mod sends;
 mod syscalls;
 mod texts;
 
@@ -141,6 +142,7 @@ fn able() -> Features {
         override_return: Support::Supported,
         refuse: Support::Supported,
         deny: Support::Supported,
+        send: Support::Supported,
         security: hooks.collect(),
     }
 }
@@ -226,7 +228,8 @@ fn assert_in_order(plan: &Plan) {
         Effect::AttachEntry { .. } => 10,
         Effect::AttachSecurity { .. } => 11,
         Effect::AttachConnect { .. } => 12,
-        Effect::Enable => 13,
+        Effect::AttachSend { .. } => 13,
+        Effect::Enable => 14,
     };
     assert!(plan.effects.is_sorted_by_key(rank), "{plan}");
     let enabled = plan

@@ -2,10 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
-use injector_common::faults::net_loss::{CERTAIN, Gilbert, Markov};
+use injector_common::faults::{
+    net_loss::{CERTAIN, Gilbert, Markov},
+    net_refuse::FIXED_ERRNO,
+};
 
 use crate::{
-    model::Visibility,
+    model::{Errno, Visibility},
     spec::{
         percent::{self, Percent},
         text::{ValueError, word},
@@ -144,9 +147,30 @@ impl FromStr for Visibility {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        if let Some(name) = text.strip_prefix("errno=") {
+            let errno: Errno = name.parse()?;
+            return if errno.value == FIXED_ERRNO {
+                Ok(Self::Call)
+            } else {
+                Err(no_other_errno(text, errno))
+            };
+        }
         let words = [("silent", Self::Silent), ("local", Self::Local)];
-        word(text, &words, "silent or local")
+        word(text, &words, "silent, local or errno=EPERM")
     }
+}
+
+/// Why a call that sends a packet cannot fail with this error, and what can be had
+/// instead.
+fn no_other_errno(text: &str, errno: Errno) -> ValueError {
+    let mut allowed =
+        "errno=EPERM; net-refuse fails connect with any error, and sys-errno the calls that send"
+            .to_owned();
+    if errno.name == "ENOBUFS" {
+        allowed += "; local is ENOBUFS for sockets with IP_RECVERR";
+    }
+    let what = "cannot be had: the kernel lets a program choose no error for a packet but EPERM";
+    ValueError::new(text, what, allowed)
 }
 
 #[cfg(test)]
@@ -191,6 +215,29 @@ mod tests {
         refused::<Burst>("", "is not a percentage");
         refused::<Burst>("1,2,0,0", "never loses");
         refused::<Burst>("1,,3", "is not a percentage");
+    }
+
+    #[test]
+    fn a_call_fails_with_eperm_or_not_at_all() {
+        for (text, visibility) in [
+            ("silent", Visibility::Silent),
+            ("local", Visibility::Local),
+            ("errno=EPERM", Visibility::Call),
+            ("errno=1", Visibility::Call),
+        ] {
+            assert_eq!(text.parse(), Ok(visibility), "{text}");
+        }
+        for text in ["errno=EIO", "errno=ENOBUFS", "errno=2"] {
+            refused::<Visibility>(text, "no error for a packet but EPERM");
+        }
+        let error = "errno=ENOBUFS".parse::<Visibility>().expect_err("no such");
+        assert!(error.allowed.contains("IP_RECVERR"), "{error}");
+        for text in ["errno=EBOGUS", "errno=", "errno=134", "errno=eperm"] {
+            refused::<Visibility>(text, "");
+        }
+        for text in ["", "errno", "EPERM", "Silent"] {
+            refused::<Visibility>(text, "is not one of the words");
+        }
     }
 
     #[test]

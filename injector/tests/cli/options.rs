@@ -117,6 +117,45 @@ fn exact_durations_are_accepted() {
 }
 
 #[test]
+fn who_is_told_of_a_loss() {
+    let loss = |words: &[&'static str]| inject(&[&["net-loss", "--visibility"], words].concat());
+    for errno in ["errno=EIO", "errno=ENOBUFS", "errno=110"] {
+        refused(
+            &loss(&[errno]),
+            2,
+            &[
+                "--visibility",
+                errno,
+                "no error for a packet but EPERM",
+                "sys-errno",
+            ],
+        );
+    }
+    for errno in ["errno=EBOGUS", "errno=", "errno=0"] {
+        refused(&loss(&[errno]), 2, &["--visibility", "1 to 133"]);
+    }
+    refused(
+        &loss(&["loud"]),
+        2,
+        &["--visibility", "silent, local or errno=EPERM"],
+    );
+    for way in ["ingress", "both"] {
+        for who in ["local", "errno=EPERM"] {
+            refused(
+                &loss(&[who, "--direction", way]),
+                2,
+                &["--visibility", "not here for packets that arrive", "egress"],
+            );
+        }
+    }
+    // Refused for the target only.
+    for accepted in ["errno=EPERM", "errno=1"] {
+        let output = injector(&loss(&[accepted]));
+        assert!(!output.stderr.contains("--visibility"), "{}", output.stderr);
+    }
+}
+
+#[test]
 fn calls_and_errors() {
     let calls = |call, errno| inject(&["sys-errno", "--call", call, "--errno", errno]);
     refused(

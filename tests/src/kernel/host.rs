@@ -60,6 +60,7 @@ impl Evidence {
         let renames = since((5, 19), "path_rename has flags since Linux 5.19");
         match feature {
             Feature::NetLoss
+            | Feature::SendErrno
             | Feature::NetCorrupt
             | Feature::NetReject
             | Feature::NetReset

@@ -77,6 +77,7 @@ impl TestBinary {
                 | "net_filter"
                 | "net_filter_more"
                 | "net_loss"
+                | "net_loss_errno"
                 | "net_loss_models"
                 | "net_partition"
                 | "net_refuse"

@@ -29,6 +29,7 @@ fn next() -> Plan {
         interface: interface.clone(),
         rules: 1,
         owner: 1,
+        sends: 0,
     };
     let attach = Effect::AttachPackets {
         netns,
@@ -139,4 +140,19 @@ fn devices_that_do_not_serve_are_not_made_anew() {
     let error = injection.change(next).expect_err("a refusal");
     assert!(error.to_string().contains("start it anew"), "{error}");
     assert_eq!(kernel.borrow().things, first);
+}
+
+#[test]
+fn a_second_program_where_sockets_send_is_not_attached() {
+    let kernel = kernel();
+    let with = |hears: bool| {
+        let mut plan = plan();
+        let end = plan.effects.len() - 1;
+        plan.effects.insert(end, Effect::AttachSend { hears });
+        plan
+    };
+    let mut injection = apply(with(false), Model::new(&kernel, None)).expect("no mishap");
+    injection.change(with(false)).expect("nothing to do");
+    let error = injection.change(with(true)).expect_err("a refusal");
+    assert!(error.to_string().contains("start it anew"), "{error}");
 }

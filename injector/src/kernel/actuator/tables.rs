@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs::File, net::IpAddr};
 
 use aya::{
     maps::{MapData, MapError, SkStorage},
-    programs::{CgroupSock, CgroupSockAddr, RawTracePoint},
+    programs::{CgroupSkb, CgroupSock, CgroupSockAddr, RawTracePoint},
 };
 use injector_common::{
     ScopeKey, SiteEntry, Tgid,
@@ -43,10 +43,17 @@ impl KernelActuator {
                 interface,
                 rules,
                 owner,
+                sends,
             } = effect
             {
+                let wanted = SiteEntry {
+                    rules: *rules,
+                    owner: *owner,
+                    sends: *sends,
+                    ..SiteEntry::default()
+                };
                 let known = sites.entry(interface.index.0).or_default();
-                *known = self.site(*known, netns, interface, *rules, *owner);
+                *known = self.site(*known, netns, interface, wanted);
             } else if let Effect::WriteCall { hook, call, rules } = effect {
                 *calls
                     .entry(call_slot(hook.number(), call.number))
@@ -173,15 +180,15 @@ impl KernelActuator {
         Ok(self.calls.set(slot, rules, 0)?)
     }
 
+    /// Names an interface for the rules in `site`, whose other fields are not read.
     pub(super) fn write_site(
         &mut self,
         netns: &Netns,
         interface: &Interface,
-        rules: u64,
-        owner: u64,
+        site: SiteEntry,
     ) -> Result<(), Failure> {
         let known = self.sites.get(&interface.index.0, 0).unwrap_or_default();
-        let site = self.site(known, netns, interface, rules, owner);
+        let site = self.site(known, netns, interface, site);
         Ok(self.sites.insert(interface.index.0, site, 0)?)
     }
 
@@ -192,14 +199,14 @@ impl KernelActuator {
         known: SiteEntry,
         netns: &Netns,
         interface: &Interface,
-        rules: u64,
-        owner: u64,
+        site: SiteEntry,
     ) -> SiteEntry {
         let hops = self.hops.get(&netns.inode).copied().unwrap_or_default();
         let loopback = interface.name == "lo";
         SiteEntry {
-            rules: known.rules | rules,
-            owner,
+            rules: known.rules | site.rules,
+            owner: site.owner,
+            sends: known.sends | site.sends,
             // An interface of the same index in another namespace may have none.
             hop: known
                 .hop
@@ -242,6 +249,21 @@ impl KernelActuator {
             let program: &mut CgroupSockAddr = self.program(name)?.try_into()?;
             object::once(program.load())?;
             let link = links::attach_connect(program, &root)?;
+            self.attached.push((effect.clone(), link));
+            self.parts.done()?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the program where sockets send, and before it, if wanted, the one
+    /// where they receive.
+    pub(super) fn attach_send(&mut self, effect: &Effect, hears: bool) -> Result<(), Failure> {
+        let root = File::open(cgroup::mount_point()?)?;
+        let hear = hears.then_some(names::PROG_HEAR);
+        for name in hear.into_iter().chain([names::PROG_SEND]) {
+            let program: &mut CgroupSkb = self.program(name)?.try_into()?;
+            object::once(program.load())?;
+            let link = links::attach_packets_of_sockets(program, &root)?;
             self.attached.push((effect.clone(), link));
             self.parts.done()?;
         }
