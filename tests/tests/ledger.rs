@@ -1,4 +1,4 @@
-//! A million packets each way: what the report says is what was seen outside.
+//! Millions of packets: what the report says is what was seen outside.
 
 use injector_common::{
     random::{draw, roll, rule_seed},
@@ -8,14 +8,18 @@ use injector_tests::{
     agent::Injection,
     board::OUTCOMES,
     cgroup::Cgroup,
-    command::Place,
+    command::{Place, Process},
     kernel::Where,
-    netns::{Ip, Netns, Pair},
+    netns::{Ip, Pair},
     require,
-    traffic::{Load, UdpFlow},
+    traffic::{Arrived, Load, UdpFlow},
+};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
 };
 
-/// How many packets go each way. An emulated processor, on which this test runs only
+/// How many packets are sent at a time. An emulated processor, on which this test runs only
 /// by request (`--everywhere`), would need minutes for as many as the host sends.
 fn count() -> u64 {
     match Where::current() {
@@ -38,43 +42,41 @@ fn selected(n: u64) -> bool {
     EIGHTH.selects(n, roll(draw(rule_seed(SEED, 0), n)))
 }
 
-/// What the kernel's UDP counted: packets taken from the sender, handed to the
-/// receiver, and dropped for want of room in its socket.
-fn counted(sender: &Netns, receiver: &Netns) -> [u64; 3] {
-    [
-        sender.counter("Udp", "OutDatagrams"),
-        receiver.counter("Udp", "InDatagrams"),
-        receiver.counter("Udp", "RcvbufErrors"),
-    ]
+/// What the kernel's UDP counted in both namespaces: packets taken from senders,
+/// handed to receivers, and dropped for want of room in a socket.
+fn counted(pair: &Pair) -> [u64; 3] {
+    let names = ["OutDatagrams", "InDatagrams", "RcvbufErrors"];
+    names.map(|name| pair.near.counter("Udp", name) + pair.far.counter("Udp", name))
 }
 
-/// Sends all packets of one way, after the rule has seen `before` others, and holds
-/// what the ends and the kernel saw against what the rule must have decided. Returns
-/// how many were lost.
+/// Holds what the ends and the kernel saw of some flows against what the rule must
+/// have decided on its packets after the first `before`.
 #[track_caller]
-fn send(flow: &UdpFlow, before: u64, sender: &Netns, receiver: &Netns) -> u64 {
-    let count = count();
-    let start = counted(sender, receiver);
-    let arrived = flow.round(Load::of(count));
-    let end = counted(sender, receiver);
-    let lost = (1..=count).filter(|n| selected(before + n)).count();
+fn check(arrived: &[Arrived], counted: [u64; 3], before: u64) {
+    let sent: u64 = arrived.iter().map(|flow| flow.sent).sum();
+    let lost = (1..=sent).filter(|n| selected(before + n)).count();
     let lost = u64::try_from(lost).expect("64 bits");
-    assert_eq!((arrived.sent, arrived.send_errors.0), (count, 0));
-    assert_eq!(
-        (arrived.intact, arrived.damaged, arrived.duplicates),
-        (count - lost, 0, 0),
-    );
-    let first: Vec<u64> = (1..=OUTCOMES).filter(|n| selected(before + n)).collect();
-    assert_eq!(arrived.lost, first, "other packets than those selected");
-    let [sent, received, refused] = [0, 1, 2].map(|n| end[n] - start[n]);
-    assert_eq!((sent, received, refused), (count, count - lost, 0));
-    lost
+    for flow in arrived {
+        let strange = (flow.send_errors.0, flow.damaged, flow.duplicates);
+        assert_eq!(strange, (0, 0, 0), "{arrived:?}");
+    }
+    assert_eq!(arrived.iter().map(Arrived::missing).sum::<u64>(), lost);
+    assert_eq!(counted, [sent, sent - lost, 0]);
 }
 
-/// Each packet is numbered, and the receiver looks at every one. Which are lost
-/// is known in advance, from the seed.
+/// Lets a process use one processor only.
+fn keep_on(cpu: usize, process: &Process) {
+    let mut only = CpuSet::new();
+    only.set(cpu).expect("a processor");
+    sched_setaffinity(Pid::from_raw(process.pid().cast_signed()), &only)
+        .expect("choose a processor");
+}
+
+/// Each packet is numbered, and the receiver looks at every one. Which are lost is
+/// known in advance, from the seed: of a flow by itself the very packets, of two that
+/// meet in the rule on two processors how many.
 #[test]
-fn a_million_packets_each_way_are_counted_right() {
+fn two_million_packets_are_counted_right() {
     require!(NetLoss);
     let pair = Pair::new();
     let cgroup = Cgroup::new("victim");
@@ -85,17 +87,42 @@ fn a_million_packets_each_way_are_counted_right() {
     let [here, there] = [Pair::near_address(Ip::V4), Pair::far_address(Ip::V4)];
     let out = UdpFlow::start(near, far, (here, 8001).into(), (there, 7001).into());
     let back = UdpFlow::start(far, near, (there, 8002).into(), (here, 7002).into());
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the processors");
+    let mut cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+    let first = cpus.next().expect("a processor");
+    keep_on(first, out.sender());
+    keep_on(cpus.next().unwrap_or(first), back.sender());
     let target = cgroup.target();
     let line = format!(
         "net-loss --percent {PERCENT} --seed {SEED} --target {target} --direction both \
          --proto udp --for 10m"
     );
     let injection = Injection::start(&line.split_whitespace().collect::<Vec<_>>());
-    let lost_out = send(&out, 0, &pair.near, &pair.far);
-    let lost_back = send(&back, count(), &pair.far, &pair.near);
-    let rule = injection.stop().rule();
-    assert_eq!(rule.matched, 2 * count(), "{rule:?}");
-    assert_eq!(rule.injected, lost_out + lost_back, "{rule:?}");
-    assert_eq!(rule.passed, 2 * count() - rule.injected, "{rule:?}");
+    let counts = |work: &dyn Fn() -> Vec<Arrived>| {
+        let before = counted(&pair);
+        let arrived = work();
+        let now = counted(&pair);
+        (arrived, [0, 1, 2].map(|n| now[n] - before[n]))
+    };
+
+    let million = count();
+    let (alone, of_one) = counts(&|| vec![out.round(Load::of(million))]);
+    let (both, of_two) = counts(&|| {
+        let half = Load::of(million / 2);
+        out.begin(half);
+        back.begin(half);
+        vec![out.finish(), back.finish()]
+    });
+    let end = injection.stop();
+    let rule = end.rule();
+    // First of all that the rule was in force all the time.
+    assert_eq!(rule.matched, 2 * million, "{end:?}");
+    let missing: u64 = alone.iter().chain(&both).map(Arrived::missing).sum();
+    assert_eq!(rule.injected, missing, "{rule:?}");
+    assert_eq!(rule.passed, 2 * million - missing, "{rule:?}");
     assert_eq!((rule.exhausted, rule.errors), (0, 0), "{rule:?}");
+    check(&alone, of_one, 0);
+    let first: Vec<u64> = (1..=OUTCOMES).filter(|&n| selected(n)).collect();
+    assert_eq!(alone[0].lost, first, "other packets than those selected");
+    check(&both, of_two, million);
 }
