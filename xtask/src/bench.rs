@@ -37,6 +37,11 @@ enum Group {
     Syscall,
     /// Cost per packet, on this machine
     Packet,
+    /// Cost per packet beside netem and nftables, in a virtual machine that counts instructions
+    Compare,
+    /// Cost per packet with many rules and targets, in a virtual machine that counts
+    /// instructions; and how long they take to start, on this machine
+    Scale,
     /// Time until the first hit and memory, on this machine; memory also in a virtual machine
     Startup,
 }
@@ -48,7 +53,17 @@ impl Group {
             Self::Fidelity => "fidelity",
             Self::Syscall => "syscall",
             Self::Packet => "packet",
+            Self::Compare => "compare",
+            Self::Scale => "scale",
             Self::Startup => "startup",
+        }
+    }
+
+    /// Whether its virtual machines count instructions.
+    const fn counts_instructions(self) -> bool {
+        match self {
+            Self::Fidelity | Self::Syscall | Self::Compare | Self::Scale => true,
+            Self::Packet | Self::Startup => false,
         }
     }
 
@@ -59,12 +74,15 @@ impl Group {
     /// counts instructions gives the same numbers each time. Faults need a kernel that has all of
     /// them, and netem to compare them with; they are measured by instructions too, because on a
     /// busy host an emulated processor is the limit, and not the fault. Debian's kernel has the other rung of `sys-errno`,
-    /// which needs more memory: one program per security hook.
+    /// which needs more memory: one program per security hook. Debian's kernels also have nftables
+    /// with all its parts.
     const fn places(self) -> &'static [Option<&'static str>] {
         match self {
             Self::Fidelity => &[Some("override")],
             Self::Syscall => &[Some("override"), Some("debian-6.12")],
             Self::Packet => &[None],
+            Self::Compare => &[Some("debian-6.12"), Some("debian-6.1")],
+            Self::Scale => &[None, Some("debian-6.12")],
             Self::Startup => &[None, Some("debian-6.12")],
         }
     }
@@ -81,6 +99,9 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     } else {
         &options.groups
     };
+    if groups.contains(&Group::Compare) {
+        setup::compared()?;
+    }
     let mut good = true;
     for &group in groups {
         for &place in group.places() {
@@ -113,7 +134,7 @@ fn in_vm(group: Group, kernel: &str, options: &Options) -> Result<bool> {
     let program = paths::test_program(PROGRAM);
     let mut arguments = vec![group.name().to_owned()];
     let mut machine = Machine {
-        icount: matches!(group, Group::Syscall | Group::Fidelity),
+        icount: group.counts_instructions(),
         limit: Duration::from_secs(1800),
         ..Machine::new(kernel::ensure(kernel)?)
     };

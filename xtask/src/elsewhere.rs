@@ -27,6 +27,7 @@ const NAMES: &[(&str, [&str; 3])] = &[
     ("iproute2", ["iproute-tc", "iproute2", "iproute2"]),
     ("iputils-ping", ["iputils", "iputils", "iputils"]),
     ("kmod", ["kmod", "kmod", "kmod"]),
+    ("nftables", ["nftables", "nftables", "nftables"]),
     ("nginx-light", ["nginx", "nginx", "nginx"]),
     (
         "qemu-system-x86",
@@ -165,7 +166,8 @@ mod tests {
     /// Whatever the subcommands may ask for off Debian can be named everywhere.
     #[test]
     fn every_package_has_its_names() {
-        for package in crate::setup::VM.iter().chain(crate::setup::VICTIMS) {
+        use crate::setup::{COMPARED, VICTIMS, VM};
+        for package in VM.iter().chain(VICTIMS).chain(COMPARED) {
             for manager in ALL {
                 assert!(
                     manager.name(package).is_some(),

@@ -26,11 +26,19 @@ enum Part {
     Vm,
     /// The programs that tests inject faults into
     Victims,
+    /// Other makers of faults, which a benchmark measures
+    Compared,
     /// The kernels that the tests run on; one of them may have to be built, once
     Kernels,
 }
 
-const ALL: &[Part] = &[Part::Build, Part::Vm, Part::Victims, Part::Kernels];
+const ALL: &[Part] = &[
+    Part::Build,
+    Part::Vm,
+    Part::Victims,
+    Part::Compared,
+    Part::Kernels,
+];
 
 /// What `vm` needs on the host, beside QEMU.
 pub(crate) const VM: &[Package] = &[
@@ -53,6 +61,9 @@ pub(crate) const VICTIMS: &[Package] = &[
     apt::program("bpftool", "bpftool"),
 ];
 
+/// What `bench compare` measures beside the injector; netem comes with iproute2 and the kernel.
+pub(crate) const COMPARED: &[Package] = &[apt::program("nftables", "nft")];
+
 /// Runs the subcommand.
 pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     let parts = if options.parts.is_empty() {
@@ -65,6 +76,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
             Part::Build => toolchain::ensure().map(drop)?,
             Part::Vm => vm()?,
             Part::Victims => victims()?,
+            Part::Compared => compared()?,
             Part::Kernels => {
                 vm()?;
                 for name in kernel::TESTED {
@@ -95,4 +107,9 @@ pub(crate) fn vm() -> Result<()> {
 /// Installs the programs that tests inject faults into.
 pub(crate) fn victims() -> Result<()> {
     apt::ensure("tests and the demo", VICTIMS)
+}
+
+/// Installs the other makers of faults that `bench compare` measures.
+pub(crate) fn compared() -> Result<()> {
+    apt::ensure("comparing costs", COMPARED)
 }

@@ -5,8 +5,11 @@
 //! nothing else can be compared on a machine that does other things too.
 
 mod calls;
+mod compare;
 mod fidelity;
 mod packet;
+mod path;
+mod scale;
 mod sheet;
 mod startup;
 mod syscall;
@@ -34,6 +37,10 @@ enum Group {
     Syscall,
     /// Processor time per packet
     Packet,
+    /// Instructions per packet beside other makers of faults, in a guest as above
+    Compare,
+    /// The same with many rules and targets, in a guest; elsewhere, how long they take to start
+    Scale,
     /// Time until the first hit, and memory
     Startup,
     /// Put the results of `fidelity` into a document
@@ -45,6 +52,9 @@ enum Group {
     /// Send small packets and say what each took
     #[command(hide = true)]
     Send(packet::SendOptions),
+    /// Send packets to itself and say what each took
+    #[command(hide = true)]
+    Path(path::Options),
     /// Send packets at a steady pace until killed
     #[command(hide = true)]
     Tick(startup::TickOptions),
@@ -59,6 +69,7 @@ pub fn main() -> ExitCode {
     let good = match Options::parse().group {
         Group::Calls(options) => report(calls::run(&options)),
         Group::Send(options) => report(packet::send(&options)),
+        Group::Path(options) => report(path::run(&options)),
         Group::Tick(options) => report(startup::tick(&options)),
         Group::OpenTicks(options) => report(startup::open_ticks(&options)),
         Group::Fidelity(options) => measure("fidelity", || {
@@ -68,6 +79,8 @@ pub fn main() -> ExitCode {
         Group::FidelityDocument(options) => report(fidelity::update_document(&options)),
         Group::Syscall => measure("syscall", syscall::run),
         Group::Packet => measure("packet", packet::run),
+        Group::Compare => measure("compare", compare::run),
+        Group::Scale => measure("scale", scale::run),
         Group::Startup => measure("startup", startup::run),
     };
     if good {
