@@ -9,7 +9,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, cty::c_void, macros::cgroup_skb, programs::SkBuffContext};
 use injector_common::{
-    Control, FaultKind, RuleSlot, RuleIndex, Verdict,
+    Control, FaultKind, RuleIndex, RuleSlot, Verdict,
     conversation::AT_SOCKETS,
     filter::{EGRESS, INGRESS},
     packet::{self, Facts},
