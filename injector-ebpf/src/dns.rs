@@ -234,7 +234,7 @@ unsafe extern "C" fn take_byte(
     }
 }
 
-/// Whether the rule at `index` means all queries that were read, at least one.
+/// Whether the rule with this key means all queries that were read, at least one.
 #[inline(never)]
 fn means(space: &mut Workspace, rule: u32, params: &Params) -> bool {
     match space.asked_count {

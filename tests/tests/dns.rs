@@ -6,7 +6,7 @@ use std::time::Duration;
 use injector_common::dns::{NXDOMAIN, REFUSED, SERVFAIL};
 use injector_tests::{
     actor::dns::{CHOSEN_ADDRESSES, CHOSEN_ANSWER, CHOSEN_TTL, NO_ADDRESS, NO_ANSWER, TRUNCATED},
-    agent::{Agent, Injection},
+    agent::Injection,
     cgroup::Cgroup,
     command::Place,
     netns::{Ip, Netns, Pair},
@@ -54,15 +54,6 @@ fn spec(target: &str) -> String {
     });
     let rules: Vec<String> = rules.collect();
     format!("{{version: 1, for: 60s, rules: [{}]}}", rules.join(", "))
-}
-
-#[track_caller]
-fn run(spec: &str) -> Injection {
-    let file = tempfile::NamedTempFile::new().expect("make a file");
-    std::fs::write(file.path(), spec).expect("write a spec");
-    let path = file.path().to_str().expect("a path in UTF-8");
-    let agent = Agent::start(Place::HERE, &["run", path, "--output", "json"], &[]);
-    Injection::from_agent(agent)
 }
 
 /// Victims that ask in every way, a bystander beside them, and a name server.
@@ -137,7 +128,7 @@ impl<'a> Bed<'a> {
             assert_eq!(asker.round(1), genuine);
         }
         let errors = self.checksum_errors();
-        let injection = run(&spec(&self.cgroup.target()));
+        let injection = Injection::of_spec(&spec(&self.cgroup.target()));
         let _ = self.server.take_queries();
         let (by_udp, by_tcp): (Vec<u32>, Vec<u32>) =
             CASES.iter().map(|(_, udp, tcp)| (udp, tcp)).unzip();
@@ -319,7 +310,7 @@ fn a_real_resolver() {
         rule("ad", &format!("answer: '{CHOSEN_ADDRESSES}'")),
         rule("tc", "answer: truncated"),
     ];
-    let injection = run(&format!(
+    let injection = Injection::of_spec(&format!(
         "{{version: 1, for: 60s, rules: [{}]}}",
         rules.join(", ")
     ));

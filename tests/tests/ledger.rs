@@ -8,11 +8,11 @@ use injector_tests::{
     agent::Injection,
     board::OUTCOMES,
     cgroup::Cgroup,
-    command::{Place, Process},
+    command::Process,
     kernel::Where,
-    netns::{Ip, Pair},
+    netns::Pair,
     require,
-    traffic::{Arrived, Load, UdpFlow},
+    traffic::{Arrived, Load, ends::both_ways},
 };
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -80,13 +80,7 @@ fn two_million_packets_are_counted_right() {
     require!(NetLoss);
     let pair = Pair::new();
     let cgroup = Cgroup::new("victim");
-    let (near, far) = (
-        Place::netns(&pair.near).and_cgroup(&cgroup),
-        Place::netns(&pair.far),
-    );
-    let [here, there] = [Pair::near_address(Ip::V4), Pair::far_address(Ip::V4)];
-    let out = UdpFlow::start(near, far, (here, 8001).into(), (there, 7001).into());
-    let back = UdpFlow::start(far, near, (there, 8002).into(), (here, 7002).into());
+    let [out, back] = both_ways(&pair, &cgroup);
     let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the processors");
     let mut cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
     let first = cpus.next().expect("a processor");

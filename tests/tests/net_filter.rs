@@ -1,9 +1,8 @@
 //! Filters of packet rules: what they name is hit, what lies beside is not.
 
 use injector_tests::{
-    agent::{Agent, Injection},
+    agent::Injection,
     cgroup::Cgroup,
-    command::Place,
     netns::{Ip, Pair},
     require,
     traffic::{
@@ -183,25 +182,13 @@ fn two_rules_hit_each_its_own() {
          - {{name: some, kind: net-loss, target: '{target}', peer-port: 7102, when: 1..9+4}}\n",
         target = cgroup.target()
     );
-    let file = tempfile::NamedTempFile::new().expect("make a file");
-    std::fs::write(file.path(), spec).expect("write a file");
-    let path = file.path().to_str().expect("a path in UTF-8");
-    let injection = Injection::from_agent(Agent::start(
-        Place::HERE,
-        &["run", path, "--output", "json"],
-        &[],
-    ));
+    let injection = Injection::of_spec(&spec);
     assert_eq!(first.round(LOAD).missing(), LOAD.count);
     assert_eq!(second.round(LOAD).lost, [1, 5, 9]);
     third.round(LOAD).assert_untouched(LOAD);
     let report = injection.stop().report();
-    let counts: Vec<_> = report
-        .rules
-        .iter()
-        .map(|rule| (rule.name.as_str(), rule.matched, rule.injected))
-        .collect();
     assert_eq!(
-        counts,
+        report.hits(),
         [("all", LOAD.count, LOAD.count), ("some", LOAD.count, 3)]
     );
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use injector_tests::{
-    agent::{Agent, Injection},
+    agent::Injection,
     cgroup::Cgroup,
     command::Place,
     netns::{Ip, Pair, address},
@@ -48,12 +48,7 @@ fn networks_of_both_families() {
 /// Rules of a file, in force.
 #[track_caller]
 fn run(rules: &str) -> Injection {
-    let file = tempfile::NamedTempFile::new().expect("make a file");
-    let spec = format!("version: 1\nfor: 60s\nrules:\n{rules}");
-    std::fs::write(file.path(), spec).expect("write a file");
-    let path = file.path().to_str().expect("a path in UTF-8");
-    let line = ["run", path, "--output", "json"];
-    Injection::from_agent(Agent::start(Place::HERE, &line, &[]))
+    Injection::of_spec(&format!("version: 1\nfor: 60s\nrules:\n{rules}"))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use injector_tests::{
     netns::{Ip, Netns, Pair},
     packet_matrix, require,
     stats::binomial_999,
-    traffic::{Arrived, Bed, Case, Direction, Form, Load, TcpFlow, UdpFlow},
+    traffic::{Arrived, Bed, Case, Direction, Form, Load, TcpFlow, UdpFlow, ends::both_ways},
 };
 
 /// Enough that a rule which is not there, or hits everything, lies far outside
@@ -171,13 +171,7 @@ fn both_directions_of_one_rule() {
     require!(NetLoss);
     let pair = Pair::new();
     let cgroup = Cgroup::new("victim");
-    let (near, far) = (
-        Place::netns(&pair.near).and_cgroup(&cgroup),
-        Place::netns(&pair.far),
-    );
-    let [here, there] = [Pair::near_address(Ip::V4), Pair::far_address(Ip::V4)];
-    let out = UdpFlow::start(near, far, (here, 8001).into(), (there, 7001).into());
-    let back = UdpFlow::start(far, near, (there, 8002).into(), (here, 7002).into());
+    let [out, back] = both_ways(&pair, &cgroup);
     let target = cgroup.target();
     let injection = Injection::start(&[
         "net-loss",

@@ -1,7 +1,7 @@
 //! `net-loss --visibility errno=EPERM`: the call fails that sends the lost packet.
 
 use injector_tests::{
-    agent::{Agent, Injection, RuleReport},
+    agent::{Injection, RuleReport},
     bare::Denial,
     cgroup::Cgroup,
     command::Place,
@@ -183,25 +183,16 @@ fn conversations_both_ways() {
 fn beside_a_rule_at_the_interface() {
     require!(SendErrno);
     let bed = Bed::new(case(Form::Cgroup, Ip::V4));
-    let file = tempfile::NamedTempFile::new().expect("make a file");
     let spec = format!(
         "version: 1\nfor: 60s\nrules:\n\
          - {{name: wire, kind: net-loss, target: '{target}', when: 2+2}}\n\
          - {{name: call, kind: net-loss, target: '{target}', when: 2+2, visibility: errno=EPERM}}\n",
         target = bed.cgroup.target()
     );
-    std::fs::write(file.path(), spec).expect("write a file");
-    let path = file.path().to_str().expect("a path in UTF-8");
-    let line = ["run", path, "--output", "json"];
-    let injection = Injection::from_agent(Agent::start(Place::HERE, &line, &[]));
+    let injection = Injection::of_spec(&spec);
     let arrived = bed.round(FEW, FEW);
     let report = injection.stop().report();
-    let counts: Vec<_> = report
-        .rules
-        .iter()
-        .map(|rule| (rule.name.as_str(), rule.matched, rule.injected))
-        .collect();
-    assert_eq!(counts, [("wire", 500, 250), ("call", 1000, 500)]);
+    assert_eq!(report.hits(), [("wire", 500, 250), ("call", 1000, 500)]);
     let errors = (500, libc::EPERM.unsigned_abs());
     assert_eq!((arrived.sent, arrived.send_errors), (500, errors));
     assert_eq!(arrived.missing(), 250, "{arrived:?}");

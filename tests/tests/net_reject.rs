@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use injector_tests::{
-    agent::{Agent, Injection},
+    agent::Injection,
     cgroup::Cgroup,
     command::Place,
     dialer::{DialBed, Dialer},
@@ -287,16 +287,12 @@ fn answers_are_not_judged() {
     let to = (Pair::far_address(Ip::V4), PORT).into();
     let victim = Dialer::start(near, Place::netns(&pair.far), to, UDP);
     let target = cgroup.target();
-    let file = tempfile::NamedTempFile::new().expect("make a file");
     let spec = format!(
         "{{version: 1, for: 60s, rules: [\
          {{kind: net-reject, target: '{target}', proto: udp}}, \
          {{kind: net-loss, target: '{target}', proto: icmp, direction: ingress}}]}}"
     );
-    std::fs::write(file.path(), spec).expect("write a spec");
-    let path = file.path().to_str().expect("a path in UTF-8");
-    let agent = Agent::start(Place::HERE, &["run", path, "--output", "json"], &[]);
-    let injection = Injection::from_agent(agent);
+    let injection = Injection::of_spec(&spec);
     victim.assert_all_fail(COUNT, libc::ECONNREFUSED);
     let finished = injection.stop();
     let counts: Vec<u64> = finished

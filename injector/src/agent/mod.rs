@@ -145,11 +145,8 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
             .until_end(&mut injection, victim.as_mut(), options)
             .await;
         injection.actuator().inner().halt();
-        let Plan {
-            experiment,
-            backends,
-            ..
-        } = injection.plan().clone();
+        let experiment = injection.plan().experiment.clone();
+        let backends = injection.plan().backends.clone();
         let kernel = injection.actuator().inner();
         let rules = report_rules(&experiment, &backends, kernel);
         let unattributed = report_unattributed(&experiment, kernel);

@@ -256,15 +256,7 @@ impl KernelActuator {
                 rules,
                 owner,
                 sends,
-            } => {
-                let site = SiteEntry {
-                    rules: *rules,
-                    owner: *owner,
-                    sends: *sends,
-                    ..SiteEntry::default()
-                };
-                self.write_site(netns, interface, site)
-            }
+            } => self.write_site(netns, interface, wire::site(*rules, *owner, *sends)),
             Effect::FollowProcesses => {
                 self.follow(effect, names::PROG_FORK, "sched_process_fork")?;
                 self.follow(effect, names::PROG_EXIT, "sched_process_exit")
@@ -336,13 +328,16 @@ impl KernelActuator {
         // For both, the rules that are and those that are to be.
         self.settings.by_state |= by_state;
         self.settings.by_query |= by_query;
-        if self.settings.lease_until_ns != 0 {
+        let is_change = self.settings.lease_until_ns != 0;
+        if is_change {
             // Before the rules are switched, and after the targets are written.
             self.renew_lease()?;
             self.forget_clear()?;
         }
         self.rules.switch(experiment)?;
-        self.write_tables(plan)?;
+        if is_change {
+            self.write_tables(plan)?;
+        }
         self.settings.by_state = by_state;
         self.settings.by_query = by_query;
         // The first time, one write of the control block puts everything in force at once.

@@ -6,7 +6,7 @@ mod filter;
 use std::time::Duration;
 
 use injector_common::{
-    RuleEntry, RuleIndex, Trigger,
+    RuleEntry, RuleIndex, SiteEntry, Trigger,
     faults::{
         Params, net_corrupt, net_delay, net_duplicate, net_loss, net_partition, net_rate,
         net_refuse, net_reject, net_reorder, net_reset, sys_errno,
@@ -157,6 +157,17 @@ fn delay_params(delay: &Delay, table: Option<u32>) -> Params {
 /// Nanoseconds of a duration; 584 years at most.
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What the rules in these masks make of an interface, before it is known which devices
+/// belong to it.
+pub(super) fn site(rules: u64, owner: u64, sends: u64) -> SiteEntry {
+    SiteEntry {
+        rules,
+        owner,
+        sends,
+        ..SiteEntry::default()
+    }
 }
 
 /// The rules for which conversations have to be remembered.

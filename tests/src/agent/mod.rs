@@ -6,7 +6,7 @@ mod report;
 pub use report::{Finished, Report, RuleReport, Unattributed};
 
 use std::{
-    env,
+    env, fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Instant,
@@ -204,6 +204,22 @@ impl Injection {
         all.extend(["--output", "json"]);
         all.extend(command);
         Self::from_agent(Agent::start(place, &all, variables))
+    }
+
+    /// Runs `injector run` with a file of this text, and waits until its rules are in
+    /// force.
+    ///
+    /// # Panics
+    ///
+    /// When that does not happen.
+    #[must_use]
+    #[track_caller]
+    pub fn of_spec(spec: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("make a file");
+        fs::write(file.path(), spec).expect("write a spec");
+        let path = file.path().to_str().expect("a path in UTF-8");
+        let line = ["run", path, "--output", "json"];
+        Self::from_agent(Agent::start(Place::HERE, &line, &[]))
     }
 
     /// Waits until the rules of an agent are in force.

@@ -54,6 +54,15 @@ pub struct RuleReport {
 }
 
 impl Report {
+    /// Of each rule its name, and how many operations matched and suffered.
+    #[must_use]
+    pub fn hits(&self) -> Vec<(&str, u64, u64)> {
+        let rules = self.rules.iter();
+        rules
+            .map(|rule| (rule.name.as_str(), rule.matched, rule.injected))
+            .collect()
+    }
+
     /// The report of the only rule.
     ///
     /// # Panics

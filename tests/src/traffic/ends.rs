@@ -70,6 +70,20 @@ impl Flow {
     }
 }
 
+/// Starts a flow that leaves a group of the near side, and one that arrives there.
+///
+/// # Panics
+///
+/// When their ends do not become ready.
+#[must_use]
+#[track_caller]
+pub fn both_ways(pair: &Pair, cgroup: &Cgroup) -> [UdpFlow; 2] {
+    [
+        PLAIN.start(pair, cgroup, Direction::Egress),
+        OTHER_PORTS.start(pair, cgroup, Direction::Ingress),
+    ]
+}
+
 /// Loses all of one flow and nothing of another flow of the same victim, which
 /// differs from it in one respect only.
 ///

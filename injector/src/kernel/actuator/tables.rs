@@ -15,7 +15,7 @@ use injector_common::{
 
 use super::{Failure, KernelActuator};
 use crate::{
-    kernel::{cgroup, links, object, processes, sockets},
+    kernel::{cgroup, links, object, processes, sockets, wire},
     model::Syscall,
     plan::{CallHook, Effect, Plan},
     resolve::{Interface, Netns, Scope},
@@ -46,12 +46,7 @@ impl KernelActuator {
                 sends,
             } = effect
             {
-                let wanted = SiteEntry {
-                    rules: *rules,
-                    owner: *owner,
-                    sends: *sends,
-                    ..SiteEntry::default()
-                };
+                let wanted = wire::site(*rules, *owner, *sends);
                 let known = sites.entry(interface.index.0).or_default();
                 *known = self.site(*known, netns, interface, wanted);
             } else if let Effect::WriteCall { hook, call, rules } = effect {
