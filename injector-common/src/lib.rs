@@ -28,6 +28,7 @@ pub mod trigger;
 #[cfg(feature = "user")]
 pub mod user;
 pub mod uses;
+pub mod waiting;
 
 pub use abi::{
     ABI_VERSION, Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
