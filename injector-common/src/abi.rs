@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub struct RuleEntry {
     pub deadline_ns: u64,
     /// Seed of the rule's decisions.
     pub seed: u64,
+    /// How many bytes may wait in all for a packet of this rule to wait too;
+    /// [`crate::waiting::UNLIMITED`] for a rule that lets none wait.
+    pub queue_memory: u64,
     /// Which matching operations suffer.
     pub trigger: Trigger,
     /// Parameters of the kind; their meaning stands in `faults::<kind>`.
@@ -128,7 +131,9 @@ pub struct RuleStats {
     pub errors: u64,
     /// Injections taken from the budget, successful or not.
     pub spent: u64,
-    /// Of the injected ones, packets that a queue was too short for.
+    /// Packets that had to wait and were lost, because a queue was too short or its
+    /// memory taken. They are among the injected ones; with `net-reorder`, where
+    /// those wait that are not selected, among all others.
     pub dropped: u64,
     /// Boot time in ns of the first injection; 0 before it.
     pub first_hit_ns: u64,

@@ -134,6 +134,8 @@ pub const MAP_SITES: &str = "inj_sites";
 pub const MAP_ECHOES: &str = "inj_echoes";
 /// When the last delayed packet of a flow leaves.
 pub const MAP_FLOWS: &str = "inj_flows";
+/// How much memory packets that wait take.
+pub const MAP_WAITING: &str = "inj_waiting";
 /// Networks that rules name as peers.
 pub const MAP_PEERS: &str = "inj_peers";
 /// Names that rules ask for in queries of DNS.

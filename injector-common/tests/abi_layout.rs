@@ -62,7 +62,7 @@ fn shared() -> Vec<Type> {
             clear_from, _pad,
         }
         RuleEntry {
-            start_ns, deadline_ns, seed, trigger, params, filter, kind, enabled, key, _pad,
+            start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, _pad,
         }
         RuleSlot { versions, current }
         Trigger { threshold, first, last, step, times }

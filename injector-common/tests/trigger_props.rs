@@ -8,6 +8,7 @@ use injector_common::{
     names::MAX_RULES,
     random::{amount, draw, mix, roll, rule_seed, scale},
     trigger::THRESHOLD_ALWAYS,
+    waiting::UNLIMITED,
 };
 use proptest::prelude::*;
 
@@ -157,6 +158,7 @@ proptest! {
             start_ns,
             deadline_ns,
             seed: 0,
+            queue_memory: UNLIMITED,
             trigger: Trigger::ALWAYS,
             params: [0; 4],
             filter: PacketFilter::ANY,

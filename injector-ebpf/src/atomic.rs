@@ -25,6 +25,26 @@ pub(crate) unsafe fn fetch_add(counter: *mut u64, amount: u64) -> u64 {
     value
 }
 
+/// Puts a value in place of another one and returns that (Linux 5.12).
+///
+/// # Safety
+///
+/// `place` points to an aligned `u64` inside a map value.
+#[inline(always)]
+pub(crate) unsafe fn exchange(place: *mut u64, value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: the caller vouches for the pointer; the instruction touches nothing
+    // else.
+    unsafe {
+        asm!(
+            "{value} = xchg_64({place} + 0, {value})",
+            place = in(reg) place,
+            value = inout(reg) value,
+        );
+    }
+    value
+}
+
 /// Sets bits.
 ///
 /// # Safety

@@ -21,6 +21,7 @@ mod hooks;
 mod maps;
 mod scope;
 mod skb;
+mod waiting;
 mod workspace;
 
 /// Licence of the programs; the kernel gives some helpers to GPL programs only.

@@ -23,6 +23,7 @@ use injector_common::{
     },
     packet::EchoKey,
     uses::Uses,
+    waiting::WORDS,
 };
 
 use crate::workspace::Workspace;
@@ -118,6 +119,11 @@ pub(crate) static SITES: HashMap<u32, SiteEntry, { MAX_SITES as usize }> = HashM
 
 #[btf_map(name = "inj_flows")]
 pub(crate) static FLOWS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();
+
+/// What waits takes so many bytes: in each slot of time, and in all; and which tick is
+/// the first (`injector_common::waiting`).
+#[btf_map(name = "inj_waiting")]
+pub(crate) static WAITING: Array<u64, { WORDS as usize }> = Array::new();
 
 #[btf_map(name = "inj_streams")]
 pub(crate) static STREAMS: LruHashMap<StreamKey, StreamSeen, { MAX_STREAMS as usize }> =

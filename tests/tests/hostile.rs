@@ -21,6 +21,7 @@ use injector_common::{
     },
     packet::{self as reading, Facts, TCP_FLAGS_KNOWN},
     parity::ParityVector,
+    waiting::UNLIMITED,
 };
 use injector_tests::{
     kernel::Where,
@@ -188,6 +189,7 @@ fn rule(filter: PacketFilter) -> RuleSlot {
         start_ns: 0,
         deadline_ns: u64::MAX,
         seed: 1,
+        queue_memory: UNLIMITED,
         trigger: Trigger::ALWAYS,
         params: [0; 4],
         filter,

@@ -207,6 +207,39 @@ fn packets_begin_to_wait() {
     flow_b.round(LOAD).assert_untouched(LOAD);
 }
 
+/// What waits goes on to count, whatever the limit becomes, and the queue has the room
+/// that the new one says.
+#[test]
+fn what_waits_counts_when_the_limit_changes() {
+    require!(NetDelay);
+    let bed = Bed::new(Direction::Egress);
+    let (cgroup, flow) = &bed.a;
+    let target = cgroup.target();
+    let rule = |memory: &str| {
+        format!(
+            "- {{name: late, kind: net-delay, target: '{target}', delay: 30s, \
+             peer-port: {FAR_PORT}, queue-memory: {memory}}}\n"
+        )
+    };
+    // Each counts 64 bytes, 42 of headers, and 1 KiB.
+    let held = (64 << 10) / (64 + 42 + 1024) + 1;
+    let few = Load::of(150);
+    // More than the queue had room for at first, 64 and 1000.
+    let many = Load::of(1500).windowed(1500);
+    let watched = Watched::start(&rule("64kb"));
+    assert_eq!(flow.round(few).intact, 0);
+    watched.change(&rule("4mb"));
+    assert_eq!(flow.round(many).intact, 0);
+    watched.change(&rule("64kb"));
+    assert_eq!(flow.round(few).intact, 0);
+    let finished = watched.injection.stop();
+    let rule = finished.rule();
+    let all = 2 * few.count + many.count;
+    assert_eq!((rule.matched, rule.injected), (all, all));
+    let dropped = few.count - held + few.count;
+    assert_eq!(rule.dropped, Some(dropped), "{rule:?}");
+}
+
 #[test]
 fn what_cannot_be_had_changes_nothing() {
     require!(NetLoss);

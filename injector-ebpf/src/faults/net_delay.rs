@@ -32,16 +32,22 @@ const CB_ONWARD: usize = 4;
 /// interface has an index this large.
 const UPWARD: u32 = 1 << 31;
 
+/// The device took the packet.
+pub(crate) const TAKEN: u32 = 0;
+/// The device's queue has no room for it (`NET_XMIT_DROP`).
+pub(crate) const NO_ROOM: u32 = 1;
+
 /// Sends a copy of the packet through `hop`, to leave it at `due`
-/// (`CLOCK_MONOTONIC`); whether the kernel took it.
+/// (`CLOCK_MONOTONIC`): [`TAKEN`], [`NO_ROOM`], or a greater number when the kernel
+/// did not take it.
 #[inline(always)]
-pub(crate) fn send(skb: &Skb, direction: u32, hop: u32, due: u64) -> bool {
+pub(crate) fn send(skb: &Skb, direction: u32, hop: u32, due: u64) -> u32 {
     if hop == 0 {
-        return false;
+        return u32::MAX;
     }
     note(skb, direction, due);
     // SAFETY: the context comes from the kernel.
-    unsafe { bpf_clone_redirect(skb.0, hop, 0) == 0 }
+    unsafe { bpf_clone_redirect(skb.0, hop, 0) as u32 }
 }
 
 /// Notes in the packet when it is due.

@@ -1,12 +1,13 @@
 //! Packets in devices of ours, where they wait.
 
 use aya_ebpf::{helpers::generated::bpf_skb_set_tstamp, macros::classifier, programs::TcContext};
-use injector_common::filter::INGRESS;
+use injector_common::{filter::INGRESS, uses::Uses};
 
 use crate::{
     faults::net_delay,
-    maps::TRIAL,
+    maps::{TRIAL, in_use},
     skb::{NEXT, Skb, vanish},
+    waiting,
 };
 
 /// `BPF_SKB_TSTAMP_DELIVERY_MONO`: the time stamp says when to send.
@@ -19,6 +20,9 @@ fn inj_hop(ctx: TcContext) -> i32 {
     if let Some(due) = net_delay::take_note(&skb) {
         // SAFETY: the context comes from the kernel.
         unsafe { bpf_skb_set_tstamp(skb.0, due, TSTAMP_DELIVERY) };
+        if in_use(Uses::QUEUES) {
+            waiting::hold(skb.len(), due);
+        }
     }
     NEXT
 }
@@ -35,7 +39,7 @@ fn inj_return(ctx: TcContext) -> i32 {
 fn inj_trial_hop(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let hop = TRIAL.get(0).map_or(0, |index| *index as u32);
-    if net_delay::send(&skb, INGRESS, hop, 0) {
+    if net_delay::send(&skb, INGRESS, hop, 0) == net_delay::TAKEN {
         vanish()
     } else {
         NEXT

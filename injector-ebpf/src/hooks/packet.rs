@@ -23,6 +23,7 @@ use crate::{
     maps::{ECHOES, SITES, count_unattributed, in_use},
     scope,
     skb::{NEXT, Skb, Stamp},
+    waiting,
 };
 
 /// `BPF_F_CURRENT_NETNS`: look for the socket where the packet is.
@@ -121,6 +122,9 @@ fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Op
         filter::follow_conversation(control, mask, facts, direction, AT_INTERFACES);
         if in_use(Uses::kind(FaultKind::Dns)) {
             passing.mask = dns::rule_out(control, mask, passing.skb, passing.space(), direction);
+        }
+        if in_use(Uses::QUEUES) {
+            waiting::turn();
         }
         passing.ask();
     }

@@ -21,6 +21,7 @@ use crate::{
     filter,
     maps::{in_use, is},
     skb::{NEXT, Skb, vanish},
+    waiting,
     workspace::Workspace,
 };
 
@@ -33,9 +34,11 @@ const LOST_TOLD: u32 = 2;
 const ANSWERED: u32 = 3;
 
 /// The device took the packet, or it needed none.
-const TAKEN: u32 = 1;
+const TAKEN: u32 = net_delay::TAKEN;
+/// The device's queue had no room for it.
+const NO_ROOM: u32 = net_delay::NO_ROOM;
 /// The packet was lost before it could take a detour, or be copied.
-const LOST_BEFORE: u32 = 2;
+const LOST_BEFORE: u32 = u32::MAX;
 
 /// Packets are copied.
 const COPIES: Uses = Uses::kind(FaultKind::NetDuplicate);
@@ -62,8 +65,8 @@ pub(super) struct Passing {
     pub(super) culprit: u32,
     /// 1 when it need not stay behind the packet before it in its flow.
     overtakes: u32,
-    /// What became of it: [`TAKEN`], [`LOST_BEFORE`], or 0 when the device refused
-    /// it.
+    /// What became of it: [`TAKEN`], [`NO_ROOM`] or [`LOST_BEFORE`]; anything else
+    /// when the device refused it.
     end: u32,
     copying: Copying,
 }
@@ -148,10 +151,13 @@ impl Passing {
         if noted != 0 {
             due = due.max(noted + self.delay_ns);
         }
-        let taken = net_delay::send(&skb, self.direction, site.hop, due);
+        let sent = net_delay::send(&skb, self.direction, site.hop, due);
         self.copying = Copying::through(site.hop);
-        self.end = u32::from(taken);
-        taken.then(vanish)
+        self.end = sent;
+        // What only waits for rules that saw it leave, and counted it then, goes on:
+        // lost, it would be lost without a word.
+        let gone = sent == TAKEN || sent == NO_ROOM && self.detour != 0;
+        gone.then(vanish)
     }
 
     /// Makes the copies, and counts the rules that could not be counted before
@@ -212,6 +218,18 @@ unsafe extern "C" fn ask(
     let (verdict, draw) = rule.decide(|draw| {
         !is(kind, FaultKind::NetLoss) || net_loss::selects(rule.rule.params, index, direction, draw)
     });
+    // Those of `net-reorder` wait that are not selected, those of all others that are.
+    if in_use(Uses::QUEUES)
+        && waiting::is_full(rule.rule)
+        && (verdict == Verdict::Inject) != is(kind, FaultKind::NetReorder)
+    {
+        if !is(kind, FaultKind::NetReorder) {
+            rule.done(true);
+        }
+        rule.dropped();
+        passing.lost = LOST;
+        return ENOUGH;
+    }
     if verdict != Verdict::Inject {
         if is(kind, FaultKind::NetReorder) {
             // It waits, so that those which are selected can go ahead of it.
@@ -300,16 +318,19 @@ unsafe extern "C" fn count(
     let bit = RuleIndex(index).mask();
     if (passing.detour | passing.copied) & bit != 0
         && let Some(rule) = live(rule, index, passing.now)
-        // Its packets that wait were counted as passed.
-        && rule.rule.kind != FaultKind::NetReorder as u32
     {
-        if passing.end == LOST_BEFORE {
+        if in_use(Uses::QUEUES) && passing.end == NO_ROOM && passing.detour & bit != 0 {
+            rule.dropped();
+        }
+        if rule.rule.kind == FaultKind::NetReorder as u32 {
+            // Its packets that wait were counted as passed.
+        } else if passing.end == LOST_BEFORE {
             rule.let_pass();
         } else if in_use(COPIES) && passing.copied & bit != 0 {
             let copies = net_duplicate::copies(rule.rule.params);
             rule.done(passing.copying.send(&Skb(passing.skb), copies));
         } else {
-            rule.done(passing.end == TAKEN);
+            rule.done(passing.end <= NO_ROOM);
         }
     }
     GO_ON

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     error::CleanupErrors,
-    model::{Direction, Experiment, Syscall},
+    model::{Direction, Experiment, QueueMemory, Syscall},
     plan::{CallHook, Hop},
     resolve::{Interface, Netns, Scope},
 };
@@ -155,7 +155,7 @@ fn plan() -> Plan {
             netns: netns.clone(),
             pair: Some(("inja0".to_owned(), "injb0".to_owned())),
             ifb: None,
-            holds: true,
+            holds: Some(QueueMemory::DEFAULT),
             fills_checksums: false,
         }),
         Effect::WriteRule {

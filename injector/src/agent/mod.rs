@@ -196,7 +196,7 @@ fn report_rules(
                 kind: rule.fault.kind(),
                 backend,
                 counts: stats.into(),
-                dropped: rule.fault.has_queue().then_some(stats.dropped),
+                dropped: rule.fault.queue_memory().map(|_| stats.dropped),
             }
         })
         .collect()

@@ -1,6 +1,6 @@
 //! `injector run FILE`: several rules on one timeline.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use crate::{
     agent::{Prepared, Source},
@@ -151,10 +151,11 @@ pub(super) fn exec(args: RunArgs) -> anyhow::Result<ExitCode> {
     let RunArgs { spec, watch } = args;
     // An id and a seed that were drawn stay what they are.
     let entropy = launch::entropy()?;
-    let source = watch.then(|| {
-        let again = spec.clone();
-        Source::new(spec.file.clone(), move || again.read(entropy))
-    });
     let prepared = spec.prepare_with(entropy, watch)?;
-    launch::run(prepared, spec.output, source)
+    let output = spec.output;
+    let source = watch.then(|| Source {
+        file: spec.file.clone(),
+        read: Arc::new(move || spec.read(entropy)),
+    });
+    launch::run(prepared, output, source)
 }

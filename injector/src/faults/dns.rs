@@ -10,14 +10,14 @@ use serde::Deserialize;
 
 use super::{
     FaultKindDef,
-    net_delay::in_range,
+    net_delay::{holding, in_range},
     packet::{self, Options},
 };
 use crate::{
     error::SpecError,
     model::{
         Choice, Direction, Dns as Queries, Fault, NamePattern, PacketFault, PacketFilter, Protocol,
-        RecordType, Reply, Target,
+        QueueMemory, RecordType, Reply, Target,
     },
     spec::{
         dns::Answer,
@@ -75,6 +75,12 @@ pub struct Raw {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     #[serde(default)]
     pub delay: Option<Text<Span>>,
+
+    /// How much memory may be taken by queries that wait under `--answer delay`, such as 64mb; others
+    /// are dropped [default: 256mb]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    #[serde(default)]
+    pub queue_memory: Option<Text<QueueMemory>>,
 
     /// For how many seconds an address may be kept; at most a week [default: 0]
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
@@ -204,6 +210,9 @@ Examples:
 fn reply(raw: &Raw) -> Result<Reply, SpecError> {
     let (mut v4, mut v6) = (None, None);
     let mut word = None;
+    let memory = raw.queue_memory.as_ref().map(|text| text.0);
+    let memory = memory.unwrap_or(QueueMemory::DEFAULT);
+    let late = |delay| Reply::Delay { delay, memory };
     for Text(answer) in &raw.answer {
         let twice = match answer {
             Answer::V4(address) => v4.replace(*address).is_some(),
@@ -213,7 +222,7 @@ fn reply(raw: &Raw) -> Result<Reply, SpecError> {
             Answer::Refused => word.replace(Reply::Refused).is_some(),
             Answer::Timeout => word.replace(Reply::Timeout).is_some(),
             Answer::Truncated => word.replace(Reply::Truncated).is_some(),
-            Answer::Delay => word.replace(Reply::Delay(Duration::ZERO)).is_some(),
+            Answer::Delay => word.replace(late(Duration::ZERO)).is_some(),
         };
         if twice || (word.is_some() && (v4.is_some() || v6.is_some())) {
             let problem = "there is more than one answer";
@@ -226,9 +235,15 @@ fn reply(raw: &Raw) -> Result<Reply, SpecError> {
         let problem = "there is nothing to keep";
         return Err(SpecError::new("ttl", problem, "an address as answer"));
     }
-    if raw.delay.is_some() && !matches!(word, Some(Reply::Delay(_))) {
-        let problem = "nothing is delayed";
-        return Err(SpecError::new("delay", problem, "delay as answer"));
+    if !matches!(word, Some(Reply::Delay { .. })) {
+        let given = [
+            ("delay", raw.delay.is_some()),
+            ("queue-memory", raw.queue_memory.is_some()),
+        ];
+        if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
+            let problem = "nothing is delayed";
+            return Err(SpecError::new(*field, problem, "delay as answer"));
+        }
     }
     if addresses {
         let ttl = raw.ttl.as_ref().map_or(0, |text| text.0.0);
@@ -240,8 +255,8 @@ fn reply(raw: &Raw) -> Result<Reply, SpecError> {
         return Ok(Reply::Addresses { v4, v6, ttl });
     }
     match (word, &raw.delay) {
-        (Some(Reply::Delay(_)), Some(delay)) => Ok(Reply::Delay(in_range("delay", delay.0.0)?)),
-        (Some(Reply::Delay(_)), None) => {
+        (Some(Reply::Delay { .. }), Some(delay)) => Ok(late(in_range("delay", delay.0.0)?)),
+        (Some(Reply::Delay { .. }), None) => {
             let problem = "is not given";
             Err(SpecError::new("delay", problem, "how late a query is, such as 2s"))
         }
@@ -295,7 +310,11 @@ pub(super) fn explain(filter: &PacketFilter, dns: &Queries) -> String {
         Reply::Refused => format!("answers {queries} with REFUSED"),
         Reply::Timeout => format!("loses {queries}"),
         Reply::Truncated => format!("answers {queries} as too long for UDP"),
-        Reply::Delay(delay) => format!("delays {queries} by {}", duration::format(*delay)),
+        Reply::Delay { delay, memory } => format!(
+            "delays {queries} by {}{}",
+            duration::format(*delay),
+            holding(*memory)
+        ),
         Reply::Addresses { v4, v6, ttl } => {
             let texts = [v4.map(|v4| v4.to_string()), v6.map(|v6| v6.to_string())];
             let texts: Vec<String> = texts.into_iter().flatten().collect();
@@ -341,7 +360,11 @@ mod tests {
             ),
             (
                 "--answer delay --delay 2s",
-                "delays DNS queries in packets that the target sends to port 53 of a peer by 2s",
+                "delays DNS queries in packets that the target sends to port 53 of a peer by 2s, holding up to 256mb",
+            ),
+            (
+                "--answer delay --delay 2s --queue-memory 64KiB",
+                "delays DNS queries in packets that the target sends to port 53 of a peer by 2s, holding up to 64kb",
             ),
         ] {
             assert_eq!(described(line), Ok(words.to_owned()), "{line}");
@@ -357,6 +380,7 @@ mod tests {
             ("--answer nxdomain --ttl 5", "ttl"),
             ("--answer 192.0.2.1 --ttl 604801", "ttl"),
             ("--answer timeout --delay 1s", "delay"),
+            ("--answer timeout --queue-memory 1mb", "queue-memory"),
             ("--answer delay", "delay"),
             ("--answer delay --delay 61s", "delay"),
             ("--answer 192.0.2.1 --type AAAA", "type"),

@@ -227,7 +227,9 @@ pub fn explain(fault: &Fault) -> String {
             }
             PacketFault::Delay(delay) => net_delay::explain(filter, delay),
             PacketFault::Duplicate { copies } => net_duplicate::explain(filter, *copies),
-            PacketFault::Reorder { delay, gap } => net_reorder::explain(filter, *delay, *gap),
+            PacketFault::Reorder { delay, gap, memory } => {
+                net_reorder::explain(filter, *delay, *gap, *memory)
+            }
             PacketFault::Rate(link) => net_rate::explain(filter, link),
             PacketFault::Partition => net_partition::explain(filter),
             PacketFault::Corrupt(damage) => net_corrupt::explain(filter, *damage),

@@ -7,7 +7,7 @@ use injector_common::{FaultKind, faults::net_delay::MAX_DELAY_NS};
 use super::{FaultKindDef, packet};
 use crate::{
     error::SpecError,
-    model::{Delay, Distribution, Fault, PacketFault, PacketFilter},
+    model::{Delay, Distribution, Fault, PacketFault, PacketFilter, QueueMemory},
     spec::{
         distribution::Written,
         duration::{self, Span},
@@ -46,6 +46,11 @@ packet::packet_kind! {
         #[arg(long)]
         #[serde(default)]
         pub reorder: bool,
+
+        /// How much memory may be taken by packets that wait, such as 64mb; others are dropped [default: 256mb]
+        #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub queue_memory: Option<Text<QueueMemory>>,
     }
 }
 
@@ -56,7 +61,8 @@ impl FaultKindDef for NetDelay {
 A delayed packet is held for DELAY, or for a time drawn around it: evenly from DELAY-JITTER to
 DELAY+JITTER, or by the tables of netem, of which the jitter is the scale (the standard deviation
 of normal). Packets of one flow stay in order, unless --reorder lets them overtake. The sender is
-not slowed down: as on a long wire, it may send on while packets are held.";
+not slowed down: as on a long wire, it may send on while packets are held. A packet is dropped, and
+the report counts it as `dropped`, where those that wait take all of --queue-memory already.";
     const EXAMPLES: &'static str = "\
 Examples:
   Half a second more to everything that a cgroup sends:
@@ -64,7 +70,10 @@ Examples:
 
   80 to 120 ms more on answers from a database:
     injector inject net-delay --target pid:4242 --direction ingress --peer-port 5432 \\
-      --delay 100ms --jitter 20ms --for 30s";
+      --delay 100ms --jitter 20ms --for 30s
+
+  A minute later, with a gigabyte for what is on its way:
+    injector inject net-delay --target cgroup:/web --delay 60s --queue-memory 1gb --for 5m";
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
@@ -98,6 +107,7 @@ Examples:
             distribution: distribution.load()?,
             correlation,
             reorder: raw.reorder,
+            memory: raw.queue_memory.map(|text| text.0).unwrap_or(QueueMemory::DEFAULT),
         };
         Ok(Fault::Packet(filter, PacketFault::Delay(delay)))
     }
@@ -112,6 +122,11 @@ pub(super) fn in_range(field: &'static str, delay: Duration) -> Result<Duration,
         return Err(SpecError::new(field, problem, allowed));
     }
     Ok(delay)
+}
+
+/// How many packets may wait, to be added to what a rule does.
+pub(super) fn holding(memory: QueueMemory) -> String {
+    format!(", holding up to {memory}")
 }
 
 pub(super) fn explain(filter: &PacketFilter, delay: &Delay) -> String {
@@ -130,7 +145,7 @@ pub(super) fn explain(filter: &PacketFilter, delay: &Delay) -> String {
     if delay.reorder {
         text += ", which may overtake each other";
     }
-    text
+    text + &holding(delay.memory)
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use injector_common::FaultKind;
 
-use super::{FaultKindDef, net_delay::in_range, packet};
+use super::{
+    FaultKindDef,
+    net_delay::{holding, in_range},
+    packet,
+};
 use crate::{
     error::SpecError,
-    model::{Fault, Link, PacketFault, PacketFilter, Sharing},
+    model::{Fault, Link, PacketFault, PacketFilter, QueueMemory, Sharing},
     spec::{
         duration::{self, Span},
         rate::{self, Overhead, Rate, Size},
@@ -45,6 +49,11 @@ packet::packet_kind! {
         #[arg(long, value_name = "WHO")]
         #[serde(default)]
         pub per: Option<Text<Sharing>>,
+
+        /// How much memory may be taken by packets that wait, such as 64mb; others are dropped [default: 256mb]
+        #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub queue_memory: Option<Text<QueueMemory>>,
     }
 }
 
@@ -59,8 +68,8 @@ impl FaultKindDef for NetRate {
 A packet leaves when a link of this bandwidth has sent it and all those before it. Each direction is
 a link of its own. A packet's size is that from the link-layer header on, plus --overhead; a
 super-packet of segmentation offload counts as the packets that it becomes. Where a packet would have
-to wait longer than --queue, it is dropped, and the report counts it as `dropped`. Packets of one flow
-stay in order.";
+to wait longer than --queue, or those that wait take all of --queue-memory already, it is dropped, and
+the report counts it as `dropped`. Packets of one flow stay in order.";
     const EXAMPLES: &'static str = "\
 Examples:
   A cgroup sends over a line of 10 Mbit/s:
@@ -79,6 +88,7 @@ Examples:
             burst: raw.burst.map_or(0, |text| text.0.0),
             overhead: raw.overhead.map_or(0, |text| text.0.0),
             queue: in_range("queue", queue)?,
+            memory: raw.queue_memory.map(|text| text.0).unwrap_or(QueueMemory::DEFAULT),
             sharing: raw.per.map_or(Sharing::Target, |text| text.0),
         };
         Ok(Fault::Packet(filter, PacketFault::Rate(link)))
@@ -92,8 +102,9 @@ pub(super) fn explain(filter: &PacketFilter, link: &Link) -> String {
         Sharing::Flow => " for each flow",
     };
     format!(
-        "sends {packets} over a link of {}{each} with a queue of {}",
+        "sends {packets} over a link of {}{each} with a queue of {}{}",
         rate::format(link.rate),
-        duration::format(link.queue)
+        duration::format(link.queue),
+        holding(link.memory)
     )
 }

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use injector_common::FaultKind;
 
-use super::{FaultKindDef, net_delay::in_range, packet};
+use super::{
+    FaultKindDef,
+    net_delay::{holding, in_range},
+    packet,
+};
 use crate::{
     error::SpecError,
-    model::{Fault, PacketFault, PacketFilter},
+    model::{Fault, PacketFault, PacketFilter, QueueMemory},
     spec::{
         duration::{self, Span},
         number::Count,
@@ -30,6 +34,11 @@ packet::packet_kind! {
         #[arg(long, value_name = "N", allow_hyphen_values = true)]
         #[serde(default)]
         pub gap: Option<Text<Count>>,
+
+        /// How much memory may be taken by packets that wait, such as 64mb; others are dropped [default: 256mb]
+        #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub queue_memory: Option<Text<QueueMemory>>,
     }
 }
 
@@ -40,8 +49,9 @@ impl FaultKindDef for NetReorder {
 Selected packets go ahead at once, while all others that match wait for DELAY, as with tc-netem(8)'s
 `delay DELAY reorder PERCENT`. With --gap, only every N-th packet is drawn for (netem draws for each
 packet after the gap until one goes ahead). How far a packet gets ahead depends on how many packets
-are under way in DELAY. `injected` counts those that went ahead, `passed` those that waited. To hold
-single packets back instead, use net-delay with --percent, or with --jitter and --reorder.";
+are under way in DELAY. `injected` counts those that went ahead, `passed` those that waited. One that
+would have to wait is dropped, and the report counts it as `dropped`, where those that wait take all
+of --queue-memory already. To hold single packets back instead, use net-delay with --percent, or with --jitter and --reorder.";
     const EXAMPLES: &'static str = "\
 Examples:
   A quarter of what a cgroup sends overtakes what was sent in the last 10 ms:
@@ -58,11 +68,12 @@ Examples:
         if gap == 0 {
             return Err(SpecError::new("gap", "is 0", "a whole number, at least 1"));
         }
-        Ok(Fault::Packet(filter, PacketFault::Reorder { delay, gap }))
+        let memory = raw.queue_memory.map(|text| text.0).unwrap_or(QueueMemory::DEFAULT);
+        Ok(Fault::Packet(filter, PacketFault::Reorder { delay, gap, memory }))
     }
 }
 
-pub(super) fn explain(filter: &PacketFilter, delay: Duration, gap: u64) -> String {
+pub(super) fn explain(filter: &PacketFilter, delay: Duration, gap: u64, memory: QueueMemory) -> String {
     let packets = packet::describe(filter);
     let delay = duration::format(delay);
     let every = if gap == 1 {
@@ -70,5 +81,6 @@ pub(super) fn explain(filter: &PacketFilter, delay: Duration, gap: u64) -> Strin
     } else {
         format!(", one in {gap} at most")
     };
-    format!("lets {packets} overtake what was sent in the last {delay}{every}")
+    let holding = holding(memory);
+    format!("lets {packets} overtake what was sent in the last {delay}{every}{holding}")
 }

@@ -24,7 +24,7 @@ use injector_common::{Control, NetnsInode, RuleStats, ScopeKey, SiteEntry, names
 
 pub use self::packets::check_room;
 use self::{
-    hops::{HopIndexes, drain},
+    hops::{HopIndexes, Made, drain},
     packets::Site,
     rules::Rules,
 };
@@ -78,7 +78,7 @@ pub struct KernelActuator {
     attached: Vec<(Effect, Attached)>,
     parts: Parts,
     hop_indexes: HopIndexes,
-    hops: BTreeMap<NetnsInode, HopIndexes>,
+    hops: BTreeMap<NetnsInode, Made>,
     /// Held open so that a namespace outlives its last process until what we
     /// put there is gone.
     namespaces: BTreeMap<NetnsInode, Arc<File>>,
@@ -330,6 +330,7 @@ impl KernelActuator {
         self.settings.by_query |= by_query;
         let is_change = self.settings.lease_until_ns != 0;
         if is_change {
+            self.widen_queues(plan)?;
             // Before the rules are switched, and after the targets are written.
             self.renew_lease()?;
             self.forget_clear()?;

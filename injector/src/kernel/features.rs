@@ -21,7 +21,7 @@ use super::{
     queue,
 };
 use crate::{
-    model::Fault,
+    model::{Fault, QueueMemory},
     plan::{Features, PacketAttach, Support, features::Probe},
     resolve::netns::ask_netlink,
 };
@@ -230,7 +230,8 @@ fn probe_packets(programs: &mut Programs, features: &mut Features) {
         };
         features.hop_devices = try_hop_programs(ebpf);
         features.fair_queue = ask_netlink(|mut handle| async move {
-            queue::add_fair_queue(&mut handle, TRIAL_NEAR.index).await
+            let memory = QueueMemory::DEFAULT;
+            queue::add_fair_queue(&mut handle, TRIAL_NEAR.index, memory).await
         })
         .map_or_else(
             |error| no(format!("no fq queueing discipline (sch_fq): {error}")),

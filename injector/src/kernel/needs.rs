@@ -67,15 +67,16 @@ impl Needs {
 
 /// The parts that a rule uses.
 fn parts(fault: &Fault) -> Uses {
-    let detours = match fault {
-        Fault::Packet(_, fault) => fault.detours(),
-        Fault::SysErrno { .. } | Fault::Refuse { .. } => false,
+    let (detours, queues) = match fault {
+        Fault::Packet(_, fault) => (fault.detours(), fault.holds()),
+        Fault::SysErrno { .. } | Fault::Refuse { .. } => (false, false),
     };
     let ports = fault
         .conditions()
         .is_some_and(|filter| !(filter.peer_ports.is_any() && filter.local_ports.is_any()));
     Uses::kind(fault.kind())
         .and_if(detours, Uses::DETOURS)
+        .and_if(queues, Uses::QUEUES)
         .and_if(ports, Uses::PORTS)
 }
 
@@ -86,7 +87,7 @@ mod tests {
     use injector_common::FaultKind;
 
     use super::*;
-    use crate::model::{Choice, Direction, PacketFault};
+    use crate::model::{Choice, Direction, PacketFault, QueueMemory};
 
     #[test]
     fn a_rule_uses_its_kind_and_what_its_options_ask_for() {
@@ -104,9 +105,10 @@ mod tests {
         let late = PacketFault::Reorder {
             delay: Duration::from_millis(1),
             gap: 1,
+            memory: QueueMemory::DEFAULT,
         };
         let reorder = Uses::kind(FaultKind::NetReorder);
         let of_late = parts(&Fault::Packet(any(), late));
-        assert_eq!(of_late, reorder.and(Uses::DETOURS));
+        assert_eq!(of_late, reorder.and(Uses::DETOURS).and(Uses::QUEUES));
     }
 }

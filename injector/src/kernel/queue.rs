@@ -2,6 +2,7 @@
 
 use std::io;
 
+use injector_common::waiting::PACKET_BYTES;
 use rtnetlink::{
     Handle,
     packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage},
@@ -12,6 +13,7 @@ use rtnetlink::{
 };
 
 use super::netlink::acknowledged;
+use crate::model::QueueMemory;
 
 /// Attributes of fq (`TCA_FQ_*`, linux/pkt_sched.h).
 mod fq {
@@ -22,9 +24,6 @@ mod fq {
     pub(super) const HORIZON: u16 = 14;
 }
 
-/// Packets that fq holds at most, in all and per flow. Its own defaults, 10,000
-/// and 100, would drop what is delayed long or fast.
-const FQ_PACKETS: u32 = 1_000_000;
 /// How far ahead a departure may lie, in µs: over an hour, the most that the
 /// attribute can say. The default of 10 s would cap longer delays.
 const FQ_HORIZON_US: u32 = u32::MAX;
@@ -32,13 +31,46 @@ const FQ_HORIZON_US: u32 = u32::MAX;
 /// to each delay.
 const FQ_TIMER_SLACK_NS: u32 = 0;
 
-/// Gives a device of ours a fair queue that lets every packet wait for its
-/// time.
+/// Packets that only pass may be in the queue beside those that wait: as many as a
+/// cable holds (`net.core.netdev_max_backlog`).
+const PASSING_PACKETS: u64 = 1_000;
+
+/// How many packets fit into so many bytes of memory, at most: each counts as more
+/// than [`PACKET_BYTES`].
+///
+/// No more should ever wait, since the programs count what waits. But they count
+/// until a packet is due, and where CPUs send faster than one of them can empty the
+/// queue, packets wait longer.
+fn packets_in(memory: QueueMemory) -> u32 {
+    u32::try_from(memory.bytes / PACKET_BYTES + PASSING_PACKETS).unwrap_or(u32::MAX)
+}
+
+/// Gives a device of ours a fair queue that lets every packet wait for its time, as
+/// many as fit into `memory`. Its own defaults, 10,000 packets and 100 per flow,
+/// would drop what is delayed long or fast.
 ///
 /// # Errors
 ///
 /// ENOENT when the kernel has no fq.
-pub(super) async fn add_fair_queue(handle: &mut Handle, index: u32) -> io::Result<()> {
+pub(super) async fn add_fair_queue(
+    handle: &mut Handle,
+    index: u32,
+    memory: QueueMemory,
+) -> io::Result<()> {
+    set(handle, index, memory, NLM_F_CREATE | NLM_F_EXCL).await
+}
+
+/// Gives a fair queue of ours room for more packets: as many as fit into `memory`.
+/// Those that wait in it stay.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) async fn widen(handle: &mut Handle, index: u32, memory: QueueMemory) -> io::Result<()> {
+    set(handle, index, memory, 0).await
+}
+
+async fn set(handle: &mut Handle, index: u32, memory: QueueMemory, flags: u16) -> io::Result<()> {
     let option =
         |kind, value: u32| TcOption::Other(DefaultNla::new(kind, value.to_ne_bytes().to_vec()));
     let mut message = TcMessage::with_index(i32::try_from(index).map_err(io::Error::other)?);
@@ -49,14 +81,14 @@ pub(super) async fn add_fair_queue(handle: &mut Handle, index: u32) -> io::Resul
     message.attributes = vec![
         TcAttribute::Kind("fq".to_owned()),
         TcAttribute::Options(vec![
-            option(fq::LIMIT, FQ_PACKETS),
-            option(fq::FLOW_LIMIT, FQ_PACKETS),
+            option(fq::LIMIT, packets_in(memory)),
+            option(fq::FLOW_LIMIT, packets_in(memory)),
             option(fq::RATE_ENABLE, 0),
             option(fq::TIMER_SLACK, FQ_TIMER_SLACK_NS),
             option(fq::HORIZON, FQ_HORIZON_US),
         ]),
     ];
     let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     acknowledged(handle, request).await
 }

@@ -13,6 +13,7 @@ use injector_common::{
     },
     filter::PacketFilter as WireFilter,
     random::rule_seed,
+    waiting::UNLIMITED,
 };
 
 pub(super) use self::dns::queries;
@@ -27,6 +28,7 @@ pub(super) const BLANK: RuleEntry = RuleEntry {
     start_ns: 0,
     deadline_ns: 0,
     seed: 0,
+    queue_memory: UNLIMITED,
     trigger: Trigger::ALWAYS,
     params: [0; 4],
     filter: WireFilter::ANY,
@@ -54,6 +56,10 @@ pub(super) fn entry(
         start_ns,
         deadline_ns: start_ns.saturating_add(nanos(rule.duration)),
         seed: rule_seed(experiment.seed, index),
+        queue_memory: rule
+            .fault
+            .queue_memory()
+            .map_or(UNLIMITED, |memory| memory.bytes),
         trigger: rule.trigger,
         params: match &rule.fault {
             Fault::Packet(_, fault) => packet_params(fault, table),

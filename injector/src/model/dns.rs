@@ -8,7 +8,7 @@ use std::{
 
 use injector_common::dns::{TYPE_A, TYPE_AAAA};
 
-use super::Choice;
+use super::{Choice, QueueMemory};
 
 /// Which queries, and what becomes of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +74,13 @@ pub enum Reply {
     Timeout,
     /// The answer is too long for UDP.
     Truncated,
-    /// The query is so late.
-    Delay(Duration),
+    /// The query is late.
+    Delay {
+        /// So much.
+        delay: Duration,
+        /// How many queries may wait.
+        memory: QueueMemory,
+    },
     /// These addresses, at least one.
     Addresses {
         /// For queries of type A.
@@ -99,7 +104,7 @@ impl Dns {
             | Reply::Truncated
             | Reply::Addresses { .. } => true,
             // A late query goes on.
-            Reply::Delay(_) => false,
+            Reply::Delay { .. } => false,
         };
         let names = self.names.is_any() || self.names == later.names;
         let all = |types: &[RecordType]| types.iter().all(|kind| self.types.contains(kind));

@@ -36,6 +36,19 @@ pub enum Visibility {
     Call,
 }
 
+/// How much memory may be taken by packets that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueueMemory {
+    /// In bytes, at least 1. Another packet waits as long as all that wait take less
+    /// than that together.
+    pub bytes: u64,
+}
+
+impl QueueMemory {
+    /// A minute of 20 Mbit/s in full Ethernet packets, or a second of a gigabit.
+    pub const DEFAULT: Self = Self { bytes: 256 << 20 };
+}
+
 /// How long packets wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delay {
@@ -50,6 +63,8 @@ pub struct Delay {
     pub correlation: u32,
     /// Whether packets may overtake each other.
     pub reorder: bool,
+    /// How many may wait.
+    pub memory: QueueMemory,
 }
 
 impl Delay {
@@ -62,6 +77,7 @@ impl Delay {
             distribution: Distribution::Uniform,
             correlation: 0,
             reorder: false,
+            memory: QueueMemory::DEFAULT,
         }
     }
 
@@ -116,6 +132,8 @@ pub struct Link {
     pub overhead: i32,
     /// How long a packet may wait before it is dropped.
     pub queue: Duration,
+    /// How many may wait.
+    pub memory: QueueMemory,
     /// Who shares it.
     pub sharing: Sharing,
 }

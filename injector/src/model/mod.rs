@@ -22,7 +22,9 @@ pub use filter::{
     Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
     TcpFlags,
 };
-pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Sharing, Visibility};
+pub use link::{
+    Delay, DelayTable, Distribution, Link, LossModel, QueueMemory, Sharing, Visibility,
+};
 
 /// Rules on one timeline, with a seed and an end.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +123,8 @@ pub enum PacketFault {
         delay: Duration,
         /// Only every so manieth packet can go ahead; 1 for any.
         gap: u64,
+        /// How many may wait.
+        memory: QueueMemory,
     },
     /// They share a link of a given bandwidth.
     Rate(Link),
@@ -164,10 +168,13 @@ impl Fault {
         }
     }
 
-    /// Whether it has a queue that packets may find full.
+    /// How much memory the packets may take that wait, if it lets some wait.
     #[must_use]
-    pub const fn has_queue(&self) -> bool {
-        matches!(self, Self::Packet(_, PacketFault::Rate(_)))
+    pub fn queue_memory(&self) -> Option<QueueMemory> {
+        match self {
+            Self::Packet(_, fault) => fault.queue_memory(),
+            Self::SysErrno { .. } | Self::Refuse { .. } => None,
+        }
     }
 
     /// Whether each flow has a link of its own.
@@ -283,46 +290,50 @@ impl PacketFault {
         )
     }
 
-    /// Whether packets have to wait in a device of ours for a time.
-    #[must_use]
-    pub const fn holds(&self) -> bool {
-        matches!(
-            self,
-            Self::Delay(_)
-                | Self::Reorder { .. }
-                | Self::Rate(_)
-                | Self::Dns(Dns {
-                    reply: Reply::Delay(_),
-                    ..
-                })
-        )
-    }
-
-    /// Whether packets take a detour through devices of ours.
-    #[must_use]
-    pub const fn detours(&self) -> bool {
-        self.holds() || self.fills_checksums()
-    }
-
-    /// The longest that it makes a packet wait.
-    #[must_use]
-    pub fn longest_wait(&self) -> Duration {
+    /// The longest that it makes a packet wait, and how many may wait, if it makes
+    /// any.
+    fn waiting(&self) -> Option<(Duration, QueueMemory)> {
         match self {
-            Self::Delay(delay) => delay.longest(),
-            Self::Reorder { delay, .. } => *delay,
-            Self::Rate(link) => link.queue,
-            Self::Dns(Dns {
-                reply: Reply::Delay(delay),
+            Self::Delay(delay) => Some((delay.longest(), delay.memory)),
+            Self::Rate(link) => Some((link.queue, link.memory)),
+            Self::Reorder { delay, memory, .. }
+            | Self::Dns(Dns {
+                reply: Reply::Delay { delay, memory },
                 ..
-            }) => *delay,
+            }) => Some((*delay, *memory)),
             Self::Loss { .. }
             | Self::Corrupt(_)
             | Self::Duplicate { .. }
             | Self::Partition
             | Self::Reject { .. }
             | Self::Reset { .. }
-            | Self::Dns(_) => Duration::ZERO,
+            | Self::Dns(_) => None,
         }
+    }
+
+    /// How much memory the packets may take that wait, if it lets some wait.
+    #[must_use]
+    pub fn queue_memory(&self) -> Option<QueueMemory> {
+        self.waiting().map(|(_, memory)| memory)
+    }
+
+    /// Whether packets have to wait in a device of ours for a time.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.queue_memory().is_some()
+    }
+
+    /// Whether packets take a detour through devices of ours.
+    #[must_use]
+    pub fn detours(&self) -> bool {
+        self.holds() || self.fills_checksums()
+    }
+
+    /// The longest that it makes a packet wait.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.waiting()
+            .map_or(Duration::ZERO, |(longest, _)| longest)
     }
 
     /// Whether packets have to pass a device of ours that fills in checksums.

@@ -10,7 +10,7 @@ use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 use super::{CallHook, Effect, Features, Hop, Plan, limits};
 use crate::{
     error::{Error, Unsupported},
-    model::{Direction, Experiment, Fault, PacketFault, PacketFilter, Rule, Syscall},
+    model::{Direction, Experiment, Fault, PacketFault, PacketFilter, QueueMemory, Rule, Syscall},
     resolve::{Interface, Netns, RuleScope, Scope},
 };
 
@@ -77,8 +77,8 @@ struct PacketAct<'a> {
 struct Site {
     netns: Netns,
     interfaces: BTreeMap<u32, SiteInterface>,
-    /// Packets have to wait for a time.
-    holds: bool,
+    /// Packets have to wait for a time, as many as the most generous rule allows.
+    holds: Option<QueueMemory>,
     fills_checksums: bool,
     pair: bool,
     ifb: bool,
@@ -164,7 +164,7 @@ impl Parts {
             found: reason.clone().into(),
         })?;
         let direction = filter.direction;
-        let holds = fault.holds();
+        let holds = fault.queue_memory();
         let detours = fault.detours();
         if detours {
             need(
@@ -173,7 +173,7 @@ impl Parts {
                 &features.hop_devices,
             )?;
         }
-        if holds {
+        if holds.is_some() {
             need(
                 rule,
                 "the fq queueing discipline (sch_fq)",
@@ -190,7 +190,7 @@ impl Parts {
                 self.check_index(rule, netns, interface)?;
             }
             let site = self.site(netns);
-            site.holds |= holds;
+            site.holds = site.holds.max(holds);
             site.fills_checksums |= fault.fills_checksums();
             for interface in &netns.interfaces {
                 let by_name = filter.interfaces.these.contains(&interface.name);
@@ -231,7 +231,7 @@ impl Parts {
         self.sites.entry(netns.inode).or_insert_with(|| Site {
             netns: netns.clone(),
             interfaces: BTreeMap::new(),
-            holds: false,
+            holds: None,
             fills_checksums: false,
             pair: false,
             ifb: false,

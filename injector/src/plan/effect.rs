@@ -5,7 +5,7 @@ use std::fmt;
 use injector_common::names::{SYSCALL_ENTRY, SecurityHook};
 
 use crate::{
-    model::{Direction, Syscall},
+    model::{Direction, QueueMemory, Syscall},
     resolve::{Interface, Netns, Scope},
 };
 
@@ -39,8 +39,8 @@ pub struct Hop {
     pub pair: Option<(String, String)>,
     /// Device that packets on loopback enter; `None` if none have to wait.
     pub ifb: Option<String>,
-    /// Whether packets wait there for a time (`fq`), not only pass.
-    pub holds: bool,
+    /// How many packets wait there for a time (`fq`); `None` where they only pass.
+    pub holds: Option<QueueMemory>,
     /// Whether the devices fill in checksums, so that a receiver on this host
     /// verifies them.
     pub fills_checksums: bool,
@@ -54,13 +54,14 @@ impl Hop {
         format!("inj{kind}{number}-{id}").chars().take(15).collect()
     }
 
-    /// Whether it serves as well where the other one is wanted.
+    /// Whether it serves as well where the other one is wanted. Its queue can be given
+    /// more room.
     #[must_use]
     pub fn serves_for(&self, wanted: &Self) -> bool {
         let lacks = |has: bool, wants: bool| wants && !has;
         !(lacks(self.pair.is_some(), wanted.pair.is_some())
             || lacks(self.ifb.is_some(), wanted.ifb.is_some())
-            || lacks(self.holds, wanted.holds)
+            || lacks(self.holds.is_some(), wanted.holds.is_some())
             || lacks(self.fills_checksums, wanted.fills_checksums))
     }
 }
@@ -171,7 +172,7 @@ impl fmt::Display for Effect {
                     names.join(", "),
                     hop.netns.path.display()
                 )?;
-                f.write_str(if hop.holds {
+                f.write_str(if hop.holds.is_some() {
                     " to hold packets"
                 } else {
                     " to pass packets"

@@ -10,7 +10,8 @@ use crate::{
     error::SpecError,
     faults::packet,
     model::{
-        Delay, Direction, Fault, Link, LossModel, PacketFault, PacketFilter, Sharing, Visibility,
+        Delay, Direction, Fault, Link, LossModel, PacketFault, PacketFilter, QueueMemory, Sharing,
+        Visibility,
     },
     spec::{
         duration, rate,
@@ -28,6 +29,11 @@ packet::packet_kind! {
         /// Which link; `injector faults net-link` lists them with their sources
         #[arg(long, value_name = "PROFILE")]
         pub profile: Text<&'static Profile>,
+
+        /// How much memory may be taken by packets that wait, such as 64mb; others are dropped [default: 256mb]
+        #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub queue_memory: Option<Text<QueueMemory>>,
     }
 }
 
@@ -82,6 +88,8 @@ Profiles:
     fn expand(raw: &Raw) -> Result<Vec<Part>, SpecError> {
         let filter = raw.filter()?;
         let profile = raw.profile.0;
+        let memory = raw.queue_memory.as_ref().map(|text| text.0);
+        let memory = memory.unwrap_or(QueueMemory::DEFAULT);
         let directions = match filter.direction {
             Direction::Both => vec![Direction::Egress, Direction::Ingress],
             one @ (Direction::Egress | Direction::Ingress) => vec![one],
@@ -91,14 +99,14 @@ Profiles:
                 direction,
                 ..filter.clone()
             };
-            one_direction(profile, &one_way)
+            one_direction(profile, memory, &one_way)
         });
         Ok(parts.collect())
     }
 }
 
 /// The rules of one direction.
-fn one_direction(profile: &Profile, filter: &PacketFilter) -> Vec<Part> {
+fn one_direction(profile: &Profile, memory: QueueMemory, filter: &PacketFilter) -> Vec<Part> {
     let up = filter.direction == Direction::Egress;
     let part = |names: [&'static str; 2], fault, percent| Part {
         name: names[usize::from(!up)],
@@ -119,11 +127,15 @@ fn one_direction(profile: &Profile, filter: &PacketFilter) -> Vec<Part> {
             burst: 0,
             overhead: 0,
             queue: QUEUE,
+            memory,
             sharing: Sharing::Target,
         });
         parts.push(part(["up-rate", "down-rate"], fault, None));
     }
-    let fault = PacketFault::Delay(Delay::steady(profile.round_trip / 2));
+    let fault = PacketFault::Delay(Delay {
+        memory,
+        ..Delay::steady(profile.round_trip / 2)
+    });
     parts.push(part(["up-delay", "down-delay"], fault, None));
     parts
 }
@@ -163,7 +175,7 @@ mod tests {
     fn each_direction_has_what_the_profile_has() {
         let parts = |name: &str, direction| {
             let profile = PROFILES.iter().find(|profile| profile.name == name);
-            let parts = one_direction(profile.expect(name), &PacketFilter::new(direction));
+            let parts = one_direction(profile.expect(name), QueueMemory::DEFAULT, &PacketFilter::new(direction));
             parts.iter().map(|part| part.name).collect::<Vec<_>>()
         };
         assert_eq!(parts("3g", Direction::Egress), ["up-rate", "up-delay"]);

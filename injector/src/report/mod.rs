@@ -75,8 +75,9 @@ pub struct RuleReport {
     /// What it counted.
     #[serde(flatten)]
     pub counts: RuleCounts,
-    /// Of the injected ones, packets that its queue was too short for; `None`
-    /// for a kind without a queue of its own.
+    /// Packets that had to wait and were lost, because the queue was too short or
+    /// its memory taken; `None` for a rule that lets none wait. They are among the
+    /// injected ones, with `net-reorder` among the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
 }

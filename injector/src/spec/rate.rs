@@ -1,11 +1,14 @@
 //! The values of links: bandwidths and sizes, in the units of tc(8).
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
-use injector_common::faults::net_rate::{MAX_RATE, MIN_RATE};
+use injector_common::{
+    faults::net_rate::{MAX_RATE, MIN_RATE},
+    waiting::MAX_MEMORY,
+};
 
 use crate::{
-    model::Sharing,
+    model::{QueueMemory, Sharing},
     spec::{
         decimal,
         text::{ValueError, word},
@@ -89,26 +92,60 @@ pub fn format(rate: u64) -> String {
 pub struct Size(pub u32);
 
 const SIZE_ALLOWED: &str = "0 to 1gb: a number of bytes, or with a unit of tc(8) out of b, kb, mb, gb \
-     (times 1024), such as 32kb";
+     (times 1024; kib, mib, gib mean the same), such as 32kb";
+
+/// A number of bytes with a unit of tc(8), or none, if that is whole.
+fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = split(text);
+    let factor = match unit.as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    times(number, factor)
+}
 
 impl FromStr for Size {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (number, unit) = split(text);
-        let factor = match unit.as_str() {
-            "" | "b" => 1,
-            "k" | "kb" => 1 << 10,
-            "m" | "mb" => 1 << 20,
-            "g" | "gb" => 1 << 30,
-            _ => return Err(ValueError::new(text, "is not a size", SIZE_ALLOWED)),
-        };
-        let Some(size) = times(number, factor) else {
+        let Some(size) = bytes(text) else {
             return Err(ValueError::new(text, "is not a size", SIZE_ALLOWED));
         };
         match u32::try_from(size) {
             Ok(size) if size <= 1 << 30 => Ok(Self(size)),
             _ => Err(ValueError::new(text, "is out of range", SIZE_ALLOWED)),
+        }
+    }
+}
+
+const MEMORY_ALLOWED: &str = "1 to 64gb: a number of bytes, or with a unit of tc(8) out of b, kb, mb, gb \
+     (times 1024; kib, mib, gib mean the same), such as 64mb";
+
+impl FromStr for QueueMemory {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let Some(bytes) = bytes(text) else {
+            return Err(ValueError::new(text, "is not a size", MEMORY_ALLOWED));
+        };
+        if bytes == 0 || bytes > MAX_MEMORY {
+            return Err(ValueError::new(text, "is out of range", MEMORY_ALLOWED));
+        }
+        Ok(Self { bytes })
+    }
+}
+
+impl fmt::Display for QueueMemory {
+    /// In the largest unit that divides it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)];
+        let fits = |factor: u64| self.bytes.is_multiple_of(factor);
+        match units.into_iter().find(|(_, factor)| fits(*factor)) {
+            Some((unit, factor)) => write!(f, "{}{unit}", self.bytes / factor),
+            None => write!(f, "{}b", self.bytes),
         }
     }
 }
@@ -176,7 +213,13 @@ mod tests {
 
     #[test]
     fn sizes_and_overheads() {
-        for (text, size) in [("0", 0), ("1500", 1500), ("32kb", 32_768), ("1gb", 1 << 30)] {
+        for (text, size) in [
+            ("0", 0),
+            ("1500", 1500),
+            ("32kb", 32_768),
+            ("32KiB", 32_768),
+            ("1gb", 1 << 30),
+        ] {
             assert_eq!(text.parse(), Ok(Size(size)), "{text}");
         }
         for bad in ["", "-1", "2gb", "1tb", "0.3b"] {
@@ -186,6 +229,37 @@ mod tests {
         assert_eq!("24".parse(), Ok(Overhead(24)));
         for bad in ["", "-65", "257", "1.5", "24b"] {
             assert!(bad.parse::<Overhead>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn memory_is_a_size_above_none() {
+        for (text, bytes, shown) in [
+            ("1", 1, "1b"),
+            ("65536", 65_536, "64kb"),
+            ("64k", 65_536, "64kb"),
+            ("64KiB", 65_536, "64kb"),
+            ("1.5M", 1_572_864, "1536kb"),
+            ("256MiB", 268_435_456, "256mb"),
+            ("64gb", MAX_MEMORY, "64gb"),
+        ] {
+            let memory: QueueMemory = text.parse().expect(text);
+            assert_eq!((memory.bytes, memory.to_string().as_str()), (bytes, shown));
+        }
+        for (bad, problem) in [
+            ("0", "`0` is out of range"),
+            ("0kb", "`0kb` is out of range"),
+            ("65gb", "`65gb` is out of range"),
+            ("-1mb", "`-1mb` is not a size"),
+            ("0.3b", "`0.3b` is not a size"),
+            ("64 mb", "`64 mb` is not a size"),
+            ("64mbit", "`64mbit` is not a size"),
+            ("lots", "`lots` is not a size"),
+            ("", "`` is not a size"),
+        ] {
+            let error = bad.parse::<QueueMemory>().expect_err(bad);
+            assert_eq!(error.problem, problem);
+            assert!(error.allowed.starts_with("1 to 64gb"), "{error}");
         }
     }
 }

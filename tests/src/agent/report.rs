@@ -48,7 +48,7 @@ pub struct RuleReport {
     pub exhausted: u64,
     /// Of those, operations that the kernel refused to harm.
     pub errors: u64,
-    /// Of the injected ones, packets that a queue was too short for.
+    /// Packets that would have had to wait and were lost.
     #[serde(default)]
     pub dropped: Option<u64>,
 }

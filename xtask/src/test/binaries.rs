@@ -53,7 +53,7 @@ impl TestBinary {
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
                 "fidelity" | "loopback" | "open_sockets" | "peer_names" | "peer_target"
-                | "unattributed" | "watch" | "workers" => Part::Nothing,
+                | "queue_memory" | "unattributed" | "watch" | "workers" => Part::Nothing,
                 "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
                 | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),

@@ -21,7 +21,7 @@ fn next() -> Plan {
         netns: netns.clone(),
         pair: Some(("inja0".to_owned(), "injb0".to_owned())),
         ifb: None,
-        holds: true,
+        holds: Some(QueueMemory::DEFAULT),
         fills_checksums: false,
     });
     let site = Effect::WriteSite {
@@ -140,6 +140,27 @@ fn devices_that_do_not_serve_are_not_made_anew() {
     let error = injection.change(next).expect_err("a refusal");
     assert!(error.to_string().contains("start it anew"), "{error}");
     assert_eq!(kernel.borrow().things, first);
+}
+
+#[test]
+fn a_queue_with_less_room_is_widened_and_not_made_anew() {
+    let kernel = kernel();
+    let mut injection = apply(plan(), Model::new(&kernel, None)).expect("no mishap");
+    let first = kernel.borrow().things.clone();
+    let with = |holds: Option<QueueMemory>| {
+        let mut next = plan();
+        for effect in &mut next.effects {
+            if let Effect::AddHop(hop) = effect {
+                hop.holds = holds;
+            }
+        }
+        next
+    };
+    let bytes = 2 * QueueMemory::DEFAULT.bytes;
+    for holds in [Some(QueueMemory { bytes }), None] {
+        injection.change(with(holds)).expect("no mishap");
+        assert_eq!(kernel.borrow().things, first);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::{
         netlink::{self, NewDevice},
         netns, queue,
     },
+    model::QueueMemory,
     plan::{Effect, Hop, Plan},
     resolve::Netns,
 };
@@ -58,6 +59,14 @@ impl HopIndexes {
             loopback: if hop.ifb.is_some() { self.loopback } else { 0 },
         }
     }
+}
+
+/// Devices that were made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Made {
+    pub(super) indexes: HopIndexes,
+    /// How many packets their queue has room for; `None` where they only pass.
+    holds: Option<QueueMemory>,
 }
 
 const fn device(name: &str, index: u32) -> NewDevice<'_> {
@@ -110,16 +119,16 @@ impl KernelActuator {
                 let (near, far) = (device(near, indexes.near), device(far, indexes.far));
                 netlink::add_pair(&handle, near, far).await?;
                 parts.done()?;
-                if hop.holds {
-                    queue::add_fair_queue(&mut handle, indexes.near).await?;
+                if let Some(memory) = hop.holds {
+                    queue::add_fair_queue(&mut handle, indexes.near, memory).await?;
                     parts.done()?;
                 }
             }
             if let Some(ifb) = &hop.ifb {
                 netlink::add_ifb(&handle, device(ifb, indexes.loopback)).await?;
                 parts.done()?;
-                if hop.holds {
-                    queue::add_fair_queue(&mut handle, indexes.loopback).await?;
+                if let Some(memory) = hop.holds {
+                    queue::add_fair_queue(&mut handle, indexes.loopback, memory).await?;
                     parts.done()?;
                 }
             }
@@ -133,7 +142,11 @@ impl KernelActuator {
                 self.parts.done()?;
             }
         }
-        self.hops.insert(hop.netns.inode, indexes);
+        let made = Made {
+            indexes,
+            holds: hop.holds,
+        };
+        self.hops.insert(hop.netns.inode, made);
         for (ifindex, name, program, side) in [
             (indexes.near, near, names::PROG_HOP, Side::Egress),
             (
@@ -153,6 +166,33 @@ impl KernelActuator {
                 };
                 self.attach_packets(effect, site, program)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Gives the queues that are there the room that the rules of another plan want.
+    /// None gets less: it would drop what waits.
+    pub(super) fn widen_queues(&mut self, plan: &Plan) -> io::Result<()> {
+        for effect in &plan.effects {
+            let Effect::AddHop(hop) = effect else {
+                continue;
+            };
+            let Some(made) = self.hops.get(&hop.netns.inode).copied() else {
+                continue;
+            };
+            let Some(memory) = hop.holds.filter(|_| made.holds < hop.holds) else {
+                continue;
+            };
+            let file = self.namespace(&hop.netns)?;
+            let HopIndexes { near, loopback, .. } = made.indexes;
+            netlink::run(&file, |mut handle| async move {
+                for index in [near, loopback].into_iter().filter(|&index| index != 0) {
+                    queue::widen(&mut handle, index, memory).await?;
+                }
+                Ok(())
+            })?;
+            let holds = Some(memory);
+            self.hops.insert(hop.netns.inode, Made { holds, ..made });
         }
         Ok(())
     }

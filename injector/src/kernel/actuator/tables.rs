@@ -196,7 +196,8 @@ impl KernelActuator {
         interface: &Interface,
         site: SiteEntry,
     ) -> SiteEntry {
-        let hops = self.hops.get(&netns.inode).copied().unwrap_or_default();
+        let made = self.hops.get(&netns.inode).copied().unwrap_or_default();
+        let hops = made.indexes;
         let loopback = interface.name == "lo";
         SiteEntry {
             rules: known.rules | site.rules,

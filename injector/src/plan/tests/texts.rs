@@ -53,7 +53,7 @@ fn a_rule_is_told_in_full() {
         "\
 experiment lab with seed 7, for 90.5s
 rule r0 (net-delay) through tcx
-    delays TCP packets that the target sends or receives to or from 10.0.0.0/8 port 443 by 1.5ms ± 500us
+    delays TCP packets that the target sends or receives to or from 10.0.0.0/8 port 443 by 1.5ms ± 500us, holding up to 256mb
     target: cgroup:/web, pid:7
     trigger: 12.5 % of the occurrences
     time: from the start, for 30s
