@@ -1,10 +1,10 @@
 //! `--queue-memory`: how much memory packets that wait may take.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use injector_tests::{
     actor::dns::NO_ANSWER,
-    agent::{Injection, RuleReport},
+    agent::{Finished, Injection, Undelivered},
     cgroup::Cgroup,
     command::Place,
     netns::{Ip, Netns, Pair},
@@ -38,9 +38,17 @@ fn round(flow: &UdpFlow) {
     assert_eq!(arrived.lost, late);
 }
 
+/// Nothing was lost where it waited.
+const DELIVERED: Undelivered = Undelivered {
+    overrun: 0,
+    cut_off: 0,
+};
+
 /// Checks that all of two rounds were counted, and those that found no room.
 #[track_caller]
-fn check(rule: &RuleReport) {
+fn check(finished: &Finished) {
+    assert_eq!(finished.report().undelivered, Some(DELIVERED));
+    let rule = finished.rule();
     let dropped = 2 * (LOAD.count - HELD);
     assert_eq!(
         (rule.matched, rule.dropped),
@@ -75,7 +83,7 @@ fn what_finds_no_room_is_dropped_and_counted() {
         bed.bystander.finish().assert_untouched(LOAD);
         // The memory of those that have left is free again.
         round(&bed.victim);
-        check(&bed.stop(injection).rule());
+        check(&bed.stop(injection));
     }
 }
 
@@ -100,8 +108,23 @@ fn the_loopback_has_no_more_room() {
         let injection = Injection::start_in(here, &[&words[..], &whose].concat(), &[]);
         round(&flow);
         round(&flow);
-        check(&injection.stop().rule());
+        check(&injection.stop());
     }
+    // What does not come out in time is counted there too.
+    let target = cgroup.target();
+    let words = ["net-delay", "--delay", "30s", "--queue-memory", "64kb"];
+    let whose = ["--target", &target, "--for", "60s"];
+    let injection = Injection::start_in(here, &[&words[..], &whose].concat(), &[]);
+    assert_eq!(flow.round(LOAD).intact, 0);
+    let lost = injection.stop().report().undelivered;
+    let cut_off = HELD;
+    assert_eq!(
+        lost,
+        Some(Undelivered {
+            cut_off,
+            ..DELIVERED
+        })
+    );
 }
 
 /// All rules' packets wait in one memory, and each rule has a limit of its own.
@@ -171,4 +194,67 @@ fn queries_find_no_room_either() {
     assert_eq!(names.take_queries(), 0);
     let rule = finished.rule();
     assert_eq!((rule.injected, rule.dropped), (2, Some(1)), "{rule:?}");
+    let lost = finished.report().undelivered;
+    let cut_off = 1;
+    assert_eq!(
+        lost,
+        Some(Undelivered {
+            cut_off,
+            ..DELIVERED
+        })
+    );
+}
+
+/// How many packets a cable holds on its way, as the whole host has it.
+struct Backlog(String);
+
+impl Backlog {
+    const FILE: &str = "/proc/sys/net/core/netdev_max_backlog";
+
+    /// Lets it hold no more than so many for a while.
+    #[track_caller]
+    fn limit(packets: u32) -> Self {
+        let before = fs::read_to_string(Self::FILE).expect("read a setting");
+        fs::write(Self::FILE, packets.to_string()).expect("change a setting");
+        Self(before)
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(Self::FILE, &self.0) {
+            eprintln!("{} stays changed: {error}", Self::FILE);
+        }
+    }
+}
+
+/// How many packets an interface lost on their way out.
+#[track_caller]
+fn lost_by(netns: &Netns, link: &str) -> u64 {
+    let text = netns.ip(&["-json", "-stats", "link", "show", "dev", link]);
+    let links: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let lost = links[0]["stats64"]["tx"]["dropped"].as_u64();
+    lost.expect("a counter of lost packets")
+}
+
+/// Packets that come due together are too many for the cable behind the queue.
+#[test]
+fn what_overruns_the_cable_is_counted() {
+    require!(NetDelay);
+    let mut bed = Bed::new(Case::plain(Direction::Egress));
+    // A packet leaves with the one before it, where it was drawn a shorter wait.
+    let words = "net-delay --delay 200ms --jitter 200ms";
+    let injection = bed.inject(&words.split(' ').collect::<Vec<_>>());
+    let elsewhere = lost_by(&bed.pair.near, Pair::NEAR_LINK);
+    let backlog = Backlog::limit(1);
+    let arrived = bed.victim.round(LOAD);
+    drop(backlog);
+    let elsewhere = lost_by(&bed.pair.near, Pair::NEAR_LINK) - elsewhere;
+    let finished = bed.stop(injection);
+    let lost = finished.report().undelivered.expect("there are devices");
+    assert_eq!(lost.cut_off, 0, "{lost:?}");
+    assert!(lost.overrun > 0, "{arrived:?}");
+    let rule = finished.rule();
+    assert_eq!((rule.injected, rule.dropped), (LOAD.count, Some(0)));
+    assert_eq!(lost.overrun + elsewhere, arrived.missing(), "{arrived:?}");
 }

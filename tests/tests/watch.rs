@@ -238,6 +238,8 @@ fn what_waits_counts_when_the_limit_changes() {
     assert_eq!((rule.matched, rule.injected), (all, all));
     let dropped = few.count - held + few.count;
     assert_eq!(rule.dropped, Some(dropped), "{rule:?}");
+    let lost = finished.report().undelivered.expect("there are devices");
+    assert_eq!((lost.overrun, lost.cut_off), (0, held + many.count));
 }
 
 #[test]

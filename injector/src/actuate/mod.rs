@@ -129,7 +129,7 @@ impl<A: Actuator> Injection<A> {
     /// # Errors
     ///
     /// Everything that is still there.
-    pub fn stop(mut self) -> Result<(), CleanupErrors> {
+    pub fn stop(&mut self) -> Result<(), CleanupErrors> {
         let left = self.revert_all();
         if left.is_empty() {
             Ok(())

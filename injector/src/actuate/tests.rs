@@ -236,7 +236,7 @@ fn everything_is_done_and_taken_back() {
     let kernel = kernel();
     let before = kernel.borrow().things.clone();
     let count = plan().effects.len();
-    let injection = apply(plan(), Model::new(&kernel, None)).expect("no mishap");
+    let mut injection = apply(plan(), Model::new(&kernel, None)).expect("no mishap");
     assert_eq!(kernel.borrow().things.len(), before.len() + 2 * count);
     assert_eq!(
         kernel.borrow().reverted,
@@ -335,7 +335,7 @@ proptest! {
         let before = kernel.borrow().things.len();
         let mut model = Model::new(&kernel, None);
         model.stuck = stuck.iter().copied().cloned().collect();
-        let injection = apply(plan(), model).expect("no mishap");
+        let mut injection = apply(plan(), model).expect("no mishap");
         let expected: Vec<String> = stuck
             .iter()
             .rev()

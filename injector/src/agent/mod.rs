@@ -20,7 +20,7 @@ use crate::{
     },
     model::{Experiment, Fault, Rule},
     plan::{self, Features, PacketAttach, Plan, hooks::security_hook},
-    report::{Report, RuleReport, Unattributed},
+    report::{Report, RuleReport, Unattributed, Undelivered},
     resolve::RuleScope,
 };
 use command::Victim;
@@ -151,6 +151,9 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
         let rules = report_rules(&experiment, &backends, kernel);
         let unattributed = report_unattributed(&experiment, kernel);
         let cleanup = injection.stop().err();
+        // Only now is it known what did not come out in time.
+        let undelivered = injection.actuator().inner().undelivered();
+        drop(injection);
         let command_status = match victim {
             Some(mut victim) => {
                 if let Some(signal) = signal {
@@ -166,6 +169,10 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
             stopped_by,
             rules,
             unattributed,
+            undelivered: undelivered.map(|lost| Undelivered {
+                overrun: lost.overrun,
+                cut_off: lost.cut_off,
+            }),
         };
         Ok(Outcome {
             report,

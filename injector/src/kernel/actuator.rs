@@ -22,7 +22,7 @@ use aya::{
 };
 use injector_common::{Control, NetnsInode, RuleStats, ScopeKey, SiteEntry, names};
 
-pub use self::packets::check_room;
+pub use self::{hops::Undelivered, packets::check_room};
 use self::{
     hops::{HopIndexes, Made, drain},
     packets::Site,
@@ -79,6 +79,8 @@ pub struct KernelActuator {
     parts: Parts,
     hop_indexes: HopIndexes,
     hops: BTreeMap<NetnsInode, Made>,
+    /// What was lost in them; `None` if that could not be found out.
+    undelivered: Option<Undelivered>,
     /// Held open so that a namespace outlives its last process until what we
     /// put there is gone.
     namespaces: BTreeMap<NetnsInode, Arc<File>>,
@@ -163,6 +165,7 @@ impl KernelActuator {
             parts: Parts::new(),
             hop_indexes: HopIndexes::new(&plan.experiment.id),
             hops: BTreeMap::new(),
+            undelivered: Some(Undelivered::default()),
             namespaces: BTreeMap::new(),
             cgroup_path: None,
             cgroup: None,
@@ -391,6 +394,7 @@ impl Actuator for KernelActuator {
                 // Before anything else goes: taking a clsact qdisc away stops
                 // the interface for a moment, and it drops what then leaves.
                 thread::sleep(mem::take(&mut self.drain));
+                self.end_waiting();
             }
             Effect::AddHop(hop) => left.extend(self.remove_hop(hop)),
             Effect::CreateCgroup { .. } => {

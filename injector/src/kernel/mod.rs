@@ -26,7 +26,7 @@ mod sockets;
 mod tc;
 mod wire;
 
-pub use actuator::{KernelActuator, check_room};
+pub use actuator::{KernelActuator, Undelivered, check_room};
 pub use leftovers::{StopReport, stop_all};
 pub use needs::Needs;
 pub use object::Programs;

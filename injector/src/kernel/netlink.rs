@@ -138,6 +138,28 @@ pub(super) async fn index_of(handle: &Handle, name: &str) -> io::Result<Option<u
     }
 }
 
+/// How many packets an interface lost on their way out of it (`tx_dropped`); none if
+/// it is not there. Those that its queueing discipline refused are not among them.
+///
+/// # Errors
+///
+/// When the kernel does not answer.
+pub(super) async fn lost_by(handle: &Handle, index: u32) -> io::Result<u64> {
+    let mut links = handle.link().get().match_index(index).execute();
+    let link = links.try_next().await.map_err(io_error)?;
+    let attributes = link.map(|link| link.attributes).unwrap_or_default();
+    let counters = attributes.into_iter().find_map(|attribute| {
+        if let LinkAttribute::Stats64(counters) = attribute {
+            Some(counters)
+        } else {
+            None
+        }
+    });
+    counters
+        .map(|counters| counters.tx_dropped)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
 /// Removes an interface; one that is gone already is no error. The other end
 /// of a pair goes with it.
 ///

@@ -3,6 +3,7 @@
 use std::io;
 
 use injector_common::waiting::PACKET_BYTES;
+use nix::libc;
 use rtnetlink::{
     Handle,
     packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage},
@@ -12,7 +13,10 @@ use rtnetlink::{
     },
 };
 
-use super::netlink::acknowledged;
+use super::{
+    netlink::acknowledged,
+    tc::{Header, Request, find, number, text},
+};
 use crate::model::QueueMemory;
 
 /// Attributes of fq (`TCA_FQ_*`, linux/pkt_sched.h).
@@ -91,4 +95,42 @@ async fn set(handle: &mut Handle, index: u32, memory: QueueMemory, flags: u16) -
     let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     acknowledged(handle, request).await
+}
+
+/// Takes away the fair queue of the device with this index, in the calling thread's
+/// namespace, and what waits in it. Returns how many packets that are; those that
+/// leave it at this very moment may be among them. Without such a queue it does
+/// nothing.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn take_away(index: u32) -> io::Result<u64> {
+    /// `TC_H_ROOT` (linux/pkt_sched.h).
+    const ROOT: u32 = u32::MAX;
+    /// `TCA_KIND` and `TCA_STATS2` (linux/rtnetlink.h), and in the latter
+    /// `TCA_STATS_QUEUE` (linux/gen_stats.h), which begins with the queue's length.
+    const KIND: u16 = 1;
+    const STATS: u16 = 7;
+    const STATS_QUEUE: u16 = 3;
+    let mut waiting = None;
+    let request = Request::new(libc::RTM_GETQDISC, libc::NLM_F_DUMP, Header::default());
+    request.send(|header, attributes| {
+        let is_root = (header.ifindex, header.parent) == (index, ROOT);
+        if is_root && text(find(attributes, KIND)) == b"fq" {
+            let stats = find(find(attributes, STATS), STATS_QUEUE);
+            waiting = Some(stats.get(..4).and_then(number));
+        }
+    })?;
+    let Some(waiting) = waiting else {
+        return Ok(0);
+    };
+    let place = Header {
+        ifindex: index,
+        parent: ROOT,
+        ..Header::default()
+    };
+    Request::new(libc::RTM_DELQDISC, 0, place).send(|_, _| ())?;
+    let broken = || io::Error::from(io::ErrorKind::InvalidData);
+    waiting.map(u64::from).ok_or_else(broken)
 }

@@ -100,6 +100,16 @@ pub struct Unattributed {
     pub ingress: u64,
 }
 
+/// Packets that rules made wait and that were lost afterwards. Of which rule, nobody
+/// can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Undelivered {
+    /// Those for which there was no room on the way from the queue to their interface.
+    pub overrun: u64,
+    /// Those that still waited when the experiment ended.
+    pub cut_off: u64,
+}
+
 /// What became of an experiment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -114,6 +124,10 @@ pub struct Report {
     /// Packets without an owner; `None` where no rule acts on packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unattributed: Option<Unattributed>,
+    /// Packets that were lost where they waited; `None` where no rule has devices for
+    /// packets to wait in or to pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undelivered: Option<Undelivered>,
 }
 
 impl Report {
@@ -178,6 +192,14 @@ impl Report {
                 nobodys.egress, nobodys.ingress
             );
         }
+        let lost = self.undelivered.unwrap_or_default();
+        if lost != Undelivered::default() {
+            text += &format!(
+                "undelivered: {} packets found no room behind their queue, and {} still waited \
+                 at the end\n",
+                lost.overrun, lost.cut_off
+            );
+        }
         text
     }
 }
@@ -205,6 +227,7 @@ mod tests {
                 dropped: None,
             }],
             unattributed: None,
+            undelivered: None,
         }
     }
 
@@ -251,6 +274,24 @@ mod tests {
         );
         let table = told(0, 0).to_table();
         assert!(!table.contains("unattributed"), "{table}");
+    }
+
+    #[test]
+    fn packets_that_were_lost_where_they_waited_are_told() {
+        let told = |overrun, cut_off| Report {
+            undelivered: Some(Undelivered { overrun, cut_off }),
+            ..report()
+        };
+        let json = told(0, 3).to_json().expect("text keys");
+        let end = "],\"undelivered\":{\"overrun\":0,\"cut_off\":3}}";
+        assert!(json.ends_with(end), "{json}");
+        let table = told(3, 4).to_table();
+        assert!(
+            table.contains("3 packets found no room behind their queue, and 4 still waited"),
+            "{table}"
+        );
+        let table = told(0, 0).to_table();
+        assert!(!table.contains("undelivered"), "{table}");
     }
 
     #[test]

@@ -18,6 +18,18 @@ pub struct Report {
     /// Packets that belonged to nobody, where rules act on packets.
     #[serde(default)]
     pub unattributed: Option<Unattributed>,
+    /// Packets that were lost where they waited, where rules have devices.
+    #[serde(default)]
+    pub undelivered: Option<Undelivered>,
+}
+
+/// Packets that were lost where they waited, of whichever rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Undelivered {
+    /// Those for which there was no room behind the queue.
+    pub overrun: u64,
+    /// Those that still waited at the end.
+    pub cut_off: u64,
 }
 
 /// Packets on the rules' interfaces that belonged to nobody.

@@ -1,6 +1,7 @@
 //! The devices that packets wait in.
 
 use std::{
+    fs::File,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     time::Duration,
@@ -67,6 +68,15 @@ pub(super) struct Made {
     pub(super) indexes: HopIndexes,
     /// How many packets their queue has room for; `None` where they only pass.
     holds: Option<QueueMemory>,
+}
+
+/// Packets that were lost in devices of ours, of whichever rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undelivered {
+    /// They had waited, and the cable behind the queue had no room.
+    pub overrun: u64,
+    /// They still waited when the run ended.
+    pub cut_off: u64,
 }
 
 const fn device(name: &str, index: u32) -> NewDevice<'_> {
@@ -197,6 +207,38 @@ impl KernelActuator {
         Ok(())
     }
 
+    /// Ends all waiting, once what may still come out has had its time, and counts what
+    /// does not.
+    pub(super) fn end_waiting(&mut self) {
+        for (inode, made) in &self.hops {
+            let Some(file) = self.namespaces.get(inode) else {
+                continue;
+            };
+            match end_waiting(file, made.indexes) {
+                Ok(Undelivered { overrun, cut_off }) => {
+                    if let Some(total) = &mut self.undelivered {
+                        total.overrun += overrun;
+                        total.cut_off += cut_off;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(
+                        "what still waits is not reported, its devices do not tell: {error}"
+                    );
+                    self.undelivered = None;
+                }
+            }
+        }
+    }
+
+    /// The packets that were lost in devices of ours until now; `None` where there are
+    /// no devices, or where they did not tell. Those that wait are lost, and counted,
+    /// when the rules are taken out of force.
+    #[must_use]
+    pub fn undelivered(&self) -> Option<Undelivered> {
+        self.undelivered.filter(|_| !self.hops.is_empty())
+    }
+
     /// Removes the devices, as far as they were made. Returns what is still
     /// there.
     pub(super) fn remove_hop(&mut self, hop: &Hop) -> Vec<(Leftover, io::Error)> {
@@ -217,4 +259,22 @@ impl KernelActuator {
             netlink::remove(&handle, name).await
         })
     }
+}
+
+/// Ends the waiting in devices of one namespace. Returns what was lost there.
+fn end_waiting(file: &File, indexes: HopIndexes) -> io::Result<Undelivered> {
+    let HopIndexes { near, loopback, .. } = indexes;
+    let mut lost = Undelivered::default();
+    for index in [near, loopback] {
+        if index != 0 {
+            lost.cut_off += netns::inside(file, || queue::take_away(index))??;
+        }
+    }
+    // An ifb lets its queue wait instead, where it has no room.
+    if near != 0 {
+        lost.overrun = netlink::run(file, |handle| async move {
+            netlink::lost_by(&handle, near).await
+        })?;
+    }
+    Ok(lost)
 }
