@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 11;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,8 +70,8 @@ pub struct RuleEntry {
     pub enabled: u32,
     /// By what the tables of peers and of names know this version of the rule.
     pub key: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// 1 when each flow's packets are counted and drawn for by themselves.
+    pub per_flow: u32,
 }
 
 impl RuleEntry {

@@ -18,6 +18,7 @@ pub mod conversation;
 pub mod dns;
 pub mod faults;
 pub mod filter;
+pub mod flow;
 pub mod ids;
 pub mod kinds;
 pub mod names;

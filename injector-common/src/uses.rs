@@ -24,6 +24,8 @@ impl Uses {
     pub const DETOURS: Self = Self(1 << 32);
     /// Filters ask for ports.
     pub const PORTS: Self = Self(1 << 33);
+    /// Packets are counted per flow.
+    pub const FLOWS: Self = Self(1 << 34);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

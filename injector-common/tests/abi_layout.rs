@@ -62,7 +62,7 @@ fn shared() -> Vec<Type> {
             clear_from, _pad,
         }
         RuleEntry {
-            start_ns, deadline_ns, seed, trigger, params, filter, kind, enabled, key, _pad,
+            start_ns, deadline_ns, seed, trigger, params, filter, kind, enabled, key, per_flow,
         }
         RuleSlot { versions, current }
         Trigger { threshold, first, last, step, times }
@@ -94,7 +94,7 @@ fn unrecorded() -> Vec<Type> {
             frame_len, gso_size, mark,
         }
         ParityResult {
-            delay_ns, departure_ns, way, src, dst, proto, transport_offset, payload_offset, end_offset,
+            delay_ns, departure_ns, flow_seed, way, src, dst, proto, transport_offset, payload_offset, end_offset,
             size, mark, conversation, src_port, dst_port, icmp_type, family, protected, is_fragment, echo_id, tcp_flags,
             number, dscp, state, has_conversation, roll, amount, selected,
             verdict, parsed, matches, place, pattern, return_value, reached, asked,

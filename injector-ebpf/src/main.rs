@@ -17,6 +17,7 @@ mod decide;
 mod dns;
 mod faults;
 mod filter;
+mod flows;
 mod hooks;
 mod maps;
 mod scope;

@@ -18,8 +18,9 @@ use injector_common::{
     },
     filter::{INGRESS, PeerName},
     names::{
-        CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_CONVERSATIONS, MAX_ECHOES, MAX_FLOWS, MAX_PEERS,
-        MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS, MAX_TABLES, SEEN_BITS,
+        CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_CONVERSATIONS, MAX_COUNTED_FLOWS, MAX_ECHOES,
+        MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS,
+        MAX_TABLES, SEEN_BITS,
     },
     packet::EchoKey,
     uses::Uses,
@@ -82,6 +83,17 @@ pub(crate) static TABLES: Array<Table, { MAX_TABLES as usize }> = Array::new();
 /// When the link of a flow has sent all packets so far, by flow and rule.
 #[btf_map(name = "inj_links")]
 pub(crate) static LINKS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();
+
+/// How many packets of a flow matched a rule, by the flow's own seed under the rule.
+/// Nothing is forgotten: a flow that began to count anew would be hit otherwise than
+/// its number says.
+#[btf_map(name = "inj_turns")]
+pub(crate) static TURNS: HashMap<
+    u64,
+    u64,
+    { MAX_COUNTED_FLOWS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
 
 #[btf_map(name = "inj_calls")]
 pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();

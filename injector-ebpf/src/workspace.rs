@@ -39,6 +39,8 @@ pub(crate) struct Workspace {
     pub(crate) asked: [Asked; MAX_ASKED],
     /// What answers them.
     pub(crate) message: Message,
+    /// What a rule that counts per flow drew for it.
+    pub(crate) draw: u64,
     number: u64,
 }
 

@@ -53,7 +53,7 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, call.now) else {
         return GO_ON;
     };
-    let (verdict, _) = rule.decide(|_| true);
+    let (verdict, _) = rule.decide(|n| rule.in_rule(n), |_| true);
     if verdict != Verdict::Inject {
         return GO_ON;
     }

@@ -209,9 +209,16 @@ unsafe extern "C" fn ask(
     {
         return GO_ON;
     }
-    let (verdict, draw) = rule.decide(|draw| {
-        !is(kind, FaultKind::NetLoss) || net_loss::selects(rule.rule.params, index, direction, draw)
-    });
+    let (verdict, draw) = rule.decide(
+        |n| {
+            let space = passing.space();
+            rule.in_flow(n, &space.facts, direction, &mut space.draw)
+        },
+        |draw| {
+            !is(kind, FaultKind::NetLoss)
+                || net_loss::selects(rule.rule.params, index, direction, draw)
+        },
+    );
     if verdict != Verdict::Inject {
         if is(kind, FaultKind::NetReorder) {
             // It waits, so that those which are selected can go ahead of it.

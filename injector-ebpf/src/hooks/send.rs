@@ -138,7 +138,11 @@ unsafe extern "C" fn ask(
         return GO_ON;
     };
     let params = rule.rule.params;
-    let (verdict, _) = rule.decide(|draw| net_loss::selects(params, index, EGRESS, draw));
+    let mut draw = 0;
+    let (verdict, _) = rule.decide(
+        |n| rule.in_flow(n, &sending.facts, EGRESS, &mut draw),
+        |draw| net_loss::selects(params, index, EGRESS, draw),
+    );
     if verdict != Verdict::Inject {
         return GO_ON;
     }

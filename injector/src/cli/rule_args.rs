@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::{
     cli::Output,
-    model::Target,
+    model::{Per, Target},
     spec::{
         ExperimentInput, RuleInput,
         duration::Span,
@@ -61,6 +61,10 @@ pub struct RuleArgs {
     )]
     pub times: Option<Text<Times>>,
 
+    /// What has a count and draws of its own, so that other packets do not change what is hit: rule (all packets that match, together) or flow (each flow and direction, by protocol, addresses and ports). Of net-rate: what has a link of its own [default: rule]
+    #[arg(long, value_name = "WHAT", help_heading = "Trigger")]
+    pub per: Option<Text<Per>>,
+
     /// Seed of the decisions; the same seed gives the same decisions [default: drawn and reported]
     #[arg(
         long,
@@ -103,6 +107,7 @@ impl RuleArgs {
             percent: self.percent.map(|text| text.0),
             when: self.when.map(|text| text.0),
             times: self.times.map(|text| text.0),
+            per: self.per.map(|text| text.0),
             start: None,
             duration: Some(self.duration.0),
         }

@@ -83,6 +83,7 @@ impl Programs {
         let conversations = room(needs.conversations, names::MAX_CONVERSATIONS);
         let streams = room(needs.streams, names::MAX_STREAMS);
         let flow_links = room(needs.flow_links, names::MAX_FLOWS);
+        let counted_flows = room(needs.counted_flows, names::MAX_COUNTED_FLOWS);
         let flows = room(needs.uses.any(Uses::DETOURS), names::MAX_FLOWS);
         let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
@@ -91,6 +92,7 @@ impl Programs {
             .map_max_entries(names::MAP_STREAMS, streams)
             .map_max_entries(names::MAP_LINKS, flow_links)
             .map_max_entries(names::MAP_FLOWS, flows)
+            .map_max_entries(names::MAP_TURNS, counted_flows)
             .override_global(aya_log::LEVEL, &log_level, true)
             .override_global(uses::GLOBAL, &needs.uses.bits(), true)
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)

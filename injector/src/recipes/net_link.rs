@@ -10,7 +10,7 @@ use crate::{
     error::SpecError,
     faults::packet,
     model::{
-        Delay, Direction, Fault, Link, LossModel, PacketFault, PacketFilter, Sharing, Visibility,
+        Delay, Direction, Fault, Link, LossModel, PacketFault, PacketFilter, Per, Visibility,
     },
     spec::{
         duration, rate,
@@ -119,7 +119,7 @@ fn one_direction(profile: &Profile, filter: &PacketFilter) -> Vec<Part> {
             burst: 0,
             overhead: 0,
             queue: QUEUE,
-            sharing: Sharing::Target,
+            per: Per::Rule,
         });
         parts.push(part(["up-rate", "down-rate"], fault, None));
     }

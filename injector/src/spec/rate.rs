@@ -4,13 +4,7 @@ use std::str::FromStr;
 
 use injector_common::faults::net_rate::{MAX_RATE, MIN_RATE};
 
-use crate::{
-    model::Sharing,
-    spec::{
-        decimal,
-        text::{ValueError, word},
-    },
-};
+use crate::spec::{decimal, text::ValueError};
 
 /// A bandwidth in bits per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,15 +121,6 @@ impl FromStr for Overhead {
             .filter(|bytes| (-64..=256).contains(bytes))
             .map(Self)
             .ok_or_else(|| ValueError::new(text, "is not an overhead", allowed))
-    }
-}
-
-impl FromStr for Sharing {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let words = [("target", Self::Target), ("flow", Self::Flow)];
-        word(text, &words, "target or flow")
     }
 }
 

@@ -52,8 +52,8 @@ impl TestBinary {
             // The backported kernel with one option more, about system calls.
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
-                "fidelity" | "loopback" | "open_sockets" | "peer_names" | "peer_target"
-                | "unattributed" | "watch" | "workers" => Part::Nothing,
+                "fidelity" | "loopback" | "open_sockets" | "per_flow" | "peer_names"
+                | "peer_target" | "unattributed" | "watch" | "workers" => Part::Nothing,
                 "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
                 | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
@@ -87,6 +87,7 @@ impl TestBinary {
                 | "net_reset"
                 | "open_sockets"
                 | "peer_names"
+                | "per_flow"
                 | "peer_target"
                 | "refusals"
                 | "terminal"
