@@ -31,7 +31,7 @@ pub mod user;
 pub mod uses;
 
 pub use abi::{
-    ABI_VERSION, Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
+    ABI_VERSION, Control, Hit, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
 };
 pub use ids::{CgroupId, IfIndex, NetnsInode, RuleIndex, Tgid};
 pub use kinds::FaultKind;

@@ -7,7 +7,8 @@
 use std::{env, fmt::Write as _, fs, path::Path};
 
 use injector_common::{
-    ABI_VERSION, Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, Trigger,
+    ABI_VERSION, Control, Hit, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
+    Trigger,
     conversation::Conversation,
     dns::NameKey,
     filter::{PacketFilter, PeerName, PortSet},
@@ -74,7 +75,10 @@ fn shared() -> Vec<Type> {
         PortSet { ranges }
         PeerName { owner, addr }
         NameKey { rule, name }
-        RuleStats { matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns }
+        RuleStats { matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns, unlisted }
+        Hit {
+            time_ns, n, wait_ns, local, peer, rule, tgid, local_port, peer_port, protocol, direction, _pad,
+        }
         RuleState { chain, done_ns }
         ScopeKey { id, kind, _pad }
         SiteEntry {

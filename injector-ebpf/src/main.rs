@@ -19,6 +19,7 @@ mod faults;
 mod filter;
 mod flows;
 mod hooks;
+mod ledger;
 mod maps;
 mod scope;
 mod skb;

@@ -1,7 +1,7 @@
 //! Rules that count per flow: which packets of a flow are hit is known from the seed,
 //! whatever other flows do, and on whichever processor.
 
-use std::{net::IpAddr, os::fd::AsFd as _};
+use std::{fs, net::IpAddr, os::fd::AsFd as _, path::Path};
 
 use aya::maps::{Array, MapData};
 use injector_common::{
@@ -15,9 +15,10 @@ use injector_common::{
     uses::Uses,
 };
 use injector_tests::{
-    agent::Injection,
+    agent::{Finished, Injection},
     cgroup::Cgroup,
     command::Process,
+    ledger::{Ledger, replay, replayed},
     netns::{Ip, Pair, address},
     require, test_run,
     traffic::{
@@ -87,7 +88,8 @@ fn together(flows: &[UdpFlow], on: fn(usize) -> usize) -> Vec<Arrived> {
 }
 
 /// Three flows that leave and one that arrives, all at once and under one rule: on one
-/// processor, on two, and by the program that fails the calls.
+/// processor, on two, and by the program that fails the calls. A ledger tells of each hit,
+/// and what it tells is done again.
 #[test]
 fn each_flow_is_hit_as_its_seed_says() {
     require!(NetLoss);
@@ -123,36 +125,70 @@ fn each_flow_is_hit_as_its_seed_says() {
     let lost = |arrived: &[Arrived]| -> Vec<Vec<u64>> {
         arrived.iter().map(|flow| flow.lost.clone()).collect()
     };
+    let all = LOAD.count * u64::try_from(flows.len()).expect("few");
+    let hits: usize = expected.iter().map(Vec::len).sum();
     let target = cgroup.target();
-    let start = |more: &str| {
+    let start = |more: &str, ledger: &Path| {
         let line = format!(
             "net-loss --percent 25 --per flow --seed {SEED} --target {target} --proto udp \
-             --for 10m {more}"
+             --for 10m --ledger {} {more}",
+            ledger.display()
         );
         Injection::start(&line.split_whitespace().collect::<Vec<_>>())
     };
-    let placed: [fn(usize) -> usize; 2] = [|_| 0, |number| number];
-    for on in placed {
-        let injection = start("--direction both");
-        let arrived = together(&flows, on);
-        let rule = injection.stop().rule();
-        assert_eq!(lost(&arrived), expected);
-        let all = LOAD.count * u64::try_from(flows.len()).expect("few");
-        let hit: usize = expected.iter().map(Vec::len).sum();
-        assert_eq!(
-            (rule.matched, rule.injected),
-            (all, u64::try_from(hit).expect("few"))
-        );
+    let directory = tempfile::tempdir().expect("make a directory");
+    let path = directory.path().join("hits.jsonl");
+
+    let injection = start("--direction both", &path);
+    let arrived = together(&flows, |_| 0);
+    let end = injection.stop();
+    assert_eq!(lost(&arrived), expected);
+    assert_eq!(count(&end), (all, hits));
+    assert_eq!(end.report().ledger_lost, Some(0));
+    let ledger = Ledger::read(&path);
+    assert_eq!(ledger.seed(), SEED);
+    assert_eq!(ledger.end(), (all, hits));
+    assert_eq!(ledger.hits.len(), hits);
+    for (number, expected) in (0..).zip(&expected) {
+        assert_eq!(&ledger.of(NEAR_PORT + number), expected, "flow {number}");
+        assert_eq!(ledger.packets(NEAR_PORT + number), Some(LOAD.count));
     }
 
-    let injection = start("--visibility errno=EPERM");
+    let injection = replay(&path);
+    let arrived = together(&flows, |number| number);
+    let end = injection.stop();
+    assert_eq!(lost(&arrived), expected);
+    assert_eq!(count(&end), (all, hits));
+    assert_eq!(end.report().replayed, replayed(4, 0, 0));
+
+    // A ledger of another seed, of which one flow does not come again.
+    let text = fs::read_to_string(&path).expect("a ledger");
+    let bent = text.replacen("\"seed\":7,", "\"seed\":8,", 1);
+    assert_ne!(text, bent);
+    let other = directory.path().join("bent.jsonl");
+    fs::write(&other, bent).expect("write a ledger");
+    let injection = replay(&other);
+    let _ = together(&flows[..3], |number| number);
+    assert_eq!(injection.stop().report().replayed, replayed(0, 3, 1));
+
+    let calls = directory.path().join("calls.jsonl");
+    let injection = start("--visibility errno=EPERM", &calls);
     let arrived = together(&flows[..3], |number| number);
     let rule = injection.stop().rule();
-    for (flow, expected) in arrived.iter().zip(&expected) {
+    let ledger = Ledger::read(&calls);
+    for (number, (flow, expected)) in (0..).zip(arrived.iter().zip(&expected)) {
         let failed = u64::try_from(expected.len()).expect("few");
         assert_eq!(flow.send_errors, (failed, 1), "{flow:?}");
+        assert_eq!(&ledger.of(NEAR_PORT + number), expected, "flow {number}");
     }
     assert_eq!(rule.matched, 3 * LOAD.count);
+}
+
+/// How many packets matched the only rule, and how many it hit.
+#[track_caller]
+fn count(end: &Finished) -> (u64, usize) {
+    let rule = end.rule();
+    (rule.matched, usize::try_from(rule.injected).expect("few"))
 }
 
 /// A UDP packet over IPv4 from this port, behind an Ethernet header.

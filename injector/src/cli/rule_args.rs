@@ -1,5 +1,7 @@
 //! The arguments that `inject` and `plan` have for every kind.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::{
@@ -85,6 +87,10 @@ pub struct RuleArgs {
     /// How to print the report
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
+
+    /// Write each hit as a line of JSON into this file, which must not be there yet, or be empty; `injector run --replay FILE` does the same again
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
 
     /// A command to start as a target, in a cgroup of its own, once the fault is on; the fault ends with it
     #[arg(last = true, value_name = "CMD")]

@@ -20,6 +20,8 @@ pub struct Needs {
     pub(super) flow_links: bool,
     /// Room for a count of each flow.
     pub(super) counted_flows: bool,
+    /// Room for hits on their way to the ledger.
+    pub(super) ledger: bool,
 }
 
 impl Needs {
@@ -32,16 +34,18 @@ impl Needs {
         streams: false,
         flow_links: false,
         counted_flows: false,
+        ledger: false,
     };
 
-    /// Everything, for rules that are not known yet.
+    /// Everything that rules may need, for rules that are not known yet.
     pub const ANYTHING: Self = Self {
-        uses: Uses::EVERYTHING,
+        uses: Uses::EVERYTHING.without(Uses::LEDGER),
         offsets: true,
         conversations: true,
         streams: true,
         flow_links: true,
         counted_flows: true,
+        ledger: false,
     };
 
     /// What the rules of an experiment need.
@@ -62,10 +66,23 @@ impl Needs {
                 .iter()
                 .fold(Uses::NOTHING, |uses, rule| uses.and(parts(rule))),
             offsets,
+            ledger: false,
             counted_flows: rules.iter().any(|rule| rule.per == Per::Flow),
             flow_links: has(Fault::links_flows),
             streams: has(Fault::counts_streams),
             conversations: filters.any(PacketFilter::follows_conversations),
+        }
+    }
+}
+
+impl Needs {
+    /// The same, with hits told one by one.
+    #[must_use]
+    pub const fn with_ledger(self) -> Self {
+        Self {
+            uses: self.uses.and(Uses::LEDGER),
+            ledger: true,
+            ..self
         }
     }
 }

@@ -6,10 +6,12 @@ pub mod plan;
 pub mod table;
 
 use injector_common::{FaultKind, RuleStats};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::ledger::Replayed;
 
 /// What ended an experiment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoppedBy {
     /// Its time was up.
@@ -113,6 +115,12 @@ pub struct Report {
     /// Packets without an owner; `None` where no rule acts on packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unattributed: Option<Unattributed>,
+    /// Hits that were not told one by one, for want of room; `None` where none was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_lost: Option<u64>,
+    /// What was hit as it was in the run that this one repeats, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<Replayed>,
 }
 
 impl Report {
@@ -177,6 +185,20 @@ impl Report {
                 nobodys.egress, nobodys.ingress
             );
         }
+        if let Some(lost @ 1..) = self.ledger_lost {
+            text += &format!("ledger: {lost} hits are missing, there was no room for them\n");
+        }
+        if let Some(Replayed {
+            same,
+            different,
+            not_seen,
+        }) = self.replayed
+        {
+            text += &format!(
+                "replayed: {same} flows were hit the same, {different} otherwise, \
+                 {not_seen} did not come\n"
+            );
+        }
         text
     }
 }
@@ -204,6 +226,8 @@ mod tests {
                 dropped: None,
             }],
             unattributed: None,
+            ledger_lost: None,
+            replayed: None,
         }
     }
 
@@ -250,6 +274,29 @@ mod tests {
         );
         let table = told(0, 0).to_table();
         assert!(!table.contains("unattributed"), "{table}");
+    }
+
+    #[test]
+    fn what_was_replayed_is_told() {
+        let report = Report {
+            ledger_lost: Some(2),
+            replayed: Some(Replayed {
+                same: 3,
+                different: 1,
+                not_seen: 0,
+            }),
+            ..report()
+        };
+        let json = report.to_json().expect("text keys");
+        let end = "],\"ledger_lost\":2,\"replayed\":{\"same\":3,\"different\":1,\"not_seen\":0}}";
+        assert!(json.ends_with(end), "{json}");
+        let table = report.to_table();
+        for words in [
+            "2 hits are missing",
+            "3 flows were hit the same, 1 otherwise",
+        ] {
+            assert!(table.contains(words), "{table}");
+        }
     }
 
     #[test]

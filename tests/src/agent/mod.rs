@@ -3,7 +3,7 @@
 mod reader;
 mod report;
 
-pub use report::{Finished, Report, RuleReport, Unattributed};
+pub use report::{Finished, Replayed, Report, RuleReport, Unattributed};
 
 use std::{
     env, fs,

@@ -18,6 +18,23 @@ pub struct Report {
     /// Packets that belonged to nobody, where rules act on packets.
     #[serde(default)]
     pub unattributed: Option<Unattributed>,
+    /// Hits that the ledger does not have, where there is one.
+    #[serde(default)]
+    pub ledger_lost: Option<u64>,
+    /// What was hit as it was in the run that this one repeats.
+    #[serde(default)]
+    pub replayed: Option<Replayed>,
+}
+
+/// How many flows were hit again as they were before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Replayed {
+    /// The same.
+    pub same: u64,
+    /// Otherwise.
+    pub different: u64,
+    /// They did not come.
+    pub not_seen: u64,
 }
 
 /// Packets on the rules' interfaces that belonged to nobody.

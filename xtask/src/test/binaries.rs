@@ -57,6 +57,7 @@ impl TestBinary {
                 "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
                 | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
+                "replay" => Part::Named(&["calls"]),
                 _ => Part::Everything,
             },
             // It attaches to packets as the host does, which runs these whole; the older kernel
@@ -66,6 +67,7 @@ impl TestBinary {
                 "dns" => Part::Named(&["delay"]),
                 "half_way" => Part::Named(&["delay", "errno"]),
                 "lifecycle" => Part::Named(&["delay", "errno", "reorder", "rate"]),
+                "replay" => Part::Named(&["calls", "late"]),
                 "watch" => Part::Named(&["wait"]),
                 "cleanup"
                 | "devices"
