@@ -122,6 +122,36 @@ fn calls_are_told() {
     );
 }
 
+/// So are connections that are refused.
+#[test]
+fn refused_connections_are_told() {
+    require!(NetRefuse);
+    let directory = tempfile::tempdir().expect("make a directory");
+    let ledger = directory.path().join("hits.jsonl");
+    let line = format!(
+        "inject net-refuse --peer-port 9 --when 2 --for 2m --output json --ledger {} --",
+        text(&ledger)
+    );
+    let mut words: Vec<&str> = line.split_whitespace().collect();
+    let script = "for i in 1 2 3; do (: </dev/tcp/127.0.0.1/9) 2>/dev/null; done; true";
+    words.extend(["bash", "-c", script]);
+    let rule = agent::run(&words).rule();
+    assert_eq!((rule.matched, rule.injected), (3, 1), "{rule:?}");
+    let told = Ledger::read(&ledger);
+    assert_eq!(told.hits.len(), 1);
+    assert_eq!(
+        (&told.hits[0]["n"], &told.hits[0]["rule"]),
+        (&2.into(), &"net-refuse".into())
+    );
+    let again = agent::run(&["run", "--replay", text(&ledger), "--output", "json"]);
+    assert_eq!(
+        again.report().replayed,
+        replayed(1, 0, 0),
+        "{}",
+        again.stderr
+    );
+}
+
 /// An agent that does not come to read its ring: what does not fit is counted, in the
 /// report and in the file, and nothing else is missing.
 #[test]

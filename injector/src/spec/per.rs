@@ -66,3 +66,48 @@ fn settle_packet(fault: &mut PacketFault) -> Result<Per, SpecError> {
 fn refuse(why: &'static str) -> SpecError {
     SpecError::new("per", why, "rule, or none at all")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{faults::explain, spec::document};
+
+    /// The only rule of a file, with these keys.
+    fn rule(keys: &str) -> (Fault, Option<Per>) {
+        let text =
+            format!("version: 1\nfor: 1s\nrules: [{{kind: {keys}, target: pid:1, per: flow}}]");
+        let input = document::parse("x.yaml".as_ref(), text.as_bytes()).expect(keys);
+        let rule = input.rules.into_iter().next().expect("a rule");
+        let crate::spec::kind::RawKind::Fault(raw) = rule.what else {
+            panic!("{keys}: a kind");
+        };
+        (raw.validate().expect(keys), rule.per)
+    }
+
+    #[test]
+    fn what_draws_for_packets_counts_per_flow() {
+        for keys in [
+            "net-loss",
+            "net-delay, delay: 1ms, jitter: 1ms",
+            "net-corrupt",
+            "net-duplicate",
+            "net-reorder, delay: 1ms",
+            "net-reject",
+            "net-reset",
+            "dns, answer: timeout",
+        ] {
+            let (mut fault, per) = rule(keys);
+            let per = per.expect("it was given");
+            assert_eq!(settle(&mut fault, per), Ok(Per::Flow), "{keys}");
+            assert_eq!(settle(&mut fault, Per::Rule), Ok(Per::Rule), "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_what_each_flow_has() {
+        let (mut fault, _) = rule("net-rate, rate: 1mbit");
+        assert!(!explain(&fault).contains("for each flow"));
+        assert_eq!(settle(&mut fault, Per::Flow), Ok(Per::Rule));
+        assert!(explain(&fault).contains("for each flow"));
+    }
+}
