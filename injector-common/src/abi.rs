@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,8 +73,8 @@ pub struct RuleEntry {
     pub enabled: u32,
     /// By what the tables of peers and of names know this version of the rule.
     pub key: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// 1 when each flow's packets are counted and drawn for by themselves.
+    pub per_flow: u32,
 }
 
 impl RuleEntry {
@@ -137,6 +137,38 @@ pub struct RuleStats {
     pub dropped: u64,
     /// Boot time in ns of the first injection; 0 before it.
     pub first_hit_ns: u64,
+    /// Of the injected ones, hits that the ledger had no room for.
+    pub unlisted: u64,
+}
+
+/// One hit, as programs tell the agent for its ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Hit {
+    /// Boot time in ns at which the operation was judged.
+    pub time_ns: u64,
+    /// The operation's number, by which it was drawn for.
+    pub n: u64,
+    /// How long a packet waits for this rule in ns; 0 where it does not.
+    pub wait_ns: u64,
+    /// The local address of a packet's [`Flow`](crate::flow::Flow).
+    pub local: [u32; 4],
+    /// The peer's.
+    pub peer: [u32; 4],
+    /// The rule's position.
+    pub rule: u32,
+    /// Thread-group id of the process whose call it is; 0 for a packet.
+    pub tgid: u32,
+    /// The local port of a packet's flow.
+    pub local_port: u16,
+    /// The peer's.
+    pub peer_port: u16,
+    /// The protocol of a packet's flow.
+    pub protocol: u8,
+    /// The direction of a packet's flow; 0 for a call.
+    pub direction: u8,
+    /// Zero.
+    pub _pad: u16,
 }
 
 /// What a rule remembers from packet to packet. Each direction is a link of its

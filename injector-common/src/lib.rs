@@ -18,6 +18,7 @@ pub mod conversation;
 pub mod dns;
 pub mod faults;
 pub mod filter;
+pub mod flow;
 pub mod ids;
 pub mod kinds;
 pub mod names;
@@ -31,7 +32,7 @@ pub mod uses;
 pub mod waiting;
 
 pub use abi::{
-    ABI_VERSION, Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
+    ABI_VERSION, Control, Hit, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
 };
 pub use ids::{CgroupId, IfIndex, NetnsInode, RuleIndex, Tgid};
 pub use kinds::FaultKind;

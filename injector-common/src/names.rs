@@ -32,6 +32,13 @@ pub const MAX_SITES: u32 = 1_024;
 /// How many flows have their packets' order kept under delay at once.
 pub const MAX_FLOWS: u32 = 65_536;
 
+/// How many flows are counted at once by rules that count per flow.
+pub const MAX_COUNTED_FLOWS: u32 = 262_144;
+
+/// Bytes of the ring in which hits wait for the agent to write them into its ledger: a
+/// power of 2. It holds some 26,000.
+pub const LEDGER_BYTES: u32 = 1 << 21;
+
 /// From how many distributions delays can be drawn at once.
 pub const MAX_TABLES: u32 = 16;
 
@@ -126,6 +133,10 @@ pub const MAP_STATES: &str = "inj_states";
 pub const MAP_TABLES: &str = "inj_tables";
 /// When the links of single flows have sent all packets so far.
 pub const MAP_LINKS: &str = "inj_links";
+/// How many packets of a flow matched, for rules that count per flow.
+pub const MAP_TURNS: &str = "inj_turns";
+/// Hits that the agent has not seen yet.
+pub const MAP_LEDGER: &str = "inj_ledger";
 /// Which calls are named.
 pub const MAP_CALLS: &str = "inj_calls";
 /// Which interfaces are acted on.

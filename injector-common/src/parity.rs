@@ -10,6 +10,7 @@ use crate::{
     dns::NameReader,
     faults::{Params, dns as dns_fault, net_corrupt::Region, net_delay, sys_errno},
     filter::PacketFilter,
+    flow::Flow,
     packet::Facts,
     random,
     trigger::Trigger,
@@ -58,6 +59,8 @@ pub struct ParityResult {
     pub delay_ns: u64,
     /// [`net_delay::departure_ns`].
     pub departure_ns: u64,
+    /// [`Flow::seed`].
+    pub flow_seed: u64,
     /// The bit of the packet's way in its conversation; 0 without one.
     pub way: u64,
     /// [`Facts::src`].
@@ -149,6 +152,12 @@ impl ParityResult {
         self.family = facts.family;
         self.protected = facts.protected;
         self.is_fragment = facts.is_fragment() as u8;
+    }
+
+    /// Notes the seed of the packet's flow.
+    #[inline(always)]
+    pub const fn note_flow(&mut self, facts: &Facts, direction: u32, rule_seed: u64) {
+        self.flow_seed = Flow::of(facts, direction).seed(rule_seed);
     }
 
     /// Notes the packet's conversation, of which `seen` was seen, and in `facts`

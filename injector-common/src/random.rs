@@ -1,7 +1,8 @@
 //! Seeded randomness without state.
 //!
-//! Decision `n` of rule `r` is a pure function of `(seed, r, n)`, so one seed
-//! gives one sequence on any CPU and in any run, and a report can be replayed.
+//! Decision `n` of rule `r` is a pure function of `(seed, r, n)`, or of
+//! `(seed, r, flow, n)` where a rule counts per flow (see [`crate::flow`]), so one
+//! seed gives one sequence on any CPU and in any run.
 
 /// Increment of the SplitMix64 sequence: 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

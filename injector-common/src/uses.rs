@@ -26,6 +26,10 @@ impl Uses {
     pub const PORTS: Self = Self(1 << 33);
     /// Packets wait in a queue of ours.
     pub const QUEUES: Self = Self(1 << 34);
+    /// Packets are counted per flow.
+    pub const FLOWS: Self = Self(1 << 35);
+    /// Hits are told one by one.
+    pub const LEDGER: Self = Self(1 << 36);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))
@@ -43,6 +47,12 @@ impl Uses {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The parts without these.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// The same, if it is so.
@@ -96,5 +106,6 @@ mod tests {
         assert_eq!(loss.and_if(false, Uses::PORTS), loss);
         assert_eq!(Uses::from_bits(both.bits()), both);
         assert!(!Uses::NOTHING.any(Uses::EVERYTHING));
+        assert_eq!(both.without(loss), Uses::DETOURS);
     }
 }

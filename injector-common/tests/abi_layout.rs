@@ -7,7 +7,8 @@
 use std::{env, fmt::Write as _, fs, path::Path};
 
 use injector_common::{
-    ABI_VERSION, Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, Trigger,
+    ABI_VERSION, Control, Hit, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
+    Trigger,
     conversation::Conversation,
     dns::NameKey,
     filter::{PacketFilter, PeerName, PortSet},
@@ -62,7 +63,7 @@ fn shared() -> Vec<Type> {
             clear_from, _pad,
         }
         RuleEntry {
-            start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, _pad,
+            start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, per_flow,
         }
         RuleSlot { versions, current }
         Trigger { threshold, first, last, step, times }
@@ -74,7 +75,10 @@ fn shared() -> Vec<Type> {
         PortSet { ranges }
         PeerName { owner, addr }
         NameKey { rule, name }
-        RuleStats { matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns }
+        RuleStats { matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns, unlisted }
+        Hit {
+            time_ns, n, wait_ns, local, peer, rule, tgid, local_port, peer_port, protocol, direction, _pad,
+        }
         RuleState { chain, done_ns }
         ScopeKey { id, kind, _pad }
         SiteEntry {
@@ -94,7 +98,7 @@ fn unrecorded() -> Vec<Type> {
             frame_len, gso_size, mark,
         }
         ParityResult {
-            delay_ns, departure_ns, way, src, dst, proto, transport_offset, payload_offset, end_offset,
+            delay_ns, departure_ns, flow_seed, way, src, dst, proto, transport_offset, payload_offset, end_offset,
             size, mark, conversation, src_port, dst_port, icmp_type, family, protected, is_fragment, echo_id, tcp_flags,
             number, dscp, state, has_conversation, roll, amount, selected,
             verdict, parsed, matches, place, pattern, return_value, reached, asked,

@@ -165,7 +165,7 @@ proptest! {
             kind: 1,
             enabled,
             key: 0,
-            _pad: 0,
+            per_flow: 0,
         };
         let edges = [start_ns.wrapping_sub(1), start_ns, deadline_ns.wrapping_sub(1), deadline_ns];
         for now in edges.into_iter().chain([now, u64::MAX]) {

@@ -5,12 +5,14 @@ use aya_ebpf::{
     helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_boot_ns},
 };
 use injector_common::{
-    Control, RuleEntry, RuleSlot, RuleStats, Verdict, dns::MAX_NAME, names::CLEAR_SLOTS, random,
+    Control, RuleEntry, RuleSlot, RuleStats, Verdict, dns::MAX_NAME, names::CLEAR_SLOTS,
+    packet::Facts, random, uses::Uses,
 };
 
 use crate::{
     atomic::fetch_add,
-    maps::{CLEAR, CONTROL, RULES, STATS},
+    flows,
+    maps::{CLEAR, CONTROL, RULES, STATS, in_use},
 };
 
 /// The control block and the time, or `None` when nothing may be injected:
@@ -103,17 +105,28 @@ impl Live<'_> {
     /// Counts a matching operation and decides on it. The second value is the
     /// operation's draw.
     ///
+    /// `turn` makes of the number that the operation has for the rule the one that
+    /// counts, and its draw; 0 for one that cannot be numbered, which is an error.
+    ///
     /// An operation that the trigger selects suffers only if `also` selects it
     /// too, by its draw.
     ///
     /// `Pass` and `Exhausted` are final and counted here; whoever gets `Inject`
     /// reports what came of it with [`Live::done`].
     #[inline(always)]
-    pub(crate) fn decide(&self, also: impl FnOnce(u64) -> bool) -> (Verdict, u64) {
+    pub(crate) fn decide(
+        &self,
+        turn: impl FnOnce(u64) -> (u64, u64),
+        also: impl FnOnce(u64) -> bool,
+    ) -> (Verdict, u64) {
         let stats = self.stats;
         // SAFETY: the fields are aligned u64s of a map value.
         let n = unsafe { fetch_add(&raw mut (*stats).matched, 1) } + 1;
-        let draw = random::draw(self.rule.seed, n);
+        let (n, draw) = turn(n);
+        if n == 0 {
+            self.done(false);
+            return (Verdict::Pass, draw);
+        }
         if !self.rule.trigger.selects(n, random::roll(draw)) || !also(draw) {
             // SAFETY: as above.
             unsafe { fetch_add(&raw mut (*stats).passed, 1) };
@@ -131,6 +144,29 @@ impl Live<'_> {
             unsafe { fetch_add(&raw mut (*stats).exhausted, 1) };
         }
         (verdict, draw)
+    }
+
+    /// The number of an operation for the rule, and its draw: a turn to decide by.
+    #[inline(always)]
+    pub(crate) fn in_rule(&self, n: u64) -> (u64, u64) {
+        (n, random::draw(self.rule.seed, n))
+    }
+
+    /// The same by the packet's flow, if the rule counts per flow. The draw lies in
+    /// `place` meanwhile.
+    #[inline(always)]
+    pub(crate) fn in_flow(
+        &self,
+        n: u64,
+        facts: &Facts,
+        direction: u32,
+        place: &mut u64,
+    ) -> (u64, u64) {
+        if !in_use(Uses::FLOWS) {
+            return self.in_rule(n);
+        }
+        let n = flows::turn(self.rule, facts, direction, n, place);
+        (n, *place)
     }
 
     /// Counts an operation that was selected and went without this fault after

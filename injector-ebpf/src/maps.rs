@@ -5,11 +5,11 @@ use aya_ebpf::{
     bindings::{
         BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
     },
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use injector_common::{
-    Control, FaultKind, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
+    Control, FaultKind, Hit, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
     conversation::Conversation,
     dns::NameKey,
     faults::{
@@ -18,8 +18,9 @@ use injector_common::{
     },
     filter::{INGRESS, PeerName},
     names::{
-        CLEAR_SLOTS, HOOK_COUNT, MAX_CALLS, MAX_CONVERSATIONS, MAX_ECHOES, MAX_FLOWS, MAX_PEERS,
-        MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS, MAX_TABLES, SEEN_BITS,
+        CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CALLS, MAX_CONVERSATIONS, MAX_COUNTED_FLOWS,
+        MAX_ECHOES, MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES,
+        MAX_STREAMS, MAX_TABLES, SEEN_BITS,
     },
     packet::EchoKey,
     uses::Uses,
@@ -83,6 +84,20 @@ pub(crate) static TABLES: Array<Table, { MAX_TABLES as usize }> = Array::new();
 /// When the link of a flow has sent all packets so far, by flow and rule.
 #[btf_map(name = "inj_links")]
 pub(crate) static LINKS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();
+
+/// How many packets of a flow matched a rule, by the flow's own seed under the rule.
+/// Nothing is forgotten: a flow that began to count anew would be hit otherwise than
+/// its number says.
+#[btf_map(name = "inj_turns")]
+pub(crate) static TURNS: HashMap<
+    u64,
+    u64,
+    { MAX_COUNTED_FLOWS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+#[btf_map(name = "inj_ledger")]
+pub(crate) static LEDGER: RingBuf<Hit, { LEDGER_BYTES as usize }> = RingBuf::new();
 
 #[btf_map(name = "inj_calls")]
 pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();

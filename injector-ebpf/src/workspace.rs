@@ -5,6 +5,7 @@ use injector_common::{
         net_corrupt::{Region, Sums},
         net_reset::StreamKey,
     },
+    names::MAX_RULES,
     packet::Facts,
 };
 
@@ -12,6 +13,7 @@ use crate::{
     answer::Draft,
     dns::{Asked, MAX_ASKED},
     faults::dns::Message,
+    ledger::Told,
     maps::SPACE,
 };
 
@@ -39,6 +41,12 @@ pub(crate) struct Workspace {
     pub(crate) asked: [Asked; MAX_ASKED],
     /// What answers them.
     pub(crate) message: Message,
+    /// What is told of it to the ledger, by each rule.
+    pub(crate) told: [Told; MAX_RULES as usize],
+    /// Rules that hit it, and have not told the ledger yet.
+    pub(crate) hit: u64,
+    /// What a rule that counts per flow drew for it.
+    pub(crate) draw: u64,
     number: u64,
 }
 
@@ -47,6 +55,26 @@ impl Workspace {
     #[inline(always)]
     pub(crate) fn get() -> Option<*mut Self> {
         SPACE.get_ptr_mut(0)
+    }
+
+    /// Notes for the ledger what number the packet has for a rule.
+    #[inline(always)]
+    pub(crate) fn note_number(&mut self, rule: u32, n: u64) {
+        *self.told(rule) = Told { n, wait_ns: 0 };
+    }
+
+    /// Notes for the ledger how long the packet waits for a rule.
+    #[inline(always)]
+    pub(crate) fn note_wait(&mut self, rule: u32, wait_ns: u64) {
+        self.told(rule).wait_ns = wait_ns;
+    }
+
+    /// What is told of it by a rule.
+    #[inline(always)]
+    pub(crate) fn told(&mut self, rule: u32) -> &mut Told {
+        // Not compared with a bound: Linux 6.1 forgets it where the number was on the
+        // stack meanwhile.
+        &mut self.told[(rule % MAX_RULES) as usize]
     }
 
     /// The same number, of which the verifier knows nothing any more.

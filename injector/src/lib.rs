@@ -12,6 +12,7 @@ pub mod cli;
 pub mod error;
 pub mod faults;
 pub mod kernel;
+pub mod ledger;
 pub mod model;
 pub mod plan;
 pub mod recipes;

@@ -22,6 +22,7 @@ pub mod command;
 pub mod demo;
 pub mod dialer;
 pub mod kernel;
+pub mod ledger;
 pub mod netns;
 pub mod residue;
 pub mod resolver;

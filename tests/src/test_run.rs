@@ -7,12 +7,20 @@ use std::{
     path::Path,
 };
 
-use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData},
+    programs::SchedClassifier,
+};
 use injector_common::{
-    filter::PeerName,
+    Control, FaultKind, RuleEntry, RuleSlot, ScopeKey, SiteEntry, Trigger,
+    abi::SCOPE_CGROUP,
+    filter::{PacketFilter, PeerName},
+    names::{MAP_CONTROL, MAP_RULES, MAP_SCOPES, MAP_SEEN, MAP_SITES, MAX_LEVELS},
     packet::{self, Facts, PacketBytes},
     parity::{ParityResult, ParityVector},
     uses::{self, Uses},
+    waiting,
 };
 
 /// The object, with its maps.
@@ -32,6 +40,16 @@ pub fn load() -> Ebpf {
 /// As [`load`].
 #[must_use]
 pub fn load_for(parts: Uses) -> Ebpf {
+    load_sized(parts, &[])
+}
+
+/// The same, where these maps have so many entries.
+///
+/// # Panics
+///
+/// As [`load`].
+#[must_use]
+pub fn load_sized(parts: Uses, sizes: &[(&'static str, u32)]) -> Ebpf {
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/injector-ebpf.o");
     let bytes = std::fs::read(&object).unwrap_or_else(|error| {
         panic!(
@@ -39,9 +57,14 @@ pub fn load_for(parts: Uses) -> Ebpf {
             object.display()
         )
     });
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for &(name, entries) in sizes {
+        loader.map_max_entries(name, entries);
+    }
+    let bits = parts.bits();
+    loader
         .btf(None)
-        .override_global(uses::GLOBAL, &parts.bits(), true)
+        .override_global(uses::GLOBAL, &bits, true)
         .load(&bytes)
         .expect("the object loads; this test needs root")
 }
@@ -61,6 +84,73 @@ pub fn program(ebpf: &mut Ebpf, name: &str) -> OwnedFd {
     program.load().expect("the verifier accepts the program");
     let fd = program.fd().expect("the program is loaded").as_fd();
     fd.try_clone_to_owned().expect("another descriptor")
+}
+
+/// Length of the link-layer header of the interface that [`arm`] names.
+pub const L2_LEN: u32 = 14;
+
+/// Arms the programs for one rule, whose target everything is that passes interface 1;
+/// the table to write the rule into.
+///
+/// # Panics
+///
+/// When the object lacks a map, or the kernel refuses to write one.
+#[must_use]
+pub fn arm(ebpf: &mut Ebpf) -> Array<MapData, RuleSlot> {
+    let mut table = |name| ebpf.take_map(name).expect("the object has the map");
+    let rules = table(MAP_RULES).try_into().expect("an array");
+    let mut sites: HashMap<MapData, u32, SiteEntry> = table(MAP_SITES).try_into().expect("a table");
+    let mut scopes: HashMap<MapData, ScopeKey, u64> =
+        table(MAP_SCOPES).try_into().expect("a table");
+    let mut seen: Array<MapData, u64> = table(MAP_SEEN).try_into().expect("an array");
+    let mut control: Array<MapData, Control> = table(MAP_CONTROL).try_into().expect("an array");
+    // The root cgroup, at level 0 and with id 1, is the target.
+    let root = ScopeKey {
+        id: 1,
+        kind: SCOPE_CGROUP,
+        _pad: 0,
+    };
+    scopes.insert(root, 1, 0).expect("aim at the root cgroup");
+    seen.set(0, 1 << 1, 0).expect("note an id");
+    let site = SiteEntry {
+        rules: 1,
+        owner: 1,
+        l2_len: L2_LEN,
+        ..SiteEntry::default()
+    };
+    sites.insert(1, site, 0).expect("name the interface");
+    let armed = Control {
+        lease_until_ns: u64::MAX,
+        deadline_ns: u64::MAX,
+        levels: [0; MAX_LEVELS],
+        level_count: 1,
+        rule_count: 1,
+        ..Control::default()
+    };
+    control.set(0, armed, 0).expect("arm the programs");
+    rules
+}
+
+/// A loss of everything that matches, for the table that [`arm`] gives.
+#[must_use]
+pub const fn loss(filter: PacketFilter) -> RuleSlot {
+    let rule = RuleEntry {
+        start_ns: 0,
+        deadline_ns: u64::MAX,
+        seed: 1,
+        queue_memory: waiting::UNLIMITED,
+        trigger: Trigger::ALWAYS,
+        params: [0; 4],
+        filter,
+        kind: FaultKind::NetLoss as u32,
+        enabled: 1,
+        key: RuleEntry::key(0, 0),
+        per_flow: 0,
+    };
+    RuleSlot {
+        versions: [rule; 2],
+        current: 0,
+    }
 }
 
 /// `bpf_attr` as `BPF_PROG_TEST_RUN` reads it (`include/uapi/linux/bpf.h`).
@@ -205,6 +295,7 @@ pub fn on_host(
             vector.mark,
         );
         result.note_facts(&facts);
+        result.note_flow(&facts, vector.direction, vector.seed);
         result.note_conversation(&mut facts, vector.direction, vector.seen);
         let filter = &vector.filter;
         let found = known(PeerName::of(0, &facts, vector.direction));

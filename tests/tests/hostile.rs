@@ -9,19 +9,13 @@ mod hostile;
 
 use std::os::fd::AsFd as _;
 
-use aya::maps::{Array, HashMap, MapData};
 use hostile::{Dice, PACKETS, Packet, packet, seed};
 use injector_common::{
-    Control, FaultKind, RuleEntry, RuleSlot, ScopeKey, SiteEntry, Trigger,
-    abi::SCOPE_CGROUP,
+    Trigger,
     filter::{EGRESS, INGRESS, PacketFilter, PortSet, directions},
-    names::{
-        MAP_CONTROL, MAP_RULES, MAP_SCOPES, MAP_SEEN, MAP_SITES, MAX_LEVELS, PROG_EGRESS,
-        PROG_INGRESS, PROG_PARITY,
-    },
+    names::{PROG_EGRESS, PROG_INGRESS, PROG_PARITY},
     packet::{self as reading, Facts, TCP_FLAGS_KNOWN},
     parity::ParityVector,
-    waiting::UNLIMITED,
 };
 use injector_tests::{
     kernel::Where,
@@ -32,7 +26,7 @@ use injector_tests::{
 /// `TC_ACT_REDIRECT`, to an interface that does not exist: the packet is lost.
 const LOST: u32 = 7;
 /// Length of an Ethernet header, without which the kernel takes no frame.
-const ETHERNET: usize = 14;
+const ETHERNET: usize = test_run::L2_LEN as usize;
 
 /// How many packets go through programs. Under emulation each takes twenty times as
 /// long, and it is the verifier and the compiler there that are of interest.
@@ -97,40 +91,10 @@ fn hostile_packets_are_hit_where_the_filter_says_so() {
     let mut ebpf = test_run::load();
     let programs = [(EGRESS, PROG_EGRESS), (INGRESS, PROG_INGRESS)]
         .map(|(way, name)| (way, test_run::program(&mut ebpf, name)));
-    let mut table = |name| ebpf.take_map(name).expect("the object has the map");
-    let mut rules: Array<MapData, RuleSlot> = table(MAP_RULES).try_into().expect("an array");
-    let mut sites: HashMap<MapData, u32, SiteEntry> = table(MAP_SITES).try_into().expect("a table");
-    let mut scopes: HashMap<MapData, ScopeKey, u64> =
-        table(MAP_SCOPES).try_into().expect("a table");
-    let mut seen: Array<MapData, u64> = table(MAP_SEEN).try_into().expect("an array");
-    let mut control: Array<MapData, Control> = table(MAP_CONTROL).try_into().expect("an array");
-    // The root cgroup, at level 0 and with id 1, is the target.
-    let root = ScopeKey {
-        id: 1,
-        kind: SCOPE_CGROUP,
-        _pad: 0,
-    };
-    scopes.insert(root, 1, 0).expect("aim at the root cgroup");
-    seen.set(0, 1 << 1, 0).expect("note an id");
-    let site = SiteEntry {
-        rules: 1,
-        owner: 1,
-        l2_len: u32::try_from(ETHERNET).expect("a small number"),
-        ..SiteEntry::default()
-    };
-    sites.insert(1, site, 0).expect("name the interface");
-    let armed = Control {
-        lease_until_ns: u64::MAX,
-        deadline_ns: u64::MAX,
-        levels: [0; MAX_LEVELS],
-        level_count: 1,
-        rule_count: 1,
-        ..Control::default()
-    };
-    control.set(0, armed, 0).expect("arm the programs");
+    let mut rules = test_run::arm(&mut ebpf);
 
     let (mut hit, mut spared, mut refused) = (0, 0, 0);
-    let mut rule = rule(PacketFilter::ANY);
+    let mut rule = test_run::loss(PacketFilter::ANY);
     for number in 0..packets() {
         let dice = &mut Dice::new(!seed, number);
         if number.is_multiple_of(500) {
@@ -170,7 +134,7 @@ fn framed(packet: &Packet) -> Vec<u8> {
 /// Whether a packet of the target's is one that the rule may hit.
 fn is_hit(filter: &PacketFilter, frame: &[u8], packet: &Packet, way: u32) -> bool {
     let mut facts = Facts::NONE;
-    let l2_len = u32::try_from(ETHERNET).expect("a small number");
+    let l2_len = test_run::L2_LEN;
     let parsed = reading::parse(
         &Frame(frame, packet.gso_size),
         packet.ether_type,
@@ -182,26 +146,6 @@ fn is_hit(filter: &PacketFilter, frame: &[u8], packet: &Packet, way: u32) -> boo
     // What arrives through a tunnel is its owner's only once it is out of it.
     let tunnelled = way == INGRESS && reading::is_tunnel(facts.number) && !facts.is_fragment();
     parsed && facts.protected == 0 && !tunnelled && filter.matches(&facts, way)
-}
-
-fn rule(filter: PacketFilter) -> RuleSlot {
-    let rule = RuleEntry {
-        start_ns: 0,
-        deadline_ns: u64::MAX,
-        seed: 1,
-        queue_memory: UNLIMITED,
-        trigger: Trigger::ALWAYS,
-        params: [0; 4],
-        filter,
-        kind: FaultKind::NetLoss as u32,
-        enabled: 1,
-        key: RuleEntry::key(0, 0),
-        _pad: 0,
-    };
-    RuleSlot {
-        versions: [rule; 2],
-        current: 0,
-    }
 }
 
 /// A filter, of which random packets meet a good part.

@@ -46,7 +46,11 @@ fn what_no_rule_uses_is_not_verified() {
     let of_packets = |kind: &&FaultKind| kind.family() == Family::Packet;
     for &kind in FaultKind::ALL.iter().filter(of_packets) {
         // A kind may come with every part that is not a kind.
-        let parts = Uses::DETOURS.and(Uses::QUEUES).and(Uses::PORTS);
+        let parts = Uses::DETOURS
+            .and(Uses::QUEUES)
+            .and(Uses::PORTS)
+            .and(Uses::FLOWS)
+            .and(Uses::LEDGER);
         let counts = walked(Uses::kind(kind).and(parts));
         println!("{}: {counts:?}", kind.name());
         assert!(

@@ -6,11 +6,13 @@ use injector_common::{
     faults::{net_refuse, sys_errno},
     filter::EGRESS,
     packet::Facts,
+    uses::Uses,
 };
 
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
-    filter,
+    filter, ledger,
+    maps::in_use,
 };
 
 /// A `connect` on its way through the rules.
@@ -65,11 +67,19 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, dial.now) else {
         return GO_ON;
     };
-    let (verdict, _) = rule.decide(|_| true);
+    let mut number = 0;
+    let turn = |n| {
+        number = n;
+        rule.in_rule(n)
+    };
+    let (verdict, _) = rule.decide(turn, |_| true);
     if verdict != Verdict::Inject {
         return GO_ON;
     }
     rule.done(true);
+    if in_use(Uses::LEDGER) {
+        ledger::call(index, number, dial.now);
+    }
     dial.value = net_refuse::return_value(rule.rule.params);
     ENOUGH
 }

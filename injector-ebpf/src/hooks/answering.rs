@@ -1,6 +1,6 @@
 //! Packets that a rule wants answered.
 
-use injector_common::{FaultKind, SiteEntry, filter::EGRESS, uses::Uses};
+use injector_common::{FaultKind, RuleIndex, SiteEntry, filter::EGRESS, uses::Uses};
 
 use super::passing::Passing;
 use crate::{
@@ -27,7 +27,7 @@ pub(super) fn apply(outcome: &mut Passing, site: &SiteEntry) -> Option<i32> {
         answer::REFUSED
     };
     if let Some(rule) = live(rule, culprit, now) {
-        rule.done(verdict > answer::REFUSED);
+        outcome.done(&rule, RuleIndex(culprit).mask(), verdict > answer::REFUSED);
     }
     match verdict {
         answer::REFUSED => None,

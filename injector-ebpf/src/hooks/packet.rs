@@ -76,6 +76,7 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     judge_rules(&mut passing, site, control);
     let verdict = passing.settle(site, noted);
     passing.end();
+    passing.tell();
     verdict
 }
 

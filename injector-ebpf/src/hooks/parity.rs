@@ -160,9 +160,10 @@ fn parse(round: &mut Round) -> bool {
 
 #[inline(never)]
 fn matches(round: &mut Round) -> bool {
-    let (Some(direction), Some(seen)) = (
+    let (Some(direction), Some(seen), Some(seed)) = (
         round.word(offset_of!(ParityVector, direction)),
         round.long(offset_of!(ParityVector, seen)),
+        round.long(offset_of!(ParityVector, seed)),
     ) else {
         return false;
     };
@@ -184,6 +185,7 @@ fn matches(round: &mut Round) -> bool {
         return false;
     }
     if round.result.parsed == 1 {
+        round.result.note_flow(round.facts, direction, seed);
         round.result.note_conversation(round.facts, direction, seen);
         // SAFETY: a map value, which nothing else refers to.
         let rule = unsafe { &(*slot).versions[0] };

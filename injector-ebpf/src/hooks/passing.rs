@@ -14,11 +14,11 @@ use injector_common::{
 
 use super::answering;
 use crate::{
-    decide::{ENOUGH, GO_ON, ask_rules, live},
+    decide::{ENOUGH, GO_ON, Live, ask_rules, live},
     faults::{
         net_corrupt, net_delay, net_duplicate::Copying, net_loss, net_rate, net_reject, net_reset,
     },
-    filter,
+    filter, ledger,
     maps::{in_use, is},
     skb::{NEXT, Skb, vanish},
     waiting,
@@ -75,6 +75,10 @@ impl Passing {
     #[inline(always)]
     pub(super) fn new(skb: &Skb, direction: u32, control: &Control, now: u64) -> Option<Self> {
         let space = Workspace::get()?;
+        if in_use(Uses::LEDGER) {
+            // SAFETY: the pointer comes from a lookup that succeeded.
+            unsafe { (*space).hit = 0 };
+        }
         // What some rules set and others do not begins as nothing that the
         // verifier knows: it would walk the rules once for each set of fields
         // that are still what they began as.
@@ -109,6 +113,24 @@ impl Passing {
     pub(super) fn space(&mut self) -> &mut Workspace {
         // SAFETY: as above; whoever borrows it borrows this as well.
         unsafe { &mut *self.space }
+    }
+
+    /// Counts what came of a rule's injection.
+    #[inline(always)]
+    pub(super) fn done(&mut self, rule: &Live<'_>, bit: u64, success: bool) {
+        rule.done(success);
+        if in_use(Uses::LEDGER) && success {
+            self.space().hit |= bit;
+        }
+    }
+
+    /// Lets the packet wait for a rule.
+    #[inline(always)]
+    fn wait(&mut self, index: u32, wait_ns: u64) {
+        self.delay_ns += wait_ns;
+        if in_use(Uses::LEDGER) {
+            self.space().note_wait(index, wait_ns);
+        }
     }
 
     /// Asks the rules in `mask`.
@@ -158,6 +180,14 @@ impl Passing {
         // lost, it would be lost without a word.
         let gone = sent == TAKEN || sent == NO_ROOM && self.detour != 0;
         gone.then(vanish)
+    }
+
+    /// Tells the ledger of the rules that hit the packet, if there is one.
+    #[inline(always)]
+    pub(super) fn tell(&mut self) {
+        if in_use(Uses::LEDGER) && self.space().hit != 0 {
+            ask_rules(tell, self);
+        }
     }
 
     /// Makes the copies, and counts the rules that could not be counted before
@@ -215,9 +245,20 @@ unsafe extern "C" fn ask(
     {
         return GO_ON;
     }
-    let (verdict, draw) = rule.decide(|draw| {
-        !is(kind, FaultKind::NetLoss) || net_loss::selects(rule.rule.params, index, direction, draw)
-    });
+    let (verdict, draw) = rule.decide(
+        |n| {
+            let space = passing.space();
+            let turn = rule.in_flow(n, &space.facts, direction, &mut space.draw);
+            if in_use(Uses::LEDGER) {
+                space.note_number(index, turn.0);
+            }
+            turn
+        },
+        |draw| {
+            !is(kind, FaultKind::NetLoss)
+                || net_loss::selects(rule.rule.params, index, direction, draw)
+        },
+    );
     // Those of `net-reorder` wait that are not selected, those of all others that are.
     if in_use(Uses::QUEUES)
         && waiting::is_full(rule.rule)
@@ -242,7 +283,7 @@ unsafe extern "C" fn ask(
         || is(kind, FaultKind::NetPartition)
         || is(kind, FaultKind::Dns) && dns_fault::code(rule.rule.params) == dns_fault::TIMEOUT
     {
-        rule.done(true);
+        passing.done(&rule, bit, true);
         passing.lost = if is(kind, FaultKind::NetLoss) && loss::is_told(rule.rule.params) {
             LOST_TOLD
         } else {
@@ -250,7 +291,8 @@ unsafe extern "C" fn ask(
         };
         return ENOUGH;
     } else if is(kind, FaultKind::NetDelay) {
-        passing.delay_ns += net_delay::delay_ns(rule.rule.params, index, direction, draw);
+        let wait = net_delay::delay_ns(rule.rule.params, index, direction, draw);
+        passing.wait(index, wait);
         passing.overtakes |= u32::from(delay::may_overtake(rule.rule.params));
         passing.detour |= bit;
     } else if is(kind, FaultKind::NetCorrupt) {
@@ -258,29 +300,29 @@ unsafe extern "C" fn ask(
         if damaged && in_use(Uses::DETOURS) && corrupt::needs_detour(rule.rule.params) {
             passing.detour |= bit;
         } else {
-            rule.done(damaged);
+            passing.done(&rule, bit, damaged);
         }
     } else if is(kind, FaultKind::NetDuplicate) {
         passing.copied |= bit;
     } else if is(kind, FaultKind::NetReorder) {
         passing.overtakes = 1;
-        rule.done(true);
+        passing.done(&rule, bit, true);
     } else if is(kind, FaultKind::NetRate) {
         let header_len = passing.facts().payload_offset;
         match net_rate::wait_ns(&skb, rule.rule.params, index, direction, header_len) {
             Some(wait) => {
-                passing.delay_ns += wait;
+                passing.wait(index, wait);
                 passing.detour |= bit;
             }
             None => {
-                rule.done(true);
+                passing.done(&rule, bit, true);
                 rule.dropped();
                 passing.lost = LOST;
                 return ENOUGH;
             }
         }
     } else if is(kind, FaultKind::Dns) && dns_fault::code(rule.rule.params) == dns_fault::DELAY {
-        passing.delay_ns += dns_fault::delay_ns(rule.rule.params);
+        passing.wait(index, dns_fault::delay_ns(rule.rule.params));
         passing.detour |= bit;
     } else if is_answer(kind) {
         // Counted once it is built.
@@ -311,7 +353,7 @@ unsafe extern "C" fn count(
     passing: *mut Passing,
 ) -> u64 {
     // SAFETY: see above.
-    let (index, rule, passing) = unsafe { (*index, (*slot).rule(), &*passing) };
+    let (index, rule, passing) = unsafe { (*index, (*slot).rule(), &mut *passing) };
     if index >= passing.rule_count {
         return ENOUGH;
     }
@@ -328,10 +370,37 @@ unsafe extern "C" fn count(
             rule.let_pass();
         } else if in_use(COPIES) && passing.copied & bit != 0 {
             let copies = net_duplicate::copies(rule.rule.params);
-            rule.done(passing.copying.send(&Skb(passing.skb), copies));
+            let copied = passing.copying.send(&Skb(passing.skb), copies);
+            passing.done(&rule, bit, copied);
         } else {
-            rule.done(passing.end <= NO_ROOM);
+            let taken = passing.end <= NO_ROOM;
+            passing.done(&rule, bit, taken);
         }
+    }
+    GO_ON
+}
+
+/// Tells the ledger of one rule that hit the packet.
+///
+/// # Safety
+///
+/// Called by the kernel, with a rule of the table and the state of [`Passing::tell`].
+unsafe extern "C" fn tell(
+    _map: *mut c_void,
+    index: *const u32,
+    _slot: *const RuleSlot,
+    passing: *mut Passing,
+) -> u64 {
+    // SAFETY: see above.
+    let (index, passing) = unsafe { (*index, &mut *passing) };
+    if index >= passing.rule_count {
+        return ENOUGH;
+    }
+    let (direction, now) = (passing.direction, passing.now);
+    let space = passing.space();
+    if space.hit & RuleIndex(index).mask() != 0 {
+        let told = *space.told(index);
+        ledger::packet(&space.facts, direction, index, &told, now);
     }
     GO_ON
 }

@@ -13,13 +13,15 @@ use injector_common::{
     conversation::AT_SOCKETS,
     filter::{EGRESS, INGRESS},
     packet::{self, Facts},
+    uses::Uses,
 };
 
 use crate::{
     decide::{ENOUGH, GO_ON, armed, ask_rules, live},
     faults::net_loss,
     filter,
-    maps::SITES,
+    ledger::{self, Told},
+    maps::{SITES, in_use},
     scope,
     skb::Skb,
 };
@@ -138,11 +140,22 @@ unsafe extern "C" fn ask(
         return GO_ON;
     };
     let params = rule.rule.params;
-    let (verdict, _) = rule.decide(|draw| net_loss::selects(params, index, EGRESS, draw));
+    let (mut draw, mut told) = (0, Told::default());
+    let (verdict, _) = rule.decide(
+        |n| {
+            let turn = rule.in_flow(n, &sending.facts, EGRESS, &mut draw);
+            told.n = turn.0;
+            turn
+        },
+        |draw| net_loss::selects(params, index, EGRESS, draw),
+    );
     if verdict != Verdict::Inject {
         return GO_ON;
     }
     rule.done(true);
+    if in_use(Uses::LEDGER) {
+        ledger::packet(&sending.facts, EGRESS, index, &told, sending.now);
+    }
     sending.verdict = REFUSE;
     ENOUGH
 }

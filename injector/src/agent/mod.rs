@@ -2,6 +2,7 @@
 //! the end, reverts.
 
 mod command;
+pub mod ledger;
 mod names;
 mod reload;
 mod sabotage;
@@ -9,7 +10,7 @@ mod watch;
 
 use std::{process::ExitStatus, time::Duration};
 
-use injector_common::names::SecurityHook;
+use injector_common::{RuleStats, names::SecurityHook};
 
 use crate::{
     actuate,
@@ -24,16 +25,28 @@ use crate::{
     resolve::RuleScope,
 };
 use command::Victim;
+use ledger::{Ledger, Writer};
 pub use reload::Source;
 use sabotage::Sabotaged;
 
 /// How the agent behaves towards its user.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Options {
     /// Whether to show counts and time left while it runs.
     pub live: bool,
     /// The file whose changes are put in force.
     pub source: Option<Source>,
+    /// What becomes of each hit, if anything.
+    pub ledger: Option<Ledger>,
+}
+
+/// For what all must be ready before the first change of the kernel's state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Readiness {
+    /// Rules that come later.
+    pub changes: bool,
+    /// Hits that are told one by one.
+    pub hits: bool,
 }
 
 /// What came of an experiment.
@@ -67,7 +80,7 @@ impl Prepared {
 }
 
 /// Finds the command, tries what the kernel can do and plans. Changes nothing
-/// else. With `changes`, all is readied for rules that may come later.
+/// else.
 ///
 /// # Errors
 ///
@@ -76,18 +89,21 @@ impl Prepared {
 pub fn prepare(
     experiment: &Experiment,
     scopes: &[RuleScope],
-    changes: bool,
+    ready: Readiness,
 ) -> Result<Prepared, Error> {
     let victim = experiment
         .command
         .as_deref()
         .map(Victim::find)
         .transpose()?;
-    let needs = if changes {
+    let mut needs = if ready.changes {
         Needs::ANYTHING
     } else {
         Needs::of(experiment)
     };
+    if ready.hits {
+        needs = needs.with_ledger();
+    }
     let mut programs = Programs::open(needs)?;
     let features = probe(&mut programs, experiment);
     let plan = plan::build(experiment, scopes, &features)?;
@@ -108,7 +124,7 @@ pub fn prepare(
 ///
 /// When the kernel refuses a step. Nothing is left then, unless the error is
 /// [`Error::Cleanup`].
-pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
+pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
     let Prepared {
         plan,
         victim,
@@ -131,7 +147,7 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
         let mut watch = watch::Watch::new()?;
         let actuator = Sabotaged::new(KernelActuator::new(programs, &plan, attach)?);
         let mut injection = actuate::apply(plan, actuator)?;
-        let experiment = &injection.plan().experiment;
+        let experiment = injection.plan().experiment.clone();
         tracing::info!(
             experiment = experiment.name,
             seed = experiment.seed,
@@ -140,6 +156,7 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
             experiment.duration
         );
         let kernel = injection.actuator().inner();
+        let writer = start_ledger(options.ledger.take(), experiment, kernel);
         let mut victim = victim.map(|victim| victim.start(kernel.command_cgroup()));
         let (stopped_by, signal) = watch
             .until_end(&mut injection, victim.as_mut(), options)
@@ -148,7 +165,8 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
         let experiment = injection.plan().experiment.clone();
         let backends = injection.plan().backends.clone();
         let kernel = injection.actuator().inner();
-        let rules = report_rules(&experiment, &backends, kernel);
+        let stats = read_stats(&experiment, kernel);
+        let rules = report_rules(&experiment, &backends, &stats);
         let unattributed = report_unattributed(&experiment, kernel);
         let cleanup = injection.stop().err();
         // Only now is it known what did not come out in time.
@@ -163,6 +181,8 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
             }
             None => None,
         };
+        // After everything is undone, since a file may take its time.
+        let ended = writer.map(|writer| writer.end(stats, stopped_by));
         let report = Report {
             experiment: experiment.name.clone(),
             seed: experiment.seed,
@@ -173,6 +193,8 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
                 overrun: lost.overrun,
                 cut_off: lost.cut_off,
             }),
+            ledger_lost: ended.map(|ended| ended.lost),
+            replayed: ended.and_then(|ended| ended.replayed),
         };
         Ok(Outcome {
             report,
@@ -182,29 +204,46 @@ pub fn run(prepared: Prepared, options: Options) -> Result<Outcome, Error> {
     })
 }
 
-fn report_rules(
-    experiment: &Experiment,
-    backends: &[&'static str],
-    kernel: &KernelActuator,
-) -> Vec<RuleReport> {
-    let counters = kernel.counters().unwrap_or_else(|error| {
+/// Begins to write the ledger, if there is one.
+fn start_ledger(
+    ledger: Option<Ledger>,
+    experiment: Experiment,
+    kernel: &mut KernelActuator,
+) -> Option<Writer> {
+    let ledger = ledger?;
+    let Some(hits) = kernel.take_hits() else {
+        tracing::error!("the programs tell of no hits, there will be no ledger");
+        return None;
+    };
+    Some(Writer::start(ledger, experiment, hits, kernel.start_ns()))
+}
+
+/// What each rule of the experiment has counted.
+fn read_stats(experiment: &Experiment, kernel: &KernelActuator) -> Vec<RuleStats> {
+    let mut stats = kernel.counters().unwrap_or_else(|error| {
         tracing::error!("the counters cannot be read, the report shows zeros: {error}");
         Vec::new()
     });
+    stats.resize(experiment.rules.len(), RuleStats::default());
+    stats
+}
+
+fn report_rules(
+    experiment: &Experiment,
+    backends: &[&'static str],
+    stats: &[RuleStats],
+) -> Vec<RuleReport> {
     experiment
         .rules
         .iter()
         .zip(backends)
-        .enumerate()
-        .map(|(index, (rule, backend))| {
-            let stats = counters.get(index).copied().unwrap_or_default();
-            RuleReport {
-                name: rule.name.clone(),
-                kind: rule.fault.kind(),
-                backend,
-                counts: stats.into(),
-                dropped: rule.fault.queue_memory().map(|_| stats.dropped),
-            }
+        .zip(stats)
+        .map(|((rule, backend), stats)| RuleReport {
+            name: rule.name.clone(),
+            kind: rule.fault.kind(),
+            backend,
+            counts: (*stats).into(),
+            dropped: rule.fault.queue_memory().map(|_| stats.dropped),
         })
         .collect()
 }

@@ -1,13 +1,21 @@
 //! `injector inject KIND`: one rule from the command line.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use crate::{
-    agent::Prepared,
-    cli::{Output, launch, rule_args::RuleArgs},
+    agent::{Prepared, Readiness},
+    cli::{
+        Output,
+        launch::{self, Keeping},
+        rule_args::RuleArgs,
+    },
     error::{Error, SpecError},
+    ledger::Spec,
     model::Experiment,
-    spec::{build::build, kind::RuleCommand},
+    spec::{
+        build::{Entropy, build},
+        kind::RuleCommand,
+    },
 };
 
 /// Arguments of `inject`.
@@ -20,6 +28,7 @@ Examples:
   injector inject net-loss --target cgroup:/web --percent 5 --for 1m
   injector inject net-delay --target pid:4242 --delay 100ms --jitter 20ms --for 30s
   injector inject sys-errno --call openat --errno EIO --when 3..9+2 --for 30s -- ./app
+  injector inject net-loss --target cgroup:/web --percent 5 --per flow --ledger hits.jsonl --for 1m
   injector plan net-loss --target cgroup:/web --percent 5 --for 1m
 
 `injector inject KIND --help` lists the options of a kind, `injector faults KIND` describes it."
@@ -31,22 +40,36 @@ pub struct Args {
 }
 
 impl Args {
-    /// The experiment, with the chosen output.
-    pub(super) fn experiment(self) -> Result<(Experiment, Output), Error> {
+    /// The experiment.
+    pub(super) fn experiment(self, entropy: Entropy) -> Result<Experiment, Error> {
         let (what, args) = self.kind.split();
-        let output = args.output;
-        let experiment = build(args.into_experiment(what), launch::entropy()?)
-            .map_err(|error| error.map_spec(name_option))?;
-        Ok((experiment, output))
+        build(args.into_experiment(what), entropy).map_err(|error| error.map_spec(name_option))
     }
 
-    /// Everything up to the first change.
-    pub(super) fn prepare(self) -> Result<(Prepared, Output), Error> {
-        let (experiment, output) = self.experiment()?;
+    /// Everything up to the first change, and what else was chosen.
+    pub(super) fn prepare(self) -> Result<(Prepared, Chosen), Error> {
+        let args = self.kind.rule();
+        let chosen = Chosen {
+            output: args.output,
+            ledger: args.ledger.clone(),
+        };
+        let experiment = self.experiment(launch::entropy()?)?;
+        launch::check_ledger(chosen.ledger.as_deref())?;
+        let ready = Readiness {
+            hits: chosen.ledger.is_some(),
+            ..Readiness::default()
+        };
         let prepared =
-            launch::prepare(&experiment, false).map_err(|error| error.map_spec(name_option))?;
-        Ok((prepared, output))
+            launch::prepare(&experiment, ready).map_err(|error| error.map_spec(name_option))?;
+        Ok((prepared, chosen))
     }
+}
+
+/// What was chosen beside the experiment.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) output: Output,
+    pub(super) ledger: Option<PathBuf>,
 }
 
 /// A field `jitter` of the one rule is written `--jitter` here.
@@ -62,7 +85,15 @@ pub(super) fn name_option(error: SpecError) -> SpecError {
     }
 }
 
-pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
-    let (prepared, output) = args.prepare()?;
-    launch::run(prepared, output, None)
+pub(super) fn exec(args: Args, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
+    let (prepared, Chosen { output, ledger }) = args.prepare()?;
+    let keeping = ledger.map(|file| Keeping {
+        file: Some(file),
+        spec: Spec {
+            arguments: launch::written(arguments),
+            file: None,
+        },
+        recorded: None,
+    });
+    launch::run(prepared, output, None, keeping)
 }

@@ -1,20 +1,65 @@
 //! What `inject`, `plan` and `run` share: from an experiment to its report.
 
 use std::{
+    ffi::OsString,
     io::{IsTerminal as _, Write as _},
     os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
 };
 
 use crate::{
-    agent::{self, Prepared, Source},
-    cli::Output,
+    agent::{
+        self, Prepared, Readiness, Source,
+        ledger::{self, Ledger, LedgerFile},
+    },
+    cli::{Output, inject},
     error::{EXIT_CLEANUP, EXIT_UNSUPPORTED, Error, HostError},
+    ledger::{Recorded, Spec},
     model::Experiment,
     report::{Report, plan as plan_report},
     resolve::{self, LinuxHost, names},
     spec::build::Entropy,
 };
+
+/// What is to be kept of each hit.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    /// The file to write.
+    pub(super) file: Option<PathBuf>,
+    /// What the user wrote.
+    pub(super) spec: Spec,
+    /// The run to repeat.
+    pub(super) recorded: Option<Recorded>,
+}
+
+impl Keeping {
+    /// Makes the file, once nothing else is in the way.
+    fn begin(self) -> Result<Ledger, Error> {
+        let create = |path| LedgerFile::create(path).map_err(inject::name_option);
+        Ok(Ledger {
+            file: self.file.map(create).transpose()?,
+            spec: self.spec,
+            recorded: self.recorded,
+        })
+    }
+}
+
+/// Refuses a file for a ledger that is in use.
+pub(super) fn check_ledger(path: Option<&Path>) -> Result<(), Error> {
+    match path {
+        Some(path) => ledger::check(path).map_err(|error| inject::name_option(error).into()),
+        None => Ok(()),
+    }
+}
+
+/// The arguments as they were given, for a ledger.
+pub(super) fn written(arguments: &[OsString]) -> Vec<String> {
+    let words = arguments.iter().skip(1);
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
 
 /// Draws what an experiment starts from.
 pub(super) fn entropy() -> Result<Entropy, Error> {
@@ -37,12 +82,11 @@ pub(super) fn entropy() -> Result<Entropy, Error> {
 
 /// All that comes before the first change: resolves the targets on this host,
 /// tries what its kernel can do, and plans.
-/// With `changes`, all is readied for rules that may come later.
-pub(super) fn prepare(experiment: &Experiment, changes: bool) -> Result<Prepared, Error> {
+pub(super) fn prepare(experiment: &Experiment, ready: Readiness) -> Result<Prepared, Error> {
     let mut experiment = experiment.clone();
     names::resolve_names(&mut experiment, names::look_up)?;
     let scopes = resolve::resolve(&experiment, &LinuxHost::new()?)?;
-    agent::prepare(&experiment, &scopes, changes)
+    agent::prepare(&experiment, &scopes, ready)
 }
 
 /// Prints what would be done.
@@ -61,12 +105,20 @@ pub(super) fn run(
     prepared: Prepared,
     output: Output,
     source: Option<Source>,
+    keeping: Option<Keeping>,
 ) -> anyhow::Result<ExitCode> {
+    let path = keeping.as_ref().and_then(|keeping| keeping.file.clone());
+    let ledger = keeping.map(Keeping::begin).transpose()?;
     let options = agent::Options {
         live: std::io::stderr().is_terminal(),
         source,
+        ledger,
     };
-    let outcome = agent::run(prepared, options)?;
+    let outcome = agent::run(prepared, options).inspect_err(|_| {
+        if let Some(path) = &path {
+            LedgerFile::discard(path);
+        }
+    })?;
     // Whether the report could be printed must not hide how the run ended.
     let printed = print(&outcome.report, output);
     if let Some(errors) = outcome.cleanup {

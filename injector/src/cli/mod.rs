@@ -6,6 +6,7 @@ pub mod faults;
 pub mod inject;
 mod launch;
 pub mod plan;
+mod replay;
 pub mod rule_args;
 pub mod run;
 pub mod stop;
@@ -83,15 +84,16 @@ pub enum Output {
 /// Whatever the command fails with; [`crate::error::Error`] where it decides
 /// the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &Cli::command()),
     };
     init_logging(cli.verbose);
     match cli.command {
-        Command::Inject(args) => inject::exec(args),
+        Command::Inject(args) => inject::exec(args, &arguments),
         Command::Plan(args) => plan::exec(args),
-        Command::Run(args) => run::exec(args),
+        Command::Run(args) => run::exec(args, &arguments),
         Command::Doctor(args) => doctor::exec(&args),
         Command::Faults(args) => faults::exec(&args),
         Command::Stop(args) => stop::exec(&args),

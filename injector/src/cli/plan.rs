@@ -39,7 +39,10 @@ pub struct Args {
 
 pub(super) fn exec(args: Args) -> anyhow::Result<ExitCode> {
     let (prepared, output) = match (args.kind, args.file) {
-        (Some(kind), None) => inject::Args { kind }.prepare()?,
+        (Some(kind), None) => {
+            let (prepared, chosen) = inject::Args { kind }.prepare()?;
+            (prepared, chosen.output)
+        }
         (None, Some(file)) => file.prepare()?,
         (Some(_), Some(_)) => return Err(refuse("a kind and a file are given together")),
         (None, None) => return Err(refuse("neither a kind nor a file is given")),

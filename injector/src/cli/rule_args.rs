@@ -1,10 +1,12 @@
 //! The arguments that `inject` and `plan` have for every kind.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::{
     cli::Output,
-    model::Target,
+    model::{Per, Target},
     spec::{
         ExperimentInput, RuleInput,
         duration::Span,
@@ -61,6 +63,10 @@ pub struct RuleArgs {
     )]
     pub times: Option<Text<Times>>,
 
+    /// What has a count and draws of its own, so that other packets do not change what is hit: rule (all packets that match, together) or flow (each flow and direction, by protocol, addresses and ports). Of net-rate: what has a link of its own [default: rule]
+    #[arg(long, value_name = "WHAT", help_heading = "Trigger")]
+    pub per: Option<Text<Per>>,
+
     /// Seed of the decisions; the same seed gives the same decisions [default: drawn and reported]
     #[arg(
         long,
@@ -81,6 +87,10 @@ pub struct RuleArgs {
     /// How to print the report
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
+
+    /// Write each hit as a line of JSON into this file, which must not be there yet, or be empty; `injector run --replay FILE` does the same again
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
 
     /// A command to start as a target, in a cgroup of its own, once the fault is on; the fault ends with it
     #[arg(last = true, value_name = "CMD")]
@@ -103,6 +113,7 @@ impl RuleArgs {
             percent: self.percent.map(|text| text.0),
             when: self.when.map(|text| text.0),
             times: self.times.map(|text| text.0),
+            per: self.per.map(|text| text.0),
             start: None,
             duration: Some(self.duration.0),
         }

@@ -1,11 +1,21 @@
 //! `injector run FILE`: several rules on one timeline.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use crate::{
-    agent::{Prepared, Source},
-    cli::{Output, inject, launch},
-    error::{ConflictError, Error, Place},
+    agent::{Prepared, Readiness, Source},
+    cli::{
+        Output, inject,
+        launch::{self, Keeping},
+        replay,
+    },
+    error::{ConflictError, Error, Place, SpecError},
+    ledger::{Recorded, Spec},
     model::Experiment,
     spec::{
         build::{Entropy, build},
@@ -23,6 +33,8 @@ Examples:
   injector run outage.yaml
   injector run outage.yaml --seed 7 --output json -- ./app --port 8080
   injector run outage.yaml --watch
+  injector run outage.yaml --ledger hits.jsonl
+  injector run --replay hits.jsonl
 
 A file:
   version: 1
@@ -41,7 +53,7 @@ A file:
       for: 1m                # optional
       call: [write, pwrite64]
       errno: ENOSPC
-      percent: 20            # or `when: 3..9+2`; and `times: 7`
+      percent: 20            # or `when: 3..9+2`; and `times: 7`, `per: flow`
   command: [./app, --port, '8080']   # optional")]
 pub struct RunArgs {
     /// What to run.
@@ -55,7 +67,7 @@ pub struct RunArgs {
     /// behind the others; those that are gone stop. A change that cannot be had is logged,
     /// and all stays as it is. Kind and target of a rule, the order, name, seed and command
     /// stay what they are.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "replay")]
     pub watch: bool,
 }
 
@@ -65,8 +77,16 @@ pub struct RunArgs {
 #[group(id = "file_arguments")]
 pub struct Args {
     /// The spec file
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "replay")]
+    pub file: Option<PathBuf>,
+
+    /// Instead of FILE: run again what this ledger tells of, with its seed, and compare what is hit
+    #[arg(
+        long,
+        value_name = "LEDGER",
+        conflicts_with_all = ["file", "seed", "duration", "whole_host", "command"]
+    )]
+    pub replay: Option<PathBuf>,
 
     /// Seed of the decisions, instead of the file's
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
@@ -84,27 +104,70 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
 
+    /// Write each hit as a line of JSON into this file, which must not be there yet, or be empty
+    #[arg(long = "ledger", value_name = "LEDGER", id = "ledger_file")]
+    pub ledger: Option<PathBuf>,
+
     /// The command to start, instead of the file's
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
 }
 
+/// An experiment as it was read.
+struct Found {
+    experiment: Experiment,
+    /// The text of the file.
+    text: String,
+    /// The run that it repeats.
+    recorded: Option<Recorded>,
+}
+
 impl Args {
     /// Everything up to the first change.
     pub(super) fn prepare(self) -> Result<(Prepared, Output), Error> {
-        let prepared = self.prepare_with(launch::entropy()?, false)?;
-        Ok((prepared, self.output))
+        let found = self.read(launch::entropy()?)?;
+        Ok((self.prepare_for(&found, false)?, self.output))
     }
 
     /// With `changes`, all is readied for rules that may come later.
-    fn prepare_with(&self, entropy: Entropy, changes: bool) -> Result<Prepared, Error> {
-        let experiment = self.read(entropy)?;
-        launch::prepare(&experiment, changes).map_err(|error| self.locate(error))
+    fn prepare_for(&self, found: &Found, changes: bool) -> Result<Prepared, Error> {
+        launch::check_ledger(self.ledger.as_deref())?;
+        let ready = Readiness {
+            changes,
+            hits: self.ledger.is_some() || self.replay.is_some(),
+        };
+        launch::prepare(&found.experiment, ready).map_err(|error| self.locate(error))
     }
 
-    /// Reads the file.
-    fn read(&self, entropy: Entropy) -> Result<Experiment, Error> {
-        let mut input = document::read(&self.file)?;
+    /// Where the experiment is written.
+    fn path(&self) -> &Path {
+        let path = self.file.as_deref().or(self.replay.as_deref());
+        path.unwrap_or_else(|| Path::new(""))
+    }
+
+    /// Reads the file, or the ledger.
+    fn read(&self, entropy: Entropy) -> Result<Found, Error> {
+        if let Some(path) = &self.replay {
+            let (experiment, recorded) = replay::read(path, entropy)?;
+            return Ok(Found {
+                experiment,
+                text: String::new(),
+                recorded: Some(recorded),
+            });
+        }
+        let bytes = document::read(self.path())?;
+        let experiment = self.experiment(&bytes, entropy)?;
+        Ok(Found {
+            experiment,
+            // It was read as UTF-8.
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            recorded: None,
+        })
+    }
+
+    /// The experiment of a file with this content.
+    pub(super) fn experiment(&self, bytes: &[u8], entropy: Entropy) -> Result<Experiment, Error> {
+        let mut input = document::parse(self.path(), bytes)?;
         if let Some(Text(seed)) = self.seed {
             input.seed = Some(seed);
         }
@@ -121,7 +184,7 @@ impl Args {
     /// Says of an error where what is wrong was written.
     fn locate(&self, error: Error) -> Error {
         let place = Place {
-            file: self.file.clone(),
+            file: self.path().to_owned(),
             line_column: None,
         };
         // What was not read from the file.
@@ -147,15 +210,36 @@ impl Args {
     }
 }
 
-pub(super) fn exec(args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn exec(args: RunArgs, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let RunArgs { spec, watch } = args;
+    if watch && spec.ledger.is_some() {
+        return Err(Error::from(SpecError::new(
+            "--ledger",
+            "tells what ran by the file as it was at the start, which --watch lets change",
+            "one of the two: --ledger or --watch",
+        ))
+        .into());
+    }
     // An id and a seed that were drawn stay what they are.
     let entropy = launch::entropy()?;
-    let prepared = spec.prepare_with(entropy, watch)?;
+    let found = spec.read(entropy)?;
+    let prepared = spec.prepare_for(&found, watch)?;
     let output = spec.output;
-    let source = watch.then(|| Source {
-        file: spec.file.clone(),
-        read: Arc::new(move || spec.read(entropy)),
+    let keeping = (spec.ledger.is_some() || found.recorded.is_some()).then(|| Keeping {
+        file: spec.ledger.clone(),
+        // What repeats a run tells of it as that did.
+        spec: found.recorded.as_ref().map_or_else(
+            || Spec {
+                arguments: launch::written(arguments),
+                file: Some(found.text),
+            },
+            |recorded| recorded.header.spec.clone(),
+        ),
+        recorded: found.recorded.clone(),
     });
-    launch::run(prepared, output, source)
+    let source = watch.then(|| Source {
+        file: spec.path().to_owned(),
+        read: Arc::new(move || Ok(spec.read(entropy)?.experiment)),
+    });
+    launch::run(prepared, output, source, keeping)
 }

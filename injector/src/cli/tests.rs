@@ -149,8 +149,8 @@ fn accepted(line: &str) -> Option<Experiment> {
         | Command::Stop(_)
         | Command::Completions(_) => return None,
     };
-    match args.experiment() {
-        Ok((experiment, _)) => Some(experiment),
+    match args.experiment(Entropy { id: 1, seed: 1 }) {
+        Ok(experiment) => Some(experiment),
         Err(error) => panic!("{line}: {error}"),
     }
 }

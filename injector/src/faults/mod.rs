@@ -98,6 +98,13 @@ macro_rules! kinds {
         }
 
         impl<R: Args> KindCommand<R> {
+            /// The rule's options.
+            pub const fn rule(&self) -> &R {
+                match self {
+                    $(Self::$kind(args) => &args.rule,)+
+                }
+            }
+
             /// The kind's options and the rule's.
             pub fn split(self) -> (RawFault, R) {
                 match self {

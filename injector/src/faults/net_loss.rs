@@ -62,6 +62,9 @@ Examples:
   Lose 5 % of what a cgroup sends, for a minute:
     injector inject net-loss --target cgroup:/web --percent 5 --for 1m
 
+  The same packets of each flow are lost in every run, on any number of CPUs:
+    injector inject net-loss --target cgroup:/web --percent 5 --per flow --seed 7 --for 1m
+
   Cut a process off from a database:
     injector inject net-loss --target pid:4242 --direction both --peer 10.1.2.3 \\
       --peer-port 5432 --for 30s

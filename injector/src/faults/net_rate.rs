@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::SpecError,
-    model::{Fault, Link, PacketFault, PacketFilter, QueueMemory, Sharing},
+    model::{Fault, Link, PacketFault, PacketFilter, Per, QueueMemory},
     spec::{
         duration::{self, Span},
         rate::{self, Overhead, Rate, Size},
@@ -45,11 +45,6 @@ packet::packet_kind! {
         #[serde(default)]
         pub queue: Option<Text<Span>>,
 
-        /// Who shares the link: target (all packets of the rule) or flow (each flow has its own) [default: target]
-        #[arg(long, value_name = "WHO")]
-        #[serde(default)]
-        pub per: Option<Text<Sharing>>,
-
         /// How much memory may be taken by packets that wait, such as 64mb; others are dropped [default: 256mb]
         #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
         #[serde(default)]
@@ -69,7 +64,8 @@ A packet leaves when a link of this bandwidth has sent it and all those before i
 a link of its own. A packet's size is that from the link-layer header on, plus --overhead; a
 super-packet of segmentation offload counts as the packets that it becomes. Where a packet would have
 to wait longer than --queue, or those that wait take all of --queue-memory already, it is dropped, and
-the report counts it as `dropped`. Packets of one flow stay in order.";
+the report counts it as `dropped`. Packets of one flow stay in order. With --per flow each flow has a
+link of its own.";
     const EXAMPLES: &'static str = "\
 Examples:
   A cgroup sends over a line of 10 Mbit/s:
@@ -89,7 +85,8 @@ Examples:
             overhead: raw.overhead.map_or(0, |text| text.0.0),
             queue: in_range("queue", queue)?,
             memory: raw.queue_memory.map(|text| text.0).unwrap_or(QueueMemory::DEFAULT),
-            sharing: raw.per.map_or(Sharing::Target, |text| text.0),
+            // The rule says.
+            per: Per::Rule,
         };
         Ok(Fault::Packet(filter, PacketFault::Rate(link)))
     }
@@ -97,9 +94,9 @@ Examples:
 
 pub(super) fn explain(filter: &PacketFilter, link: &Link) -> String {
     let packets = packet::describe(filter);
-    let each = match link.sharing {
-        Sharing::Target => "",
-        Sharing::Flow => " for each flow",
+    let each = match link.per {
+        Per::Rule => "",
+        Per::Flow => " for each flow",
     };
     format!(
         "sends {packets} over a link of {}{each} with a queue of {}{}",

@@ -20,7 +20,7 @@ use aya::{
     maps::{Array, HashMap, MapData},
     programs::{KProbe, ProgramError},
 };
-use injector_common::{Control, NetnsInode, RuleStats, ScopeKey, SiteEntry, names};
+use injector_common::{Control, NetnsInode, RuleStats, ScopeKey, SiteEntry, names, uses::Uses};
 
 pub use self::{hops::Undelivered, packets::check_room};
 use self::{
@@ -33,6 +33,7 @@ use super::{
     clsact::Side,
     counters::Counters,
     delay_tables::DelayTables,
+    hits::Hits,
     journal::{Journal, Leftover},
     leftovers,
     links::{self, Attached},
@@ -70,6 +71,8 @@ pub struct KernelActuator {
     named_calls: BTreeSet<u32>,
     clear: Array<MapData, u64>,
     counters: Counters,
+    /// Until somebody takes it.
+    hits: Option<Hits>,
     journal: Journal,
     /// The plan's first effect, which is the last one to be reverted.
     first: Option<Effect>,
@@ -116,6 +119,7 @@ impl KernelActuator {
     }
 
     fn open(mut programs: Programs, plan: &Plan, attach: PacketAttach) -> Result<Self, Failure> {
+        let uses = programs.uses;
         let mut take = |name: &'static str| {
             programs
                 .ebpf
@@ -135,6 +139,15 @@ impl KernelActuator {
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
         let clear = Array::try_from(take(names::MAP_CLEAR)?)?;
         let counters = Counters::new(take(names::MAP_STATS)?, take(names::MAP_UNATTRIBUTED)?)?;
+        let wants_hits = uses.any(Uses::LEDGER);
+        let hits = wants_hits
+            .then(|| -> Result<Hits, Failure> {
+                Ok(Hits::new(
+                    take(names::MAP_LEDGER)?,
+                    take(names::MAP_TURNS)?,
+                )?)
+            })
+            .transpose()?;
         let settings = Control {
             rule_count: u32::try_from(plan.experiment.rules.len())?,
             agent_tgid: std::process::id(),
@@ -158,6 +171,7 @@ impl KernelActuator {
             named_calls: BTreeSet::new(),
             clear,
             counters,
+            hits,
             journal,
             first: plan.effects.first().cloned(),
             log,
@@ -204,6 +218,16 @@ impl KernelActuator {
         self.counters
             .read(self.settings.rule_count)
             .map_err(io::Error::other)
+    }
+
+    /// What the programs tell of hits, if they do; once.
+    pub const fn take_hits(&mut self) -> Option<Hits> {
+        self.hits.take()
+    }
+
+    /// Boot time in ns at which the first rules were put in force.
+    pub fn start_ns(&mut self) -> u64 {
+        self.rules.start()
     }
 
     /// How many packets so far belonged to nobody who could be found: of those that

@@ -9,6 +9,7 @@ mod clsact;
 mod counters;
 mod delay_tables;
 pub mod features;
+mod hits;
 mod journal;
 mod leftovers;
 mod links;
@@ -27,6 +28,7 @@ mod tc;
 mod wire;
 
 pub use actuator::{KernelActuator, Undelivered, check_room};
+pub use hits::Hits;
 pub use leftovers::{StopReport, stop_all};
 pub use needs::Needs;
 pub use object::Programs;

@@ -2,7 +2,7 @@
 
 use injector_common::{kinds::Family, uses::Uses};
 
-use crate::model::{Experiment, Fault, PacketFilter, Target};
+use crate::model::{Experiment, Fault, PacketFilter, Per, Rule, Target};
 
 /// What an experiment needs.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,10 @@ pub struct Needs {
     pub(super) streams: bool,
     /// Room for a link of each flow.
     pub(super) flow_links: bool,
+    /// Room for a count of each flow.
+    pub(super) counted_flows: bool,
+    /// Room for hits on their way to the ledger.
+    pub(super) ledger: bool,
 }
 
 impl Needs {
@@ -29,15 +33,19 @@ impl Needs {
         conversations: false,
         streams: false,
         flow_links: false,
+        counted_flows: false,
+        ledger: false,
     };
 
-    /// Everything, for rules that are not known yet.
+    /// Everything that rules may need, for rules that are not known yet.
     pub const ANYTHING: Self = Self {
-        uses: Uses::EVERYTHING,
+        uses: Uses::EVERYTHING.without(Uses::LEDGER),
         offsets: true,
         conversations: true,
         streams: true,
         flow_links: true,
+        counted_flows: true,
+        ledger: false,
     };
 
     /// What the rules of an experiment need.
@@ -56,8 +64,10 @@ impl Needs {
         Self {
             uses: rules
                 .iter()
-                .fold(Uses::NOTHING, |uses, rule| uses.and(parts(&rule.fault))),
+                .fold(Uses::NOTHING, |uses, rule| uses.and(parts(rule))),
             offsets,
+            ledger: false,
+            counted_flows: rules.iter().any(|rule| rule.per == Per::Flow),
             flow_links: has(Fault::links_flows),
             streams: has(Fault::counts_streams),
             conversations: filters.any(PacketFilter::follows_conversations),
@@ -65,8 +75,21 @@ impl Needs {
     }
 }
 
+impl Needs {
+    /// The same, with hits told one by one.
+    #[must_use]
+    pub const fn with_ledger(self) -> Self {
+        Self {
+            uses: self.uses.and(Uses::LEDGER),
+            ledger: true,
+            ..self
+        }
+    }
+}
+
 /// The parts that a rule uses.
-fn parts(fault: &Fault) -> Uses {
+fn parts(rule: &Rule) -> Uses {
+    let fault = &rule.fault;
     let (detours, queues) = match fault {
         Fault::Packet(_, fault) => (fault.detours(), fault.holds()),
         Fault::SysErrno { .. } | Fault::Refuse { .. } => (false, false),
@@ -78,28 +101,42 @@ fn parts(fault: &Fault) -> Uses {
         .and_if(detours, Uses::DETOURS)
         .and_if(queues, Uses::QUEUES)
         .and_if(ports, Uses::PORTS)
+        .and_if(rule.per == Per::Flow, Uses::FLOWS)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use injector_common::FaultKind;
+    use injector_common::{FaultKind, Trigger};
 
     use super::*;
     use crate::model::{Choice, Direction, PacketFault, QueueMemory};
+
+    fn rule(filter: PacketFilter, fault: PacketFault) -> Rule {
+        Rule {
+            name: String::new(),
+            targets: vec![Target::Command],
+            fault: Fault::Packet(filter, fault),
+            trigger: Trigger::ALWAYS,
+            per: Per::Rule,
+            start: Duration::ZERO,
+            duration: Duration::from_secs(1),
+            removed: false,
+        }
+    }
 
     #[test]
     fn a_rule_uses_its_kind_and_what_its_options_ask_for() {
         let any = || PacketFilter::new(Direction::Both);
         let loss = Uses::kind(FaultKind::NetLoss);
-        assert_eq!(parts(&Fault::Packet(any(), PacketFault::LOSS)), loss);
+        assert_eq!(parts(&rule(any(), PacketFault::LOSS)), loss);
 
         let ports = PacketFilter {
             local_ports: Choice::from(vec![80..=80]),
             ..any()
         };
-        let of_ports = parts(&Fault::Packet(ports, PacketFault::LOSS));
+        let of_ports = parts(&rule(ports, PacketFault::LOSS));
         assert_eq!(of_ports, loss.and(Uses::PORTS));
 
         let late = PacketFault::Reorder {
@@ -108,7 +145,13 @@ mod tests {
             memory: QueueMemory::DEFAULT,
         };
         let reorder = Uses::kind(FaultKind::NetReorder);
-        let of_late = parts(&Fault::Packet(any(), late));
+        let of_late = parts(&rule(any(), late));
         assert_eq!(of_late, reorder.and(Uses::DETOURS).and(Uses::QUEUES));
+
+        let by_flow = Rule {
+            per: Per::Flow,
+            ..rule(any(), PacketFault::LOSS)
+        };
+        assert_eq!(parts(&by_flow), loss.and(Uses::FLOWS));
     }
 }

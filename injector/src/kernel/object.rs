@@ -19,6 +19,9 @@ pub(super) use crate::error::describe;
 /// The compiled programs; empty in a build without the BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-ebpf.o"));
 
+/// Bytes of a page of memory.
+const PAGE: u32 = 4096;
+
 /// Why the object could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ObjectError {
@@ -83,7 +86,14 @@ impl Programs {
         let conversations = room(needs.conversations, names::MAX_CONVERSATIONS);
         let streams = room(needs.streams, names::MAX_STREAMS);
         let flow_links = room(needs.flow_links, names::MAX_FLOWS);
+        let counted_flows = room(needs.counted_flows, names::MAX_COUNTED_FLOWS);
         let flows = room(needs.uses.any(Uses::DETOURS), names::MAX_FLOWS);
+        // At least a page, as the kernel wants it.
+        let ledger = if needs.ledger {
+            names::LEDGER_BYTES
+        } else {
+            PAGE
+        };
         let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .btf(None)
@@ -91,6 +101,8 @@ impl Programs {
             .map_max_entries(names::MAP_STREAMS, streams)
             .map_max_entries(names::MAP_LINKS, flow_links)
             .map_max_entries(names::MAP_FLOWS, flows)
+            .map_max_entries(names::MAP_TURNS, counted_flows)
+            .map_max_entries(names::MAP_LEDGER, ledger)
             .override_global(aya_log::LEVEL, &log_level, true)
             .override_global(uses::GLOBAL, &needs.uses.bits(), true)
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)

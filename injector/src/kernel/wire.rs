@@ -20,7 +20,7 @@ pub(super) use self::dns::queries;
 pub(super) use self::filter::{peer_key, peer_value, peers};
 use crate::model::{
     After, Answer, Checksum, Damage, Delay, End, Experiment, Extent, Fault, LossModel, PacketFault,
-    Region, Rule, Sharing, Unreachable, Visibility,
+    Per, Region, Rule, Unreachable, Visibility,
 };
 
 /// A rule that is never in force.
@@ -35,7 +35,7 @@ pub(super) const BLANK: RuleEntry = RuleEntry {
     kind: 0,
     enabled: 0,
     key: 0,
-    _pad: 0,
+    per_flow: 0,
 };
 
 /// The entry of the rule at `index`, for an experiment that starts at boot
@@ -73,7 +73,7 @@ pub(super) fn entry(
         kind: rule.fault.kind() as u32,
         enabled: 1,
         key,
-        _pad: 0,
+        per_flow: u32::from(rule.per == Per::Flow),
     }
 }
 
@@ -99,7 +99,7 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
             burst: link.burst,
             overhead: link.overhead,
             queue_ns: nanos(link.queue),
-            per_flow: link.sharing == Sharing::Flow,
+            per_flow: link.per == Per::Flow,
         }),
         PacketFault::Partition => net_partition::params(),
         PacketFault::Corrupt(damage) => damage_params(*damage),

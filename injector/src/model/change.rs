@@ -94,7 +94,7 @@ mod tests {
     use injector_common::Trigger;
 
     use super::*;
-    use crate::model::{Direction, Errno, Fault, PacketFault, PacketFilter, Target};
+    use crate::model::{Direction, Errno, Fault, PacketFault, PacketFilter, Per, Target};
 
     fn rule(name: &str) -> Rule {
         Rule {
@@ -102,6 +102,7 @@ mod tests {
             targets: vec![Target::Process(7)],
             fault: Fault::Packet(PacketFilter::new(Direction::Egress), PacketFault::LOSS),
             trigger: Trigger::ALWAYS,
+            per: Per::Rule,
             start: Duration::ZERO,
             duration: Duration::from_secs(60),
             removed: false,

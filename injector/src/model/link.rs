@@ -134,16 +134,16 @@ pub struct Link {
     pub queue: Duration,
     /// How many may wait.
     pub memory: QueueMemory,
-    /// Who shares it.
-    pub sharing: Sharing,
+    /// Whose packets share it.
+    pub per: Per,
 }
 
-/// Who shares a link.
+/// What a rule keeps one of each for: a count of its operations, or a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sharing {
-    /// All packets of the rule, in each direction.
+pub enum Per {
+    /// For all of its operations together.
     #[default]
-    Target,
-    /// Each flow has one of its own.
+    Rule,
+    /// For each flow.
     Flow,
 }

@@ -22,9 +22,7 @@ pub use filter::{
     Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
     TcpFlags,
 };
-pub use link::{
-    Delay, DelayTable, Distribution, Link, LossModel, QueueMemory, Sharing, Visibility,
-};
+pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
 
 /// Rules on one timeline, with a seed and an end.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +54,8 @@ pub struct Rule {
     pub fault: Fault,
     /// Which matching operations suffer.
     pub trigger: Trigger,
+    /// Whose operations are counted, and drawn for, together.
+    pub per: Per,
     /// When it starts, counted from the experiment's start.
     pub start: Duration,
     /// How long it lasts. `start + duration` never exceeds the experiment's.
@@ -182,13 +182,7 @@ impl Fault {
     pub const fn links_flows(&self) -> bool {
         matches!(
             self,
-            Self::Packet(
-                _,
-                PacketFault::Rate(Link {
-                    sharing: Sharing::Flow,
-                    ..
-                })
-            )
+            Self::Packet(_, PacketFault::Rate(Link { per: Per::Flow, .. }))
         )
     }
 

@@ -53,7 +53,7 @@ impl fmt::Display for Plan {
             )?;
             writeln!(f, "    {}", faults::explain(&rule.fault))?;
             writeln!(f, "    target: {}", text::targets(rule).join(", "))?;
-            writeln!(f, "    trigger: {}", text::trigger(&rule.trigger))?;
+            writeln!(f, "    trigger: {}", text::selection(rule))?;
             writeln!(f, "    time: {}", text::time(rule))?;
         }
         if let Some(command) = &experiment.command {

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     model::{
         Checksum, Damage, Delay, Direction, Errno, Experiment, Extent, Fault, PacketFault,
-        PacketFilter, Protocol, Region, Rule, Syscall,
+        PacketFilter, Per, Protocol, Region, Rule, Syscall,
     },
     resolve::{Interface, Netns, RuleScope, Scope},
 };
@@ -163,6 +163,7 @@ fn experiment(rules: &[(Fault, RuleScope)]) -> Experiment {
         targets: Vec::new(),
         fault: fault.clone(),
         trigger: Trigger::ALWAYS,
+        per: Per::Rule,
         start: Duration::ZERO,
         duration: Duration::from_secs(30),
         removed: false,

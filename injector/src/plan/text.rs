@@ -3,7 +3,7 @@
 use injector_common::{Trigger, trigger::THRESHOLD_ALWAYS};
 
 use crate::{
-    model::Rule,
+    model::{Per, Rule},
     spec::{duration, percent, when::When},
 };
 
@@ -14,6 +14,16 @@ pub fn targets(rule: &Rule) -> Vec<String> {
         .iter()
         .map(|target| printable(&target.to_string()))
         .collect()
+}
+
+/// Which of the operations that match are hit, and whose are counted together.
+#[must_use]
+pub fn selection(rule: &Rule) -> String {
+    let text = trigger(&rule.trigger);
+    match rule.per {
+        Per::Rule => text,
+        Per::Flow => format!("{text}, counted per flow"),
+    }
 }
 
 /// Which of the operations that match are hit.

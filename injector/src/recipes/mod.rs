@@ -84,6 +84,13 @@ macro_rules! recipes {
         }
 
         impl<R: Args> RecipeCommand<R> {
+            /// The rules' options.
+            pub const fn rule(&self) -> &R {
+                match self {
+                    $(Self::$recipe(args) => &args.rule,)+
+                }
+            }
+
             /// The recipe's options and the rules'.
             pub fn split(self) -> (RawRecipe, R) {
                 match self {

@@ -10,7 +10,7 @@ use crate::{
     error::SpecError,
     faults::packet,
     model::{
-        Delay, Direction, Fault, Link, LossModel, PacketFault, PacketFilter, QueueMemory, Sharing,
+        Delay, Direction, Fault, Link, LossModel, PacketFault, PacketFilter, Per, QueueMemory,
         Visibility,
     },
     spec::{
@@ -128,7 +128,7 @@ fn one_direction(profile: &Profile, memory: QueueMemory, filter: &PacketFilter) 
             overhead: 0,
             queue: QUEUE,
             memory,
-            sharing: Sharing::Target,
+            per: Per::Rule,
         });
         parts.push(part(["up-rate", "down-rate"], fault, None));
     }

@@ -6,10 +6,12 @@ pub mod plan;
 pub mod table;
 
 use injector_common::{FaultKind, RuleStats};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::ledger::Replayed;
 
 /// What ended an experiment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoppedBy {
     /// Its time was up.
@@ -128,6 +130,12 @@ pub struct Report {
     /// packets to wait in or to pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undelivered: Option<Undelivered>,
+    /// Hits that were not told one by one, for want of room; `None` where none was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_lost: Option<u64>,
+    /// What was hit as it was in the run that this one repeats, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<Replayed>,
 }
 
 impl Report {
@@ -200,6 +208,20 @@ impl Report {
                 lost.overrun, lost.cut_off
             );
         }
+        if let Some(lost @ 1..) = self.ledger_lost {
+            text += &format!("ledger: {lost} hits are missing, there was no room for them\n");
+        }
+        if let Some(Replayed {
+            same,
+            different,
+            not_seen,
+        }) = self.replayed
+        {
+            text += &format!(
+                "replayed: {same} flows were hit the same, {different} otherwise, \
+                 {not_seen} did not come\n"
+            );
+        }
         text
     }
 }
@@ -228,6 +250,8 @@ mod tests {
             }],
             unattributed: None,
             undelivered: None,
+            ledger_lost: None,
+            replayed: None,
         }
     }
 
@@ -292,6 +316,29 @@ mod tests {
         );
         let table = told(0, 0).to_table();
         assert!(!table.contains("undelivered"), "{table}");
+    }
+
+    #[test]
+    fn what_was_replayed_is_told() {
+        let report = Report {
+            ledger_lost: Some(2),
+            replayed: Some(Replayed {
+                same: 3,
+                different: 1,
+                not_seen: 0,
+            }),
+            ..report()
+        };
+        let json = report.to_json().expect("text keys");
+        let end = "],\"ledger_lost\":2,\"replayed\":{\"same\":3,\"different\":1,\"not_seen\":0}}";
+        assert!(json.ends_with(end), "{json}");
+        let table = report.to_table();
+        for words in [
+            "2 hits are missing",
+            "3 flows were hit the same, 1 otherwise",
+        ] {
+            assert!(table.contains(words), "{table}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn to_json(plan: &Plan) -> serde_json::Result<String> {
                 backend,
                 explanation: faults::explain(&rule.fault),
                 targets: text::targets(rule),
-                trigger: text::trigger(&rule.trigger),
+                trigger: text::selection(rule),
                 time: text::time(rule),
             })
             .collect(),
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Errno, Experiment, Fault, Rule, Syscall, Target},
+        model::{Errno, Experiment, Fault, Per, Rule, Syscall, Target},
         plan::Effect,
     };
 
@@ -85,6 +85,7 @@ mod tests {
                 },
             },
             trigger: Trigger::ALWAYS,
+            per: Per::Rule,
             start: Duration::ZERO,
             duration: Duration::from_secs(30),
             removed: false,

@@ -122,7 +122,7 @@ mod tests {
     use injector_common::Trigger;
 
     use super::*;
-    use crate::model::{Choice, Direction, Fault, PacketFault, PacketFilter, Rule, Target};
+    use crate::model::{Choice, Direction, Fault, PacketFault, PacketFilter, Per, Rule, Target};
 
     fn experiment(these: &[&str], not: &[&str]) -> Experiment {
         let names = |list: &[&str]| {
@@ -146,6 +146,7 @@ mod tests {
                 targets: vec![Target::Process(1)],
                 fault: Fault::Packet(filter, PacketFault::Partition),
                 trigger: Trigger::ALWAYS,
+                per: Per::Rule,
                 start: Duration::ZERO,
                 duration: Duration::from_secs(1),
                 removed: false,

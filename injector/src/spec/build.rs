@@ -7,13 +7,14 @@ use injector_common::{Trigger, names::MAX_RULES};
 
 use crate::{
     error::{Error, SpecError},
-    model::{Experiment, Fault, Rule, Target, conflict},
+    model::{Experiment, Fault, Per, Rule, Target, conflict},
     recipes::Part,
     spec::{
         duration::{self, Span},
         kind::RawKind,
         name::Name,
         number::{Seed, Times},
+        per,
         percent::Percent,
         selection,
         when::When,
@@ -37,6 +38,8 @@ pub struct RuleInput {
     pub when: Option<When>,
     /// How many injections it may make.
     pub times: Option<Times>,
+    /// Whose occurrences are counted together.
+    pub per: Option<Per>,
     /// When it starts.
     pub start: Option<Span>,
     /// How long it lasts.
@@ -213,11 +216,12 @@ fn build_rules(
         Some(Span(duration)) => duration,
     };
     let targets = targets(rule.targets, has_command)?;
-    let built = |name: String, fault: Fault, trigger: Trigger| Rule {
+    let built = |name: String, fault: Fault, trigger: Trigger, per: Per| Rule {
         name,
         targets: targets.clone(),
         fault,
         trigger,
+        per,
         start,
         duration,
         removed: false,
@@ -230,17 +234,20 @@ fn build_rules(
             if let Fault::Packet(_, fault) = &mut fault {
                 selection::settle(fault, &mut trigger, has_percent, has_when)?;
             }
-            Ok(vec![built(name, fault, trigger)])
+            let per = per::settle(&mut fault, rule.per.unwrap_or_default())?;
+            Ok(vec![built(name, fault, trigger, per)])
         }
         RawKind::Recipe(raw) => {
             let given = [
                 ("percent", rule.percent.is_some()),
                 ("when", rule.when.is_some()),
                 ("times", rule.times.is_some()),
+                ("per", rule.per == Some(Per::Flow)),
             ];
             if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
                 let problem = format!("is not for {}, which is several rules", raw.recipe().name());
-                let allowed = "none of percent, when and times; or rules of your own in a file";
+                let allowed =
+                    "none of percent, when, times and per; or rules of your own in a file";
                 return Err(SpecError::new(*field, problem, allowed));
             }
             raw.expand()?
@@ -252,7 +259,7 @@ fn build_rules(
                          percent,
                      }| {
                         let trigger = trigger(percent, None, None)?;
-                        Ok(built(format!("{name}.{part}"), fault, trigger))
+                        Ok(built(format!("{name}.{part}"), fault, trigger, Per::Rule))
                     },
                 )
                 .collect()

@@ -42,12 +42,12 @@ const TOP_KEYS: [&str; 7] = [
     "command",
 ];
 
-/// Reads a spec file.
+/// Reads a spec file's content.
 ///
 /// # Errors
 ///
-/// Where the file cannot be read, is too large, or [`parse`] refuses it.
-pub fn read(path: &Path) -> Result<ExperimentInput, Error> {
+/// Where the file cannot be read, or is too large.
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let host = |source| HostError {
         path: path.to_owned(),
         source,
@@ -76,7 +76,7 @@ pub fn read(path: &Path) -> Result<ExperimentInput, Error> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(spec("is too large".to_owned()).into());
     }
-    Ok(parse(path, &bytes)?)
+    Ok(bytes)
 }
 
 /// Reads a spec file's content; `file` is only named in errors.

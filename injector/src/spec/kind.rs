@@ -122,6 +122,14 @@ pub enum RuleCommand<R: Args> {
 }
 
 impl<R: Args> RuleCommand<R> {
+    /// Those of every rule.
+    pub const fn rule(&self) -> &R {
+        match self {
+            Self::Fault(command) => command.rule(),
+            Self::Recipe(command) => command.rule(),
+        }
+    }
+
     /// Its own options and those of every rule.
     pub fn split(self) -> (RawKind, R) {
         match self {

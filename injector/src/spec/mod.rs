@@ -15,6 +15,7 @@ pub mod name;
 pub mod net;
 pub mod number;
 pub mod packet;
+pub mod per;
 pub mod percent;
 pub mod rate;
 mod rule;

@@ -8,11 +8,8 @@ use injector_common::{
 };
 
 use crate::{
-    model::{QueueMemory, Sharing},
-    spec::{
-        decimal,
-        text::{ValueError, word},
-    },
+    model::QueueMemory,
+    spec::{decimal, text::ValueError},
 };
 
 /// A bandwidth in bits per second.
@@ -164,15 +161,6 @@ impl FromStr for Overhead {
             .filter(|bytes| (-64..=256).contains(bytes))
             .map(Self)
             .ok_or_else(|| ValueError::new(text, "is not an overhead", allowed))
-    }
-}
-
-impl FromStr for Sharing {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let words = [("target", Self::Target), ("flow", Self::Flow)];
-        word(text, &words, "target or flow")
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{
 use serde_saphyr::Spanned;
 
 use crate::{
-    model::Target,
+    model::{Per, Target},
     spec::{
         RuleInput,
         duration::Span,
@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// The keys that rules of every kind have.
-pub(super) const KEYS: [&str; 8] = [
-    "name", "kind", "target", "start", "for", "percent", "when", "times",
+pub(super) const KEYS: [&str; 9] = [
+    "name", "kind", "target", "start", "for", "percent", "when", "times", "per",
 ];
 
 /// Reads a rule of a known kind.
@@ -57,6 +57,7 @@ struct CommonKeys {
     percent: Option<Text<Percent>>,
     when: Option<Text<When>>,
     times: Option<Text<Times>>,
+    per: Option<Text<Per>>,
 }
 
 impl<'de> Visitor<'de> for RuleSeed<'_> {
@@ -89,6 +90,7 @@ impl<'de> Visitor<'de> for RuleSeed<'_> {
             percent: common.percent.map(|text| text.0),
             when: common.when.map(|text| text.0),
             times: common.times.map(|text| text.0),
+            per: common.per.map(|text| text.0),
             start: common.start.map(|text| text.0),
             duration: common.duration.map(|text| text.0),
         })
@@ -126,6 +128,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Split<'_, A> {
                 "for" => common.duration = Some(trail.value(map, key)?),
                 "percent" => common.percent = Some(trail.value(map, key)?),
                 "when" => common.when = Some(trail.value(map, key)?),
+                "per" => common.per = Some(trail.value(map, key)?),
                 "times" => common.times = Some(trail.value(map, key)?),
                 _ if options.contains(key) => {
                     trail.enter_key(key);

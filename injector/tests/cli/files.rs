@@ -68,3 +68,94 @@ fn times_beside_a_file() {
     refused(&["run", path], 2, &[&missing, "such as 30s"]);
     refused(&["run", path, "--for", "0s"], 2, &["error: --for: is 0"]);
 }
+
+const HEADER: &str = r#"{"header":{"version":1,"experiment":"a","seed":7,"kernel":"6.1","spec":{"arguments":["inject","net-loss","--target","pid:1","--for","1s"]},"rules":[{"name":"net-loss","kind":"net-loss","per":"rule"}]}}"#;
+const END: &str = r#"{"end":{"stopped_by":"signal","lost":0,"rules":[{"name":"net-loss","matched":0,"injected":0,"lost":0}]}}"#;
+
+/// Whatever is given for a ledger is looked at before anything else, and told by its place.
+#[test]
+fn ledgers_that_cannot_be_replayed() {
+    let whole = format!("{HEADER}\n{END}\n");
+    let other = |from: &str, to: &str| {
+        let text = whole.replacen(from, to, 1);
+        assert_ne!(text, whole);
+        text
+    };
+    for (ledger, words) in [
+        (String::new(), vec!["--replay: is empty"]),
+        (
+            "version: 1\n".to_owned(),
+            vec![":1:1: --replay: is no ledger"],
+        ),
+        (
+            other("\"version\":1", "\"version\":2"),
+            vec!["a ledger of version 2", "reads version 1"],
+        ),
+        (format!("{HEADER}\n"), vec!["has no last line"]),
+        (
+            other("\"net-loss\",\"--target\"", "\"net-los\",\"--target\""),
+            vec!["its arguments cannot be read", "net-los"],
+        ),
+        (
+            other(
+                "[\"inject\",\"net-loss\",\"--target\",\"pid:1\",\"--for\",\"1s\"]",
+                "[\"doctor\"]",
+            ),
+            vec!["its arguments are not those of a run"],
+        ),
+        (
+            other("\"per\":\"rule\"", "\"per\":\"flow\""),
+            vec!["its rules are not those of its arguments"],
+        ),
+    ] {
+        let file = spec_file(ledger.as_bytes());
+        let path = file.path().to_str().expect("a path");
+        for command in ["run", "plan"] {
+            refused(
+                &[command, "--replay", path],
+                2,
+                &[&[path, "allowed:"], &*words].concat(),
+            );
+        }
+    }
+    refused(
+        &["run", "--replay", "/no/such/ledger"],
+        2,
+        &["/no/such/ledger", "--replay: cannot be opened"],
+    );
+    refused(&["run", "--replay", "/"], 2, &["--replay: cannot be read"]);
+    refused(
+        &["run", "--replay", "/dev/zero"],
+        2,
+        &["--replay: is no ledger"],
+    );
+    let file = spec_file(whole.as_bytes());
+    let path = file.path().to_str().expect("a path");
+    for more in [
+        &["spec.yaml"] as &[_],
+        &["--seed", "8"],
+        &["--for", "2s"],
+        &["--watch"],
+        &["--", "true"],
+    ] {
+        let line = [&["run", "--replay", path], more].concat();
+        refused(&line, 2, &["--replay", "cannot be used with"]);
+    }
+    refused(&["run"], 2, &["FILE"]);
+}
+
+#[test]
+fn files_that_a_ledger_is_not_written_to() {
+    let spec = spec_file(b"version: 1\nfor: 1s\nrules: [{kind: net-loss, target: pid:1}]");
+    let spec = spec.path().to_str().expect("a path");
+    let full = spec_file(b"what was recorded before");
+    let full = full.path().to_str().expect("a path");
+    let inject = ["inject", "net-loss", "--target", "pid:1", "--for", "1s"];
+    for line in [&inject as &[_], &["plan", spec], &["run", spec]] {
+        let line = [line, &["--ledger", full]].concat();
+        refused(&line, 2, &["--ledger", full, "is not empty", "allowed:"]);
+    }
+    let line = ["run", spec, "--watch", "--ledger", "/tmp/none"];
+    refused(&line, 2, &["--ledger", "--watch lets change", "allowed:"]);
+    assert!(!std::path::Path::new("/tmp/none").exists());
+}

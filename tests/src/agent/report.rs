@@ -21,6 +21,12 @@ pub struct Report {
     /// Packets that were lost where they waited, where rules have devices.
     #[serde(default)]
     pub undelivered: Option<Undelivered>,
+    /// Hits that the ledger does not have, where there is one.
+    #[serde(default)]
+    pub ledger_lost: Option<u64>,
+    /// What was hit as it was in the run that this one repeats.
+    #[serde(default)]
+    pub replayed: Option<Replayed>,
 }
 
 /// Packets that were lost where they waited, of whichever rule.
@@ -30,6 +36,17 @@ pub struct Undelivered {
     pub overrun: u64,
     /// Those that still waited at the end.
     pub cut_off: u64,
+}
+
+/// How many flows were hit again as they were before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Replayed {
+    /// The same.
+    pub same: u64,
+    /// Otherwise.
+    pub different: u64,
+    /// They did not come.
+    pub not_seen: u64,
 }
 
 /// Packets on the rules' interfaces that belonged to nobody.

@@ -52,11 +52,14 @@ impl TestBinary {
             // The backported kernel with one option more, about system calls.
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
-                "fidelity" | "loopback" | "open_sockets" | "peer_names" | "peer_target"
-                | "queue_memory" | "unattributed" | "watch" | "workers" => Part::Nothing,
+                "fidelity" | "loopback" | "open_sockets" | "per_flow" | "peer_names"
+                | "peer_target" | "queue_memory" | "unattributed" | "watch" | "workers" => {
+                    Part::Nothing
+                }
                 "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
                 | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
+                "replay" => Part::Named(&["calls"]),
                 _ => Part::Everything,
             },
             // It attaches to packets as the host does, which runs these whole; the older kernel
@@ -66,6 +69,7 @@ impl TestBinary {
                 "dns" => Part::Named(&["delay"]),
                 "half_way" => Part::Named(&["delay", "errno"]),
                 "lifecycle" => Part::Named(&["delay", "errno", "reorder", "rate"]),
+                "replay" => Part::Named(&["calls", "late"]),
                 "watch" => Part::Named(&["wait"]),
                 "cleanup"
                 | "devices"
@@ -87,6 +91,7 @@ impl TestBinary {
                 | "net_reset"
                 | "open_sockets"
                 | "peer_names"
+                | "per_flow"
                 | "peer_target"
                 | "refusals"
                 | "terminal"

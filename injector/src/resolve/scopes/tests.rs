@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
-    model::{Choice, Direction, Errno, Fault, PacketFault, PacketFilter, Syscall},
+    model::{Choice, Direction, Errno, Fault, PacketFault, PacketFilter, Per, Syscall},
     resolve::{CgroupMount, Interface},
 };
 
@@ -55,6 +55,7 @@ fn rule(name: &str, targets: &[&str], fault: Fault) -> Rule {
             .collect(),
         fault,
         trigger: Trigger::ALWAYS,
+        per: Per::Rule,
         start: Duration::ZERO,
         duration: Duration::from_secs(1),
         removed: false,

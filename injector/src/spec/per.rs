@@ -1,0 +1,113 @@
+//! What a rule keeps one of each for.
+
+use std::str::FromStr;
+
+use crate::{
+    error::SpecError,
+    model::{Delay, Fault, Link, LossModel, PacketFault, Per},
+    spec::text::{ValueError, word},
+};
+
+impl FromStr for Per {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let words = [("rule", Self::Rule), ("flow", Self::Flow)];
+        word(text, &words, "rule or flow")
+    }
+}
+
+/// Brings what the user wants one of each for and the fault together: whether the rule
+/// counts per flow.
+///
+/// # Errors
+///
+/// Where the fault draws for nothing, or not for flows.
+pub(super) fn settle(fault: &mut Fault, per: Per) -> Result<Per, SpecError> {
+    if per == Per::Rule {
+        return Ok(per);
+    }
+    match fault {
+        Fault::Packet(_, fault) => settle_packet(fault),
+        Fault::SysErrno { .. } => Err(refuse("system calls belong to no flow")),
+        Fault::Refuse { .. } => Err(refuse(
+            "a connection that is refused is no flow yet, it has no port of its own",
+        )),
+    }
+}
+
+fn settle_packet(fault: &mut PacketFault) -> Result<Per, SpecError> {
+    match fault {
+        PacketFault::Rate(Link { per, .. }) => {
+            // It takes every packet, and has nothing to count by.
+            *per = Per::Flow;
+            Ok(Per::Rule)
+        }
+        PacketFault::Partition => Err(refuse(
+            "a partition lets no packet through, whatever its flow",
+        )),
+        PacketFault::Loss { model, .. } if *model != LossModel::Trigger => Err(refuse(
+            "burst, markov and correlation are links that all flows of a rule share",
+        )),
+        PacketFault::Delay(Delay { correlation, .. }) if *correlation != 0 => Err(refuse(
+            "with correlation, a delay follows from that of the packet before it, of whatever flow",
+        )),
+        PacketFault::Loss { .. }
+        | PacketFault::Delay(_)
+        | PacketFault::Corrupt(_)
+        | PacketFault::Duplicate { .. }
+        | PacketFault::Reorder { .. }
+        | PacketFault::Reject { .. }
+        | PacketFault::Reset { .. }
+        | PacketFault::Dns(_) => Ok(Per::Flow),
+    }
+}
+
+fn refuse(why: &'static str) -> SpecError {
+    SpecError::new("per", why, "rule, or none at all")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{faults::explain, spec::document};
+
+    /// The only rule of a file, with these keys.
+    fn rule(keys: &str) -> (Fault, Option<Per>) {
+        let text =
+            format!("version: 1\nfor: 1s\nrules: [{{kind: {keys}, target: pid:1, per: flow}}]");
+        let input = document::parse("x.yaml".as_ref(), text.as_bytes()).expect(keys);
+        let rule = input.rules.into_iter().next().expect("a rule");
+        let crate::spec::kind::RawKind::Fault(raw) = rule.what else {
+            panic!("{keys}: a kind");
+        };
+        (raw.validate().expect(keys), rule.per)
+    }
+
+    #[test]
+    fn what_draws_for_packets_counts_per_flow() {
+        for keys in [
+            "net-loss",
+            "net-delay, delay: 1ms, jitter: 1ms",
+            "net-corrupt",
+            "net-duplicate",
+            "net-reorder, delay: 1ms",
+            "net-reject",
+            "net-reset",
+            "dns, answer: timeout",
+        ] {
+            let (mut fault, per) = rule(keys);
+            let per = per.expect("it was given");
+            assert_eq!(settle(&mut fault, per), Ok(Per::Flow), "{keys}");
+            assert_eq!(settle(&mut fault, Per::Rule), Ok(Per::Rule), "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_what_each_flow_has() {
+        let (mut fault, _) = rule("net-rate, rate: 1mbit");
+        assert!(!explain(&fault).contains("for each flow"));
+        assert_eq!(settle(&mut fault, Per::Flow), Ok(Per::Rule));
+        assert!(explain(&fault).contains("for each flow"));
+    }
+}
