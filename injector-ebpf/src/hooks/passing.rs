@@ -70,14 +70,19 @@ pub(super) struct Passing {
 
 impl Passing {
     #[inline(always)]
-    pub(super) fn new(skb: &Skb, direction: u32, control: &Control, now: u64) -> Option<Self> {
-        let space = Workspace::get()?;
+    pub(super) fn new(
+        skb: &Skb,
+        space: *mut Workspace,
+        direction: u32,
+        control: &Control,
+        now: u64,
+    ) -> Self {
         // What some rules set and others do not begins as nothing that the
         // verifier knows: it would walk the rules once for each set of fields
         // that are still what they began as.
         // SAFETY: the pointer comes from a lookup that succeeded.
         let unset = || unsafe { (*space).forget(0) };
-        Some(Self {
+        Self {
             skb: skb.0,
             space,
             now,
@@ -92,7 +97,7 @@ impl Passing {
             overtakes: unset() as u32,
             end: TAKEN,
             copying: Copying::default(),
-        })
+        }
     }
 
     #[inline(always)]
