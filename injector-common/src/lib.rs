@@ -16,6 +16,7 @@ pub mod abi;
 pub mod answer;
 pub mod conversation;
 pub mod dns;
+pub mod ends;
 pub mod faults;
 pub mod filter;
 pub mod flow;

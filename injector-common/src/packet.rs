@@ -3,10 +3,9 @@
 //! The bytes come through [`PacketBytes`], which the BPF side implements on a
 //! socket buffer and tests implement on a slice: one parser serves both.
 
-use network_types::{
-    eth::EtherType,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-};
+use core::hint::black_box;
+
+use network_types::{eth::EtherType, ip::Ipv6Hdr};
 
 use crate::conversation::{STATE_NONE, tcp_state};
 
@@ -15,6 +14,10 @@ pub trait PacketBytes {
     /// The `N` bytes at `offset` from the start of the link-layer header, or
     /// `None` where the packet is shorter.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+
+    /// Copies the `N` words at `offset` in the order of the wire; whether the packet has
+    /// them all. If not, what `words` holds then means nothing.
+    fn fill<const N: usize>(&self, offset: u32, words: &mut [u32; N]) -> bool;
 
     /// Length of the packet in bytes, from the start of the link-layer header.
     fn frame_len(&self) -> u32;
@@ -29,6 +32,17 @@ impl PacketBytes for [u8] {
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let start = offset as usize;
         self.get(start..start.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn fill<const N: usize>(&self, offset: u32, words: &mut [u32; N]) -> bool {
+        let bytes = self.get(offset as usize..).unwrap_or_default();
+        if bytes.len() < 4 * N {
+            return false;
+        }
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
+        true
     }
 
     fn frame_len(&self) -> u32 {
@@ -59,7 +73,10 @@ const IPV6_LEN: u32 = Ipv6Hdr::LEN as u32;
 const MAX_EXTENSIONS: usize = 6;
 
 /// What the hooks know of a packet.
+///
+/// Aligned for the sake of clearing it, a word of 8 bytes at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(8))]
 pub struct Facts {
     /// Source address; IPv4 as `::ffff:a.b.c.d`. Wire order, native words.
     pub src: [u32; 4],
@@ -236,17 +253,71 @@ pub fn parse<P: PacketBytes + ?Sized>(
     l2_len: u32,
     facts: &mut Facts,
 ) -> bool {
+    let mut headers = Headers {
+        // A zero that the compiler knows becomes a loop, byte by byte.
+        words: [black_box(0); _],
+        whole: false,
+    };
     let read = if ether_type == EtherType::Ipv4 as u16 {
-        parse_v4(packet, l2_len, facts)
+        parse_v4(packet, l2_len, &mut headers, facts)
     } else if ether_type == EtherType::Ipv6 as u16 {
-        parse_v6(packet, l2_len, facts)
+        parse_v6(packet, l2_len, &mut headers, facts)
     } else {
         None
     };
     if read.is_some() {
-        parse_transport(packet, facts);
+        parse_transport(packet, &mut headers, facts);
     }
     read.is_some()
+}
+
+/// The first words of a packet's headers, in the order of the wire.
+///
+/// Each copy out of a packet is a call of the kernel. So those of both headers are copied
+/// at once where nothing lies between them, as in nearly all packets.
+struct Headers {
+    /// The transport's last, and before them the network's.
+    words: [u32; NETWORK_WORDS + TRANSPORT_WORDS],
+    /// Whether the transport's are known.
+    whole: bool,
+}
+
+/// Words of an IPv6 header.
+const NETWORK_WORDS: usize = IPV6_LEN as usize / 4;
+/// Words of a TCP header without options.
+const TRANSPORT_WORDS: usize = SEGMENT_LEN as usize / 4;
+
+impl Headers {
+    /// Reads a network header of `NETWORK` words, and if there are as many, the `BOTH` words
+    /// that end with a transport header behind it; the former.
+    #[inline(always)]
+    fn network<const NETWORK: usize, const BOTH: usize, P: PacketBytes + ?Sized>(
+        &mut self,
+        packet: &P,
+        offset: u32,
+    ) -> Option<[u32; NETWORK]> {
+        const { assert!(BOTH == NETWORK + TRANSPORT_WORDS) };
+        self.whole = packet.fill(offset, self.words.last_chunk_mut::<BOTH>()?);
+        let network = self.words.first_chunk_mut::<NETWORK_WORDS>()?;
+        let network = network.last_chunk_mut::<NETWORK>()?;
+        (self.whole || packet.fill(offset, network)).then_some(*network)
+    }
+
+    /// The transport header at `offset`, or the first [`DATAGRAM_LEN`] bytes of it where no
+    /// more are `needed`.
+    #[inline(always)]
+    fn transport<P: PacketBytes + ?Sized>(
+        &mut self,
+        packet: &P,
+        offset: u32,
+        needed: u32,
+    ) -> Option<[u32; TRANSPORT_WORDS]> {
+        let words = self.words.last_chunk_mut::<TRANSPORT_WORDS>()?;
+        let read = self.whole
+            || packet.fill(offset, words)
+            || needed <= DATAGRAM_LEN && packet.fill(offset, words.first_chunk_mut::<2>()?);
+        read.then_some(*words)
+    }
 }
 
 /// Where a header's fragment offset is not zero, ports lie in another packet.
@@ -267,22 +338,29 @@ fn end<P: PacketBytes + ?Sized>(packet: &P, start: u32, stated: u32, jumbo: bool
 }
 
 #[inline(always)]
-fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> Option<()> {
-    let header: [u8; Ipv4Hdr::LEN] = packet.load(l3)?;
-    let header_len = u32::from(header[0] & 0x0f) * 4;
-    let total_len = u32::from(u16::from_be_bytes([header[2], header[3]]));
-    let end = end(packet, l3, total_len, packet.is_super());
-    if header[0] >> 4 != 4 || header_len < 20 || l3 + header_len > end {
+fn parse_v4<P: PacketBytes + ?Sized>(
+    packet: &P,
+    l3: u32,
+    headers: &mut Headers,
+    facts: &mut Facts,
+) -> Option<()> {
+    let [first, second, third, src, dst] = headers.network::<5, 10, P>(packet, l3)?;
+    let (first, second, third) = (be(first), be(second), be(third));
+    let header_len = (first >> 24 & 0x0f) * 4;
+    let end = end(packet, l3, first & 0xffff, packet.is_super());
+    if first >> 28 != 4 || header_len < 20 || l3 + header_len > end {
         return None;
     }
-    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
-    facts.src = mapped([header[12], header[13], header[14], header[15]]);
-    facts.dst = mapped([header[16], header[17], header[18], header[19]]);
-    facts.proto = u32::from(header[9]);
-    facts.number = header[9];
-    facts.dscp = header[1] >> 2;
+    // Options lie between the two.
+    headers.whole &= header_len == 20;
+    let number = (third >> 16) as u8;
+    facts.src = mapped(src);
+    facts.dst = mapped(dst);
+    facts.proto = u32::from(number);
+    facts.number = number;
+    facts.dscp = (first >> 18) as u8 & 0x3f;
     facts.payload_offset = l3 + header_len;
-    facts.transport_offset = if fragment == 0 {
+    facts.transport_offset = if second & 0x1fff == 0 {
         l3 + header_len
     } else {
         NO_TRANSPORT
@@ -293,15 +371,22 @@ fn parse_v4<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
 }
 
 #[inline(always)]
-fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> Option<()> {
-    // In parts, so that few bytes lie on the stack at a time.
-    let head: [u8; 8] = packet.load(l3)?;
-    if head[0] >> 4 != 6 {
+fn parse_v6<P: PacketBytes + ?Sized>(
+    packet: &P,
+    l3: u32,
+    headers: &mut Headers,
+    facts: &mut Facts,
+) -> Option<()> {
+    let [first, second, addresses @ ..] = headers.network::<10, 15, P>(packet, l3)?;
+    let (first, second) = (be(first), be(second));
+    if first >> 28 != 6 {
         return None;
     }
-    facts.src = words(packet.load(l3 + 8)?);
-    facts.dst = words(packet.load(l3 + 24)?);
-    let mut next = head[6];
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+    facts.src = [s0, s1, s2, s3];
+    facts.dst = [d0, d1, d2, d3];
+    let first_next = (second >> 8) as u8;
+    let mut next = first_next;
     let mut offset = l3 + IPV6_LEN;
     let mut fragment = 0;
     for _ in 0..MAX_EXTENSIONS {
@@ -328,12 +413,12 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
         }
     }
     // A jumbogram states its length in a hop-by-hop option (RFC 2675 §3).
-    let payload_len = u32::from(u16::from_be_bytes([head[4], head[5]]));
-    let jumbo = packet.is_super() || head[6] == 0;
-    let end = end(packet, l3 + IPV6_LEN, payload_len, jumbo);
+    let jumbo = packet.is_super() || first_next == 0;
+    let end = end(packet, l3 + IPV6_LEN, second >> 16, jumbo);
     if offset > end {
         return None;
     }
+    headers.whole &= offset == l3 + IPV6_LEN;
     facts.proto = if next == PROTO_ICMPV6 {
         PROTO_ICMP
     } else if u32::from(next) == PROTO_ICMP {
@@ -342,8 +427,7 @@ fn parse_v6<P: PacketBytes + ?Sized>(packet: &P, l3: u32, facts: &mut Facts) -> 
         u32::from(next)
     };
     facts.number = next;
-    // The traffic class lies across two bytes.
-    facts.dscp = (head[0] & 0x0f) << 2 | head[1] >> 6;
+    facts.dscp = (first >> 22) as u8 & 0x3f;
     facts.payload_offset = offset;
     facts.transport_offset = if fragment == 0 { offset } else { NO_TRANSPORT };
     facts.end_offset = end;
@@ -357,42 +441,46 @@ const DATAGRAM_LEN: u32 = 8;
 const SEGMENT_LEN: u32 = 20;
 
 #[inline(always)]
-fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, facts: &mut Facts) {
+fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, headers: &mut Headers, facts: &mut Facts) {
     let offset = facts.transport_offset;
     let (is_tcp, is_udp) = (facts.proto == PROTO_TCP, facts.proto == PROTO_UDP);
     if offset == NO_TRANSPORT || !(is_tcp || is_udp || facts.proto == PROTO_ICMP) {
         return;
     }
-    let (mut least, mut len, mut flags) = (DATAGRAM_LEN, DATAGRAM_LEN, 0);
-    if is_tcp {
-        let [data_offset, bits] = packet.load(offset + 12).unwrap_or([0; 2]);
-        least = SEGMENT_LEN;
-        len = u32::from(data_offset >> 4) * 4;
-        flags = bits;
-    }
-    let head = packet.load::<6>(offset);
-    let (Some([h0, h1, h2, h3, h4, h5]), true) =
-        (head, len >= least && offset + len <= facts.end_offset)
-    else {
+    let least = if is_tcp { SEGMENT_LEN } else { DATAGRAM_LEN };
+    let words = headers.transport(packet, offset, least);
+    let [first, second, _, fourth, _] = words.unwrap_or_default();
+    let (first, fourth) = (be(first), be(fourth));
+    let len = if is_tcp {
+        (fourth >> 28) * 4
+    } else {
+        DATAGRAM_LEN
+    };
+    if words.is_none() || len < least || offset + len > facts.end_offset {
         facts.transport_offset = NO_TRANSPORT;
         return;
-    };
+    }
     facts.payload_offset = offset + len;
     if facts.proto == PROTO_ICMP {
-        facts.icmp_type = h0;
-        if is_echo(facts.family, h0) {
-            facts.echo_id = u16::from_be_bytes([h4, h5]);
+        facts.icmp_type = (first >> 24) as u8;
+        if is_echo(facts.family, facts.icmp_type) {
+            facts.echo_id = (be(second) >> 16) as u16;
         }
-        facts.protected = (facts.family == 6 && is_discovery(h0)) as u8;
+        facts.protected = (facts.family == 6 && is_discovery(facts.icmp_type)) as u8;
         return;
     }
-    facts.src_port = u16::from_be_bytes([h0, h1]);
-    facts.dst_port = u16::from_be_bytes([h2, h3]);
+    facts.src_port = (first >> 16) as u16;
+    facts.dst_port = first as u16;
     if is_tcp {
-        facts.tcp_flags = u16::from(flags) | TCP_FLAGS_KNOWN;
+        facts.tcp_flags = (fourth >> 16) as u16 & 0xff | TCP_FLAGS_KNOWN;
         facts.state = tcp_state(facts.tcp_flags);
     }
     facts.protected = (is_udp && is_dhcp(facts.src_port, facts.dst_port)) as u8;
+}
+
+/// The number that a word of the wire stands for.
+const fn be(word: u32) -> u32 {
+    u32::from_be(word)
 }
 
 /// Whether packets of this protocol bring another packet, which the host takes out: IP
@@ -427,15 +515,7 @@ const fn is_dhcp(src: u16, dst: u16) -> bool {
 /// Third word of the IPv6 form of an IPv4 address, `::ffff:a.b.c.d`.
 pub const V4_MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
-const fn mapped(v4: [u8; 4]) -> [u32; 4] {
-    [0, 0, V4_MAPPED, u32::from_ne_bytes(v4)]
-}
-
-const fn words(b: [u8; 16]) -> [u32; 4] {
-    [
-        u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
-        u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-        u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
-        u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
-    ]
+/// The IPv6 form of an IPv4 address, both in the order of the wire.
+const fn mapped(v4: u32) -> [u32; 4] {
+    [0, 0, V4_MAPPED, v4]
 }

@@ -12,6 +12,7 @@ use etherparse::{
 };
 use hostile::{PACKETS, Packet, packet, seed};
 use injector_common::{
+    ends::Ends,
     filter::{EGRESS, INGRESS, PacketFilter, PortSet},
     packet::{Facts, PROTO_ICMP, PacketBytes, TCP_FLAGS_KNOWN, parse},
 };
@@ -48,6 +49,11 @@ impl PacketBytes for Guarded<'_> {
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         assert!(offset >= self.0.l2_len, "{offset} is before the packet");
         self.0.bytes.load(offset)
+    }
+
+    fn fill<const N: usize>(&self, offset: u32, words: &mut [u32; N]) -> bool {
+        assert!(offset >= self.0.l2_len, "{offset} is before the packet");
+        self.0.bytes.fill(offset, words)
     }
 
     fn frame_len(&self) -> u32 {
@@ -348,4 +354,43 @@ impl Seen {
             );
         }
     }
+}
+
+/// By its ends a packet is told to be a bystander's before it is read. So wherever they are
+/// to be had, they must be what the reading finds.
+#[test]
+fn ends_are_those_of_the_packet() {
+    let seed = seed();
+    let (mut plain, mut other) = (0, 0);
+    for number in 0..PACKETS {
+        let packet = packet(seed, number);
+        let mut ends = Ends::NONE;
+        let family = ends.read(&Guarded(&packet), packet.ether_type, packet.l2_len);
+        let Some(facts) = read(&packet) else {
+            continue;
+        };
+        if facts.is_fragment() {
+            continue;
+        }
+        let mut expected = Ends::NONE;
+        expected.write(&facts);
+        if family == 0 {
+            // Something lies before the ports, or there are none.
+            let start = packet.l2_len + if facts.family == 4 { 20 } else { 40 };
+            assert!(
+                facts.transport_offset != start || !matches!(facts.number, 6 | 17),
+                "packet {number} of seed {seed}: {packet:02x?}"
+            );
+            other += 1;
+            continue;
+        }
+        assert_eq!(family, u32::from(facts.family), "packet {number} of {seed}");
+        assert_eq!(
+            (ends.is_tcp(), ends.key(family)),
+            (facts.number == 6, expected.key(family)),
+            "packet {number} of seed {seed}: {packet:02x?}"
+        );
+        plain += 1;
+    }
+    assert!(plain > AT_LEAST && other > AT_LEAST, "{plain} {other}");
 }

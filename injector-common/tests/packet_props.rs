@@ -27,6 +27,18 @@ impl PacketBytes for Guarded<'_> {
         loaded
     }
 
+    fn fill<const N: usize>(&self, offset: u32, words: &mut [u32; N]) -> bool {
+        assert!(
+            offset >= self.l2_len,
+            "{offset} lies in the link-layer header"
+        );
+        let end = offset as usize + 4 * N;
+        assert!(end <= u32::MAX as usize, "{offset} is about to overflow");
+        let filled = self.bytes.fill(offset, words);
+        assert_eq!(filled, end <= self.bytes.len());
+        filled
+    }
+
     fn frame_len(&self) -> u32 {
         self.bytes.frame_len()
     }

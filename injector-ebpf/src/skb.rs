@@ -1,5 +1,7 @@
 //! A socket buffer, as the packet hooks see it.
 
+use core::{arch::asm, mem::MaybeUninit};
+
 use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes},
@@ -160,12 +162,25 @@ impl Skb {
 impl PacketBytes for Skb {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        let mut bytes = [0u8; N];
-        // SAFETY: the helper copies N bytes into the array, or fails.
-        let status = unsafe {
-            bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper copies N bytes into the array, or clears it and fails.
+        let (status, bytes) = unsafe {
+            let status =
+                bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32);
+            (status, bytes.assume_init())
         };
         (status == 0).then_some(bytes)
+    }
+
+    #[inline(always)]
+    fn fill<const N: usize>(&self, offset: u32, words: &mut [u32; N]) -> bool {
+        let size = 4 * N as u32;
+        // The helper looks as well, and costs more to ask.
+        if offset.wrapping_add(size) > self.len() {
+            return false;
+        }
+        // SAFETY: the helper copies so many bytes into the array, or fails.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), offset, words.as_mut_ptr().cast(), size) == 0 }
     }
 
     #[inline(always)]
@@ -176,6 +191,51 @@ impl PacketBytes for Skb {
     #[inline(always)]
     fn is_super(&self) -> bool {
         self.gso_size() != 0
+    }
+}
+
+/// What of a packet lies in one piece, as its headers nearly always do. It is read without
+/// a call of the kernel.
+pub(crate) struct Linear<'a>(pub(crate) &'a Skb);
+
+/// Where a header may begin, as a mask: the verifier wants a bound.
+const MAX_OFFSET: u32 = 0xff;
+
+impl PacketBytes for Linear<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        self.0.load(offset)
+    }
+
+    #[inline(always)]
+    fn fill<const N: usize>(&self, offset: u32, words: &mut [u32; N]) -> bool {
+        // SAFETY: the context comes from the kernel.
+        let (start, end) = unsafe { ((*self.0.0).data as usize, (*self.0.0).data_end as usize) };
+        let mut at = start + (offset & MAX_OFFSET) as usize;
+        if offset > MAX_OFFSET || at + 4 * N > end {
+            return false;
+        }
+        for word in words {
+            let value: u64;
+            // SAFETY: these four bytes lie in the packet, as was just seen. They are not
+            // aligned, so that Rust would read them one by one.
+            unsafe {
+                asm!(
+                    "{value} = *(u32 *)({at} + 0)",
+                    "{at} += 4",
+                    value = out(reg) value,
+                    at = inout(reg) at,
+                    options(pure, readonly, nostack),
+                );
+            }
+            *word = value as u32;
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        self.0.len()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a CPU works on one packet.
 
 use injector_common::{
+    ends::Ends,
     faults::{
         net_corrupt::{Region, Sums},
         net_reset::StreamKey,
@@ -25,6 +26,8 @@ use crate::{
 /// halves disabled, and send nothing before they are done with it.
 pub(crate) struct Workspace {
     pub(crate) facts: Facts,
+    /// The socket that it arrives for.
+    pub(crate) receiver: Receiver,
     /// What of it is to be damaged.
     pub(crate) region: Region,
     /// How many of its bytes are damaged.
@@ -48,6 +51,22 @@ pub(crate) struct Workspace {
     /// What a rule that counts per flow drew for it.
     pub(crate) draw: u64,
     number: u64,
+}
+
+/// It was not looked for.
+pub(crate) const UNKNOWN: u64 = 0;
+/// There is none.
+pub(crate) const NOBODY: u64 = 1;
+/// There is one.
+pub(crate) const SOCKET: u64 = 2;
+
+/// What is known of a packet's receiver.
+pub(crate) struct Receiver {
+    pub(crate) ends: Ends,
+    /// [`UNKNOWN`], [`NOBODY`] or [`SOCKET`].
+    pub(crate) found: u64,
+    /// The rules aimed at it.
+    pub(crate) mask: u64,
 }
 
 impl Workspace {

@@ -260,6 +260,10 @@ impl PacketBytes for Frame<'_> {
         self.0.load(offset)
     }
 
+    fn fill<const N: usize>(&self, offset: u32, words: &mut [u32; N]) -> bool {
+        self.0.fill(offset, words)
+    }
+
     fn frame_len(&self) -> u32 {
         self.0.frame_len()
     }

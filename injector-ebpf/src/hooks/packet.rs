@@ -1,14 +1,16 @@
 //! Packets at the traffic-control hooks of an interface.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
-    bindings::{BPF_ANY, bpf_sock, bpf_sock_tuple},
+    bindings::{__sk_buff, BPF_ANY, bpf_sock},
     helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
     macros::classifier,
     programs::TcContext,
 };
 use injector_common::{
     Control, FaultKind, SiteEntry,
-    conversation::AT_INTERFACES,
+    conversation::{AT_INTERFACES, STATE_NONE},
     filter::{EGRESS, INGRESS},
     packet::{self, EchoKey, Facts, PROTO_TCP, PROTO_UDP},
     uses::Uses,
@@ -22,8 +24,9 @@ use crate::{
     filter,
     maps::{ECHOES, SITES, count_unattributed, in_use},
     scope,
-    skb::{NEXT, Skb, Stamp},
+    skb::{Linear, NEXT, Skb, Stamp},
     waiting,
+    workspace::{NOBODY, Receiver, SOCKET, UNKNOWN, Workspace},
 };
 
 /// `BPF_F_CURRENT_NETNS`: look for the socket where the packet is.
@@ -71,9 +74,18 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     } else {
         0
     };
-    let mut passing = Passing::new(skb, direction, control, now)?;
+    let space = Workspace::get()?;
+    let mask = aimed(skb, space, site, direction, control);
+    // Most packets are nobody's that a rule is aimed at, and cost no more than this.
+    if mask == 0 && noted == 0 {
+        return None;
+    }
+    let mut passing = Passing::new(skb, space, direction, control, now);
     let noted = passing.space().forget(noted);
-    judge_rules(&mut passing, site, control);
+    passing.mask = mask;
+    if mask != 0 {
+        judge_rules(&mut passing, control);
+    }
     let verdict = passing.settle(site, noted);
     passing.end();
     passing.tell();
@@ -88,71 +100,91 @@ fn asked(control: &Control, direction: u32) -> u16 {
     (control.agent_tgid << 2 | direction) as u16
 }
 
-/// Finds the rules aimed at the packet's owner and asks them.
+/// The rules aimed at the packet's owner, of those that act here. Then its headers are
+/// read as well.
 #[inline(always)]
-fn judge_rules(passing: &mut Passing, site: &SiteEntry, control: &Control) -> Option<()> {
-    let skb = Skb(passing.skb);
-    let owned = if passing.direction == EGRESS {
-        // The owner is cheaper to find than the headers are to read.
-        let owned = scope::of_sender(control, skb.0, site.owner);
-        // Where a target counts as the owner of all else, others who came later
-        // and ask for an echo are noted too: its reply is not the target's.
-        if owned & site.rules == 0 && site.owner == 0 {
-            return None;
-        }
-        if !read_facts(passing, site.l2_len) {
-            return None;
-        }
-        if passing.facts().echo_id != 0 {
-            note_echo(passing, owned);
-        }
-        owned
-    } else {
-        if !read_facts(passing, site.l2_len) {
-            return None;
-        }
-        received_by(passing, site.owner)
-    };
-    passing.mask = owned & site.rules;
-    if passing.mask != 0 {
-        skb.note_asked(asked(control, passing.direction));
+fn aimed(
+    skb: &Skb,
+    space: *mut Workspace,
+    site: &SiteEntry,
+    direction: u32,
+    control: &Control,
+) -> u64 {
+    if direction == INGRESS {
+        return if is_bystanders(skb, space, site) {
+            0
+        } else {
+            of_receiver(skb.0, space, site) & site.rules
+        };
     }
-    if passing.mask != 0 && passing.facts().protected == 0 {
-        let (mask, direction) = (passing.mask, passing.direction);
-        let facts = &mut passing.space().facts;
-        filter::follow_conversation(control, mask, facts, direction, AT_INTERFACES);
-        if in_use(Uses::kind(FaultKind::Dns)) {
-            passing.mask = dns::rule_out(control, mask, passing.skb, passing.space(), direction);
-        }
-        if in_use(Uses::QUEUES) {
-            waiting::turn();
-        }
-        passing.ask();
+    // The owner is cheaper to find than the headers are to read.
+    let owned = scope::of_sender(control, skb.0, site.owner);
+    // Where a target counts as the owner of all else, others who came later
+    // and ask for an echo are noted too: its reply is not the target's.
+    if owned & site.rules == 0 && site.owner == 0 || !read_facts(skb.0, space, site.l2_len) {
+        return 0;
     }
-    Some(())
+    // SAFETY: the pointer comes from a lookup that succeeded.
+    if unsafe { (*space).facts.echo_id } != 0 {
+        note_echo(space, owned);
+    }
+    owned & site.rules
 }
 
-/// Reads the packet's headers into `passing`.
+/// Asks the rules aimed at the packet's owner.
+#[inline(always)]
+fn judge_rules(passing: &mut Passing, control: &Control) {
+    Skb(passing.skb).note_asked(asked(control, passing.direction));
+    if passing.facts().protected != 0 {
+        return;
+    }
+    let (mask, direction) = (passing.mask, passing.direction);
+    let facts = &mut passing.space().facts;
+    filter::follow_conversation(control, mask, facts, direction, AT_INTERFACES);
+    if in_use(Uses::kind(FaultKind::Dns)) {
+        passing.mask = dns::rule_out(control, mask, passing.skb, passing.space(), direction);
+    }
+    if in_use(Uses::QUEUES) {
+        waiting::turn();
+    }
+    passing.ask();
+}
+
+/// Reads the packet's headers into `space`.
 ///
 /// A function of its own, and not inlined, for the sake of the stack: its
 /// buffers do not add to those of the callbacks.
 #[inline(never)]
-fn read_facts(passing: &mut Passing, l2_len: u32) -> bool {
-    let skb = Skb(passing.skb);
-    let facts = &mut passing.space().facts;
-    *facts = Facts::NONE;
+fn read_facts(skb: *mut __sk_buff, space: *mut Workspace, l2_len: u32) -> bool {
+    let skb = Skb(skb);
+    // SAFETY: the pointer comes from a lookup that succeeded.
+    let facts = unsafe { &mut (*space).facts };
+    clear(facts);
     let parsed = packet::parse(&skb, skb.protocol(), l2_len, facts);
     facts.note_frame(l2_len, skb.len(), skb.gso_size(), skb.mark());
     parsed
 }
 
+/// Sets them to [`Facts::NONE`], which is all zero. A zero that the compiler knows becomes a
+/// loop, byte by byte.
+#[inline(always)]
+fn clear(facts: &mut Facts) {
+    const WORDS: usize = size_of::<Facts>() / 8;
+    const { assert!(align_of::<Facts>() == 8 && STATE_NONE == 0) };
+    // SAFETY: facts are made of integers, as long and as aligned as so many words.
+    let words = unsafe { &mut *(&raw mut *facts).cast::<[u64; WORDS]>() };
+    *words = [black_box(0); WORDS];
+}
+
 /// Remembers who asked for an echo: no socket lookup finds the receiver of the
 /// reply.
 #[inline(never)]
-fn note_echo(passing: &Passing, owned: u64) {
+fn note_echo(space: *mut Workspace, owned: u64) {
+    // SAFETY: the pointer comes from a lookup that succeeded.
+    let facts = unsafe { &(*space).facts };
     let key = EchoKey {
-        peer: passing.facts().dst,
-        id: passing.facts().echo_id.into(),
+        peer: facts.dst,
+        id: facts.echo_id.into(),
     };
     // A full table forgets the oldest asker.
     let _ = ECHOES.insert(key, owned, u64::from(BPF_ANY));
@@ -160,79 +192,109 @@ fn note_echo(passing: &Passing, owned: u64) {
 
 /// The rules aimed at whoever asked for the echo that the packet brings.
 #[inline(never)]
-fn asked_by(passing: &Passing) -> Option<u64> {
+fn asked_by(facts: &Facts) -> Option<u64> {
     let key = EchoKey {
-        peer: passing.facts().src,
-        id: passing.facts().echo_id.into(),
+        peer: facts.src,
+        id: facts.echo_id.into(),
     };
     // SAFETY: values are plain integers.
     unsafe { ECHOES.get(key) }.copied()
 }
 
-/// The rules aimed at the socket that will receive the packet, or `owner` if
-/// none will.
+/// Whether a socket that no rule is aimed at will receive the packet, for all that a few
+/// words of it say. Which is so for most packets, unless there is an owner: then most are
+/// his, and this is not looked at.
+#[inline(always)]
+fn is_bystanders(skb: &Skb, space: *mut Workspace, site: &SiteEntry) -> bool {
+    // SAFETY: the pointer comes from a lookup that succeeded.
+    let receiver = unsafe { &mut (*space).receiver };
+    receiver.found = UNKNOWN;
+    if site.owner != 0 {
+        return false;
+    }
+    let family = receiver
+        .ends
+        .read(&Linear(skb), skb.protocol(), site.l2_len);
+    family != 0 && look_up(skb.0, receiver, family) == Some(0)
+}
+
+/// The rules aimed at the socket that will receive the packet, or else at the owner of
+/// all that is nobody's. Unless there are none, the headers are read.
+///
+/// What [`is_bystanders`] found out lies in `space`, so that the verifier walks the reading
+/// once.
 #[inline(never)]
-fn received_by(passing: &Passing, owner: u64) -> u64 {
-    let (skb, facts) = (Skb(passing.skb), passing.facts());
-    let nobodys = || {
-        if owner == 0 {
-            count_unattributed(INGRESS);
-        }
-        owner
-    };
+fn of_receiver(skb: *mut __sk_buff, space: *mut Workspace, site: &SiteEntry) -> u64 {
+    let owner = site.owner;
+    if !read_facts(skb, space, site.l2_len) {
+        return 0;
+    }
+    // SAFETY: the pointer comes from a lookup that succeeded.
+    let (facts, receiver) = unsafe { (&(*space).facts, &mut (*space).receiver) };
     if facts.is_fragment() {
-        return nobodys();
+        return of_nobodys(owner);
     }
-    // SAFETY: all zero is a valid tuple.
-    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-    let size = if facts.family == 4 {
-        // SAFETY: writes one variant of a plain union.
-        unsafe {
-            tuple.__bindgen_anon_1.ipv4.saddr = facts.src[3];
-            tuple.__bindgen_anon_1.ipv4.daddr = facts.dst[3];
-            tuple.__bindgen_anon_1.ipv4.sport = facts.src_port.to_be();
-            tuple.__bindgen_anon_1.ipv4.dport = facts.dst_port.to_be();
-            size_of_val(&tuple.__bindgen_anon_1.ipv4)
+    let is_tcp = facts.proto == PROTO_TCP;
+    if receiver.found == UNKNOWN {
+        if is_tcp && owner != 0 && site.rules & !owner == 0 {
+            // His, whosever the socket is.
+            return owner;
         }
-    } else {
-        // SAFETY: as above.
-        unsafe {
-            tuple.__bindgen_anon_1.ipv6.saddr = facts.src;
-            tuple.__bindgen_anon_1.ipv6.daddr = facts.dst;
-            tuple.__bindgen_anon_1.ipv6.sport = facts.src_port.to_be();
-            tuple.__bindgen_anon_1.ipv6.dport = facts.dst_port.to_be();
-            size_of_val(&tuple.__bindgen_anon_1.ipv6)
+        if !is_tcp && facts.proto != PROTO_UDP {
+            return if packet::is_tunnel(facts.number) {
+                0
+            } else {
+                asked_by(facts).unwrap_or_else(|| of_nobodys(owner))
+            };
         }
-    };
-    let tuple = &raw mut tuple;
-    // SAFETY: the tuple is complete, its size one of the two that the helper
-    // knows.
-    let sk: *mut bpf_sock = unsafe {
-        if facts.proto == PROTO_TCP {
-            bpf_sk_lookup_tcp(skb.0.cast(), tuple, size as u32, CURRENT_NETNS, 0)
-        } else if facts.proto == PROTO_UDP {
-            bpf_sk_lookup_udp(skb.0.cast(), tuple, size as u32, CURRENT_NETNS, 0)
-        } else if packet::is_tunnel(facts.number) {
-            return 0;
-        } else {
-            return asked_by(passing).unwrap_or_else(nobodys);
-        }
-    };
-    if sk.is_null() {
-        return nobodys();
+        receiver.ends.write(facts);
+        look_up(skb, receiver, facts.family.into());
     }
-    // SAFETY: a lookup gives a full socket, which is given back right after.
-    let mask = unsafe {
-        let mask = scope::stored(sk);
-        bpf_sk_release(sk.cast());
-        mask
-    };
+    if receiver.found == NOBODY {
+        return of_nobodys(owner);
+    }
     // A namespace's only owner has every packet in it, also those of sockets that no
     // process holds: TCP connections yet to be accepted, and closing ones. One of UDP
     // is a tunnel's, out of which comes the owner's packet.
-    if facts.proto == PROTO_UDP {
-        mask
+    if is_tcp {
+        receiver.mask | owner
     } else {
-        mask | owner
+        receiver.mask
+    }
+}
+
+/// The rules aimed at the owner of what is nobody's, which is counted where there is none.
+#[inline(never)]
+fn of_nobodys(owner: u64) -> u64 {
+    if owner == 0 {
+        count_unattributed(INGRESS);
+    }
+    owner
+}
+
+/// Looks the receiver up by its ends, of this version of IP; the rules aimed at it, if there
+/// is one.
+#[inline(always)]
+fn look_up(skb: *mut __sk_buff, receiver: &mut Receiver, family: u32) -> Option<u64> {
+    let is_tcp = receiver.ends.is_tcp();
+    let key = receiver.ends.key(family);
+    let (tuple, size) = (key.as_mut_ptr().cast(), size_of_val(key) as u32);
+    receiver.found = NOBODY;
+    // SAFETY: the key is complete, its size one of the two that the helper knows. A
+    // lookup gives a full socket, which is given back right after.
+    unsafe {
+        let sk: *mut bpf_sock = if is_tcp {
+            bpf_sk_lookup_tcp(skb.cast(), tuple, size, CURRENT_NETNS, 0)
+        } else {
+            bpf_sk_lookup_udp(skb.cast(), tuple, size, CURRENT_NETNS, 0)
+        };
+        if sk.is_null() {
+            return None;
+        }
+        let mask = scope::stored(sk);
+        bpf_sk_release(sk.cast());
+        receiver.found = SOCKET;
+        receiver.mask = mask;
+        Some(mask)
     }
 }

@@ -109,6 +109,11 @@ impl PacketBytes for Inner<'_> {
     }
 
     #[inline(always)]
+    fn fill<const N: usize>(&self, offset: u32, words: &mut [u32; N]) -> bool {
+        self.0.fill(PACKET_OFFSET + offset, words)
+    }
+
+    #[inline(always)]
     fn frame_len(&self) -> u32 {
         self.0.len().saturating_sub(PACKET_OFFSET)
     }

@@ -73,8 +73,13 @@ pub(super) struct Passing {
 
 impl Passing {
     #[inline(always)]
-    pub(super) fn new(skb: &Skb, direction: u32, control: &Control, now: u64) -> Option<Self> {
-        let space = Workspace::get()?;
+    pub(super) fn new(
+        skb: &Skb,
+        space: *mut Workspace,
+        direction: u32,
+        control: &Control,
+        now: u64,
+    ) -> Self {
         if in_use(Uses::LEDGER) {
             // SAFETY: the pointer comes from a lookup that succeeded.
             unsafe { (*space).hit = 0 };
@@ -84,7 +89,7 @@ impl Passing {
         // that are still what they began as.
         // SAFETY: the pointer comes from a lookup that succeeded.
         let unset = || unsafe { (*space).forget(0) };
-        Some(Self {
+        Self {
             skb: skb.0,
             space,
             now,
@@ -99,7 +104,7 @@ impl Passing {
             overtakes: unset() as u32,
             end: TAKEN,
             copying: Copying::default(),
-        })
+        }
     }
 
     #[inline(always)]
