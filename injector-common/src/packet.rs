@@ -338,6 +338,10 @@ fn end<P: PacketBytes + ?Sized>(packet: &P, start: u32, stated: u32, jumbo: bool
 }
 
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "parts of words, which are as long"
+)]
 fn parse_v4<P: PacketBytes + ?Sized>(
     packet: &P,
     l3: u32,
@@ -371,6 +375,10 @@ fn parse_v4<P: PacketBytes + ?Sized>(
 }
 
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "parts of words, which are as long"
+)]
 fn parse_v6<P: PacketBytes + ?Sized>(
     packet: &P,
     l3: u32,
@@ -441,6 +449,10 @@ const DATAGRAM_LEN: u32 = 8;
 const SEGMENT_LEN: u32 = 20;
 
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "parts of words, which are as long"
+)]
 fn parse_transport<P: PacketBytes + ?Sized>(packet: &P, headers: &mut Headers, facts: &mut Facts) {
     let offset = facts.transport_offset;
     let (is_tcp, is_udp) = (facts.proto == PROTO_TCP, facts.proto == PROTO_UDP);
