@@ -56,12 +56,14 @@ const ALLOWED: &str = "a file that can be written, and that is not there yet or 
 ///
 /// When there is something in it, which would be lost.
 pub fn check(path: &std::path::Path) -> Result<(), SpecError> {
-    let holds = fs::metadata(path).is_ok_and(|known| known.len() != 0);
-    if holds {
-        let problem = format!("{} is not empty, and would be lost", path.display());
-        return Err(SpecError::new("ledger", problem, ALLOWED));
-    }
-    Ok(())
+    let problem = match fs::metadata(path) {
+        Ok(known) if known.is_dir() => "is a directory",
+        Ok(known) if known.len() != 0 => "is not empty, and would be lost",
+        // Whether it can be made is seen when it is.
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    let problem = format!("{} {problem}", path.display());
+    Err(SpecError::new("ledger", problem, ALLOWED))
 }
 
 impl LedgerFile {
@@ -83,7 +85,7 @@ impl LedgerFile {
         Ok(Self { path, file })
     }
 
-    /// Takes the file away again, if nothing was written.
+    /// Takes a file away again that was made here, if nothing was written.
     pub fn discard(path: &std::path::Path) {
         if fs::metadata(path).is_ok_and(|known| known.is_file() && known.len() == 0) {
             // It is empty: nothing is lost where it stays.

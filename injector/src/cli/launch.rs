@@ -108,6 +108,7 @@ pub(super) fn run(
     keeping: Option<Keeping>,
 ) -> anyhow::Result<ExitCode> {
     let path = keeping.as_ref().and_then(|keeping| keeping.file.clone());
+    let made = path.filter(|path| !path.exists());
     let ledger = keeping.map(Keeping::begin).transpose()?;
     let options = agent::Options {
         live: std::io::stderr().is_terminal(),
@@ -115,7 +116,7 @@ pub(super) fn run(
         ledger,
     };
     let outcome = agent::run(prepared, options).inspect_err(|_| {
-        if let Some(path) = &path {
+        if let Some(path) = &made {
             LedgerFile::discard(path);
         }
     })?;

@@ -155,6 +155,8 @@ fn files_that_a_ledger_is_not_written_to() {
         let line = [line, &["--ledger", full]].concat();
         refused(&line, 2, &["--ledger", full, "is not empty", "allowed:"]);
     }
+    let line = [&inject as &[_], &["--ledger", "/tmp"]].concat();
+    refused(&line, 2, &["--ledger", "/tmp is a directory"]);
     let line = ["run", spec, "--watch", "--ledger", "/tmp/none"];
     refused(&line, 2, &["--ledger", "--watch lets change", "allowed:"]);
     assert!(!std::path::Path::new("/tmp/none").exists());
