@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 11;
+pub const ABI_VERSION: u32 = 12;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,6 +222,11 @@ pub struct SiteEntry {
     /// 1 for the loopback interface, where a packet that leaves arrives at once
     /// and waits only then.
     pub loopback: u32,
+    /// Index of the device that splits super-packets before they are judged; 0 where
+    /// rules count a super-packet once.
+    pub split: u32,
+    /// Index of the other end of its pair, from which they come back; 0 for none.
+    pub split_return: u32,
 }
 
 /// Where a hook's calls begin in the call table, whose value is the mask of

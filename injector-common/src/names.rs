@@ -174,6 +174,8 @@ pub const PROG_INGRESS: &str = "inj_ingress";
 pub const PROG_HOP: &str = "inj_hop";
 /// Packets that come back from a device of ours.
 pub const PROG_RETURN: &str = "inj_return";
+/// Packets that come back from the devices that split them.
+pub const PROG_SPLIT: &str = "inj_split";
 /// System call entry.
 pub const PROG_SYSCALL: &str = "inj_syscall";
 /// Sockets that a targeted process creates.

@@ -30,6 +30,8 @@ impl Uses {
     pub const FLOWS: Self = Self(1 << 35);
     /// Hits are told one by one.
     pub const LEDGER: Self = Self(1 << 36);
+    /// Super-packets are split into the packets that they are on the wire.
+    pub const SEGMENTS: Self = Self(1 << 37);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

@@ -22,6 +22,7 @@ mod hooks;
 mod ledger;
 mod maps;
 mod scope;
+mod segments;
 mod skb;
 mod waiting;
 mod workspace;

@@ -30,6 +30,8 @@ impl Stamp {
     pub(crate) const JUDGED_AND_NOTED: Self = Self(0x696e_6a78);
     /// It was judged, and passes two hooks.
     pub(crate) const JUDGED_TWICE: Self = Self(0x696e_6a79);
+    /// It has been split, and is still to be judged.
+    pub(crate) const SPLIT: Self = Self(0x696e_6a73);
     /// It is an answer of ours.
     pub(crate) const ANSWER: Self = Self(0x696e_6a61);
 }

@@ -140,7 +140,13 @@ impl<'a> Snapshot<'a> {
 }
 
 /// Programs that act on packets of an interface.
-const IN_FILTERS: [&str; 4] = ["inj_egress", "inj_ingress", "inj_hop", "inj_return"];
+const IN_FILTERS: [&str; 5] = [
+    "inj_egress",
+    "inj_ingress",
+    "inj_hop",
+    "inj_return",
+    "inj_split",
+];
 
 fn lines(netns: &[&Netns]) -> BTreeSet<String> {
     let mut lines = bpf_objects();

@@ -23,8 +23,8 @@ pub enum Kind {
     Loss,
     /// Every call that sends a packet fails.
     Denial,
-    /// Every packet to a process is lost: what follows its children and its
-    /// sockets is in force too.
+    /// Every packet to a process is lost, after super-packets were split: what follows
+    /// its children and its sockets is in force too, and devices are made.
     Reception,
     /// Every packet is delayed.
     Delay,
@@ -71,7 +71,7 @@ impl Kind {
         match self {
             Self::Loss => &["net-loss"],
             Self::Denial => &["net-loss", "--visibility", "errno=EPERM"],
-            Self::Reception => &["net-loss", "--direction", "ingress"],
+            Self::Reception => &["net-loss", "--direction", "ingress", "--unit", "segment"],
             Self::Rejection => &["net-reject"],
             Self::Reset => &["net-reset"],
             Self::Delay => &["net-delay", "--delay", "60ms"],

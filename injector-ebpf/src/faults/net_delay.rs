@@ -58,9 +58,17 @@ pub(crate) fn note(skb: &Skb, direction: u32, due: u64) {
     unsafe {
         (*cb)[CB_DUE_LOW] = due as u32;
         (*cb)[CB_DUE_HIGH] = (due >> 32) as u32;
-        (*cb)[CB_ONWARD] = skb.ifindex() | if direction == INGRESS { UPWARD } else { 0 };
     }
+    note_onward(skb, direction);
     skb.set_stamp(Stamp::NOTED);
+}
+
+/// Notes in the packet where it goes on from a device of ours.
+#[inline(always)]
+pub(crate) fn note_onward(skb: &Skb, direction: u32) {
+    let way = if direction == INGRESS { UPWARD } else { 0 };
+    // SAFETY: a context field that a program may write.
+    unsafe { (*skb.cb())[CB_ONWARD] = skb.ifindex() | way };
 }
 
 /// When the packet is due, if [`note`] was called on it; the note is spent.
@@ -75,10 +83,11 @@ pub(crate) fn take_note(skb: &Skb) -> Option<u64> {
     unsafe { Some(u64::from((*cb)[CB_DUE_LOW]) | (u64::from((*cb)[CB_DUE_HIGH]) << 32)) }
 }
 
-/// Sends a packet that has waited on to its interface.
+/// Sends a packet that comes out of a device of ours on to its interface, with what its
+/// programs have to know.
 #[inline(always)]
-pub(crate) fn go_on(skb: &Skb) -> i32 {
-    skb.set_stamp(Stamp::JUDGED);
+pub(crate) fn go_on(skb: &Skb, stamp: Stamp) -> i32 {
+    skb.set_stamp(stamp);
     // SAFETY: a context field, and a helper that only notes the index.
     unsafe {
         let onward = (*skb.cb())[CB_ONWARD];

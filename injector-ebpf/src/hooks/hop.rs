@@ -6,7 +6,7 @@ use injector_common::{filter::INGRESS, uses::Uses};
 use crate::{
     faults::net_delay,
     maps::{TRIAL, in_use},
-    skb::{NEXT, Skb, vanish},
+    skb::{NEXT, Skb, Stamp, vanish},
     waiting,
 };
 
@@ -30,7 +30,13 @@ fn inj_hop(ctx: TcContext) -> i32 {
 /// A packet that has waited goes on to its interface.
 #[classifier]
 fn inj_return(ctx: TcContext) -> i32 {
-    net_delay::go_on(&Skb(ctx.skb.skb))
+    net_delay::go_on(&Skb(ctx.skb.skb), Stamp::JUDGED)
+}
+
+/// A packet that was split goes back to its interface, to be judged.
+#[classifier]
+fn inj_split(ctx: TcContext) -> i32 {
+    net_delay::go_on(&Skb(ctx.skb.skb), Stamp::SPLIT)
 }
 
 /// Sends an arriving packet through the device whose index lies in the trial

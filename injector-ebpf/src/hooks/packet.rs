@@ -23,7 +23,7 @@ use crate::{
     faults::net_delay,
     filter,
     maps::{ECHOES, SITES, count_unattributed, in_use},
-    scope,
+    scope, segments,
     skb::{Linear, NEXT, Skb, Stamp},
     waiting,
     workspace::{NOBODY, Receiver, SOCKET, UNKNOWN, Workspace},
@@ -79,6 +79,13 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     // Most packets are nobody's that a rule is aimed at, and cost no more than this.
     if mask == 0 && noted == 0 {
         return None;
+    }
+    if in_use(Uses::SEGMENTS)
+        && mask != 0
+        && site.split != 0
+        && !segments::is_split(skb, site, direction)
+    {
+        return Some(segments::split(skb, direction, site.split));
     }
     let mut passing = Passing::new(skb, space, direction, control, now);
     let noted = passing.space().forget(noted);

@@ -153,6 +153,7 @@ fn plan() -> Plan {
         },
         Effect::AddHop(Hop {
             netns: netns.clone(),
+            splitter: None,
             pair: Some(("inja0".to_owned(), "injb0".to_owned())),
             ifb: None,
             holds: Some(QueueMemory::DEFAULT),

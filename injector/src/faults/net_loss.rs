@@ -109,6 +109,13 @@ Examples:
                 "silent, or egress as direction",
             ));
         }
+        if visibility != Visibility::Silent && filter.splits() {
+            return Err(SpecError::new(
+                "unit",
+                "has packets split behind their sender's stack, which is told of no loss then",
+                "packet, or segment with silent as visibility",
+            ));
+        }
         Ok(Fault::Packet(filter, PacketFault::Loss { model, visibility }))
     }
 }

@@ -95,6 +95,12 @@ macro_rules! packet_kind {
             #[arg(long, value_name = "STATE", help_heading = "Packet filter")]
             #[serde(default)]
             pub state: Option<$crate::spec::text::Text<$crate::model::State>>,
+
+            /// What counts as one packet: packet, as the kernel handles it, or segment, as it is on the
+            /// wire, for which super-packets of segmentation offload are split [default: packet]
+            #[arg(long, value_name = "UNIT", help_heading = "Packet filter")]
+            #[serde(default)]
+            pub unit: Option<$crate::spec::text::Text<$crate::model::Unit>>,
         }
 
         impl Raw {
@@ -115,6 +121,7 @@ macro_rules! packet_kind {
                     size: self.size.as_ref(),
                     tcp_flags: self.tcp_flags.as_ref(),
                     state: self.state.as_ref(),
+                    unit: self.unit.as_ref().map_or_else(Default::default, |text| text.0),
                 })
             }
         }

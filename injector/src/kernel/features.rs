@@ -206,7 +206,7 @@ fn no(reason: impl Into<String>) -> Support {
 /// Tries attachment, devices and fq in a network namespace made for it, which
 /// takes everything along when it goes.
 fn probe_packets(programs: &mut Programs, features: &mut Features) {
-    let detours = programs.uses.any(Uses::DETOURS);
+    let detours = programs.uses.any(Uses::DETOURS.and(Uses::SEGMENTS));
     let ebpf = &mut programs.ebpf;
     let result = netns::inside_new(|| {
         try_attach(ebpf, features);
@@ -282,7 +282,7 @@ const TRIAL_IFB: NewDevice<'_> = NewDevice {
 /// Whether the kernel accepts the programs of our devices: setting a departure
 /// time needs `bpf_skb_set_tstamp` (Linux 5.18).
 fn try_hop_programs(ebpf: &mut Ebpf) -> Support {
-    for name in [names::PROG_HOP, names::PROG_RETURN] {
+    for name in [names::PROG_HOP, names::PROG_RETURN, names::PROG_SPLIT] {
         if let Err(error) = classifier(ebpf, name) {
             return no(refusal(&error));
         }

@@ -94,6 +94,7 @@ fn parts(rule: &Rule) -> Uses {
         Fault::Packet(_, fault) => (fault.detours(), fault.holds()),
         Fault::SysErrno { .. } | Fault::Refuse { .. } => (false, false),
     };
+    let splits = fault.filter().is_some_and(PacketFilter::splits);
     let ports = fault
         .conditions()
         .is_some_and(|filter| !(filter.peer_ports.is_any() && filter.local_ports.is_any()));
@@ -102,6 +103,7 @@ fn parts(rule: &Rule) -> Uses {
         .and_if(queues, Uses::QUEUES)
         .and_if(ports, Uses::PORTS)
         .and_if(rule.per == Per::Flow, Uses::FLOWS)
+        .and_if(splits, Uses::SEGMENTS)
 }
 
 #[cfg(test)]
@@ -111,7 +113,7 @@ mod tests {
     use injector_common::{FaultKind, Trigger};
 
     use super::*;
-    use crate::model::{Choice, Direction, PacketFault, QueueMemory};
+    use crate::model::{Choice, Direction, PacketFault, QueueMemory, Unit};
 
     fn rule(filter: PacketFilter, fault: PacketFault) -> Rule {
         Rule {
@@ -138,6 +140,13 @@ mod tests {
         };
         let of_ports = parts(&rule(ports, PacketFault::LOSS));
         assert_eq!(of_ports, loss.and(Uses::PORTS));
+
+        let split = PacketFilter {
+            unit: Unit::Segment,
+            ..any()
+        };
+        let of_segments = parts(&rule(split, PacketFault::LOSS));
+        assert_eq!(of_segments, loss.and(Uses::SEGMENTS));
 
         let late = PacketFault::Reorder {
             delay: Duration::from_millis(1),

@@ -62,6 +62,9 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
             {
                 return Err(refuse(reason));
             }
+            if let Some(reason) = units_differ(first, second) {
+                return Err(refuse(reason));
+            }
             if let Some(reason) = hides_answer(first, second).filter(|_| cover(a, b)) {
                 return Err(refuse(reason));
             }
@@ -199,6 +202,22 @@ fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
             "`{}` loses every packet that `{}` could act on",
             loss.name, other.name
         )
+    })
+}
+
+/// A packet that is split for one rule cannot be counted whole by another.
+fn units_differ(first: &Rule, second: &Rule) -> Option<String> {
+    let unit = |rule: &Rule| match &rule.fault {
+        // A query is no super-packet.
+        Fault::Packet(_, PacketFault::Dns(_)) | Fault::SysErrno { .. } | Fault::Refuse { .. } => {
+            None
+        }
+        Fault::Packet(filter, _) => Some(filter.unit),
+    };
+    let (one, other) = (unit(first)?, unit(second)?);
+    (one != other).then(|| {
+        "one counts packets and one segments; all rules on packets must have the same unit"
+            .to_owned()
     })
 }
 

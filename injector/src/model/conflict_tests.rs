@@ -52,6 +52,34 @@ fn conflict(first: &str, second: &str) -> Option<String> {
 }
 
 #[test]
+fn rules_on_packets_have_one_unit() {
+    let segments = "net-loss --target cgroup:/a --percent 5 --unit segment";
+    for (second, refused) in [
+        ("net-delay --target cgroup:/b --delay 5ms", true),
+        (
+            "net-delay --target cgroup:/b --delay 5ms --unit packet",
+            true,
+        ),
+        (
+            "net-delay --target cgroup:/a --delay 5ms --unit segment",
+            false,
+        ),
+        ("dns --target cgroup:/a --answer nxdomain", false),
+        (
+            "sys-errno --target cgroup:/a --call openat --errno EIO",
+            false,
+        ),
+        ("net-refuse --target cgroup:/a", false),
+    ] {
+        let found = conflict(segments, second);
+        assert_eq!(found.is_some(), refused, "{second}: {found:?}");
+        if let Some(text) = found {
+            assert!(text.contains("the same unit"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn an_unconditional_failure_hides_later_ones() {
     let eio = "sys-errno --target cgroup:/a --call openat,read --errno EIO";
     for (second, refused) in [

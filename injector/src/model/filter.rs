@@ -42,6 +42,18 @@ pub struct PacketFilter {
     pub tcp_flags: Option<TcpFlags>,
     /// Whether it begins a conversation.
     pub state: Option<State>,
+    /// What counts as one packet.
+    pub unit: Unit,
+}
+
+/// What counts as one packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// What the kernel handles as one: a super-packet of segmentation offload counts once.
+    #[default]
+    Packet,
+    /// What is one on the wire: super-packets are split.
+    Segment,
 }
 
 /// What one option says: any of `these`, or anything if there are none, but
@@ -306,7 +318,14 @@ impl PacketFilter {
             size: None,
             tcp_flags: None,
             state: None,
+            unit: Unit::Packet,
         }
+    }
+
+    /// Whether super-packets are split before they are judged.
+    #[must_use]
+    pub const fn splits(&self) -> bool {
+        matches!(self.unit, Unit::Segment)
     }
 
     /// The protocols that the conditions beside the one on protocols can be

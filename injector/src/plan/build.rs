@@ -82,6 +82,7 @@ struct Site {
     fills_checksums: bool,
     pair: bool,
     ifb: bool,
+    splits: bool,
 }
 
 impl Site {
@@ -166,7 +167,8 @@ impl Parts {
         let direction = filter.direction;
         let holds = fault.queue_memory();
         let detours = fault.detours();
-        if detours {
+        let splits = filter.splits();
+        if detours || splits {
             need(
                 rule,
                 "devices for packets to pass (veth)",
@@ -183,7 +185,7 @@ impl Parts {
         let (pings, follows) = (filter.takes_icmp(), filter.follows_conversations());
         let mut notes = Vec::new();
         for netns in &scope.netns {
-            if detours {
+            if detours || splits {
                 check_ethernet(rule, netns)?;
             }
             for interface in &netns.interfaces {
@@ -207,6 +209,17 @@ impl Parts {
                     ));
                     continue;
                 }
+                if splits && interface.name == "lo" {
+                    if by_name || scope.netns.iter().all(|netns| netns.interfaces.len() == 1) {
+                        return Err(unsplit(rule).into());
+                    }
+                    notes.push(format!(
+                        "rule {} leaves loopback packets alone: {LOOPBACK_UNSPLIT}",
+                        rule.name
+                    ));
+                    continue;
+                }
+                site.splits |= splits;
                 let egress = direction != Direction::Ingress;
                 let ingress = direction != Direction::Egress;
                 let loopback = interface.name == "lo";
@@ -235,6 +248,7 @@ impl Parts {
             fills_checksums: false,
             pair: false,
             ifb: false,
+            splits: false,
         })
     }
 
@@ -259,11 +273,12 @@ impl Parts {
             });
         }
         for (number, site) in self.sites.values().enumerate() {
-            if site.pair || site.ifb {
+            if site.pair || site.ifb || site.splits {
                 let name = |kind| Hop::device(kind, number, id);
                 effects.push(Effect::AddHop(Hop {
                     netns: site.netns.clone(),
                     pair: site.pair.then(|| (name('a'), name('b'))),
+                    splitter: site.splits.then(|| (name('c'), name('d'))),
                     ifb: site.ifb.then(|| name('i')),
                     holds: site.holds,
                     fills_checksums: site.fills_checksums,
@@ -370,6 +385,18 @@ fn need(rule: &Rule, what: &'static str, support: &super::Support) -> Result<(),
         needs: what.into(),
         found: support.reason().to_owned().into(),
     })
+}
+
+/// Why super-packets on loopback stay whole.
+const LOOPBACK_UNSPLIT: &str = "its super-packets cannot be split, since they keep their way \
+                                through the stack only on loopback itself";
+
+fn unsplit(rule: &Rule) -> Unsupported {
+    Unsupported {
+        what: format!("rule {} ({})", rule.name, rule.fault.kind().name()).into(),
+        needs: "an interface other than loopback, or packet as unit".into(),
+        found: format!("loopback alone: {LOOPBACK_UNSPLIT}").into(),
+    }
 }
 
 /// A packet without a link-layer header cannot enter an Ethernet device.

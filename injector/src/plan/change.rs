@@ -61,6 +61,7 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                         let name = |kind| Hop::device(kind, number, id);
                         steps.push(Effect::AddHop(Hop {
                             pair: wanted.pair.as_ref().map(|_| (name('a'), name('b'))),
+                            splitter: wanted.splitter.as_ref().map(|_| (name('c'), name('d'))),
                             ifb: wanted.ifb.as_ref().map(|_| name('i')),
                             ..wanted.clone()
                         }));

@@ -37,6 +37,9 @@ pub struct Hop {
     /// End of a pair that packets enter, with its other end; `None` if none of
     /// an interface other than loopback have to wait.
     pub pair: Option<(String, String)>,
+    /// End of a pair that packets enter to be split, with its other end; `None` if they
+    /// need not be.
+    pub splitter: Option<(String, String)>,
     /// Device that packets on loopback enter; `None` if none have to wait.
     pub ifb: Option<String>,
     /// How many packets wait there for a time (`fq`); `None` where they only pass.
@@ -60,6 +63,7 @@ impl Hop {
     pub fn serves_for(&self, wanted: &Self) -> bool {
         let lacks = |has: bool, wants: bool| wants && !has;
         !(lacks(self.pair.is_some(), wanted.pair.is_some())
+            || lacks(self.splitter.is_some(), wanted.splitter.is_some())
             || lacks(self.ifb.is_some(), wanted.ifb.is_some())
             || lacks(self.holds.is_some(), wanted.holds.is_some())
             || lacks(self.fills_checksums, wanted.fills_checksums))
@@ -166,6 +170,9 @@ impl fmt::Display for Effect {
                     names.extend([near.as_str(), far.as_str()]);
                 }
                 names.extend(hop.ifb.as_deref());
+                if let Some((near, far)) = &hop.splitter {
+                    names.extend([near.as_str(), far.as_str()]);
+                }
                 write!(
                     f,
                     "add devices {} in {}",
@@ -179,6 +186,11 @@ impl fmt::Display for Effect {
                 })?;
                 f.write_str(if hop.fills_checksums {
                     " and fill in checksums"
+                } else {
+                    ""
+                })?;
+                f.write_str(if hop.splitter.is_some() {
+                    " and split super-packets"
                 } else {
                     ""
                 })

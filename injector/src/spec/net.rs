@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use crate::{
-    model::{Answer, Checksum, Cidr, Direction, End, HostName, Region, Unreachable},
+    model::{Answer, Checksum, Cidr, Direction, End, HostName, Region, Unit, Unreachable},
     spec::text::{ValueError, is_digits, word},
 };
 
@@ -17,6 +17,15 @@ impl FromStr for Direction {
             ("both", Self::Both),
         ];
         word(text, &words, "egress, ingress or both")
+    }
+}
+
+impl FromStr for Unit {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let words = [("packet", Self::Packet), ("segment", Self::Segment)];
+        word(text, &words, "packet or segment")
     }
 }
 

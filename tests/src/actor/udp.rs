@@ -11,7 +11,10 @@ use std::{
 use anyhow::Context as _;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    sys::socket::{setsockopt, sockopt::RcvBufForce},
+    sys::socket::{
+        setsockopt,
+        sockopt::{RcvBufForce, UdpGsoSegment},
+    },
     unistd::Pid,
 };
 
@@ -43,6 +46,9 @@ pub struct SendOptions {
     /// Send without checksums
     #[arg(long)]
     pub no_checksum: bool,
+    /// Have the kernel send so many packets as one super-packet
+    #[arg(long, default_value = "1")]
+    pub together: u64,
     /// Open the socket, and make the worker, before the first round
     #[arg(long)]
     pub early: bool,
@@ -77,14 +83,14 @@ pub fn send(board: &Board, rounds: u32, options: &SendOptions) -> anyhow::Result
         return options.worker.run(|| {
             let socket = open()?;
             each_round(board, rounds, |round| {
-                send_round(board, round, options.to, &socket)
+                send_round(board, round, options, &socket)
             })
         });
     }
     each_round(board, rounds, |round| {
         options
             .worker
-            .run(|| send_round(board, round, options.to, &open()?))
+            .run(|| send_round(board, round, options, &open()?))
     })
 }
 
@@ -128,13 +134,22 @@ fn each_round(
     Ok(())
 }
 
-fn send_round(board: &Board, round: u32, to: SocketAddr, socket: &UdpSocket) -> anyhow::Result<()> {
+fn send_round(
+    board: &Board,
+    round: u32,
+    options: &SendOptions,
+    socket: &UdpSocket,
+) -> anyhow::Result<()> {
     stay_on_one_cpu()?;
     let flow = &board.flow;
     let size = usize::try_from(board.size.load(Relaxed))?;
     let gap = Duration::from_nanos(board.gap_ns.load(Relaxed));
     let window = board.window.load(Relaxed);
-    let mut packet = Vec::new();
+    if options.together > 1 {
+        let size = i32::try_from(size)?;
+        setsockopt(socket, UdpGsoSegment, &size).context("cannot send super-packets")?;
+    }
+    let (mut packet, mut packets) = (Vec::new(), Vec::new());
     let mut forgiven = 0;
     let start = Instant::now();
     for number in 0..board.count.load(Relaxed) {
@@ -149,8 +164,14 @@ fn send_round(board: &Board, round: u32, to: SocketAddr, socket: &UdpSocket) -> 
             sent_ns: now_ns(),
         };
         header.encode(&mut packet, size);
-        match socket.send_to(&packet, to) {
-            Ok(_) => drop(flow.sent.fetch_add(1, Relaxed)),
+        packets.extend_from_slice(&packet);
+        if (number + 1) % options.together != 0 {
+            continue;
+        }
+        let sent = socket.send_to(&packets, options.to);
+        packets.clear();
+        match sent {
+            Ok(_) => drop(flow.sent.fetch_add(options.together, Relaxed)),
             Err(error) => {
                 flow.send_errors.fetch_add(1, Relaxed);
                 let errno = error.raw_os_error().unwrap_or(0).unsigned_abs();

@@ -294,6 +294,20 @@ impl UdpFlow {
         self.sender = Some(self.file.spawn(place, &work));
     }
 
+    /// Starts the sending end, which has the kernel send so many packets as one
+    /// super-packet. Rounds must be of a multiple of that.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start_sender_of_super_packets(&mut self, place: Place<'_>, together: u64) {
+        let mut command = self.sender_work("main");
+        command.extend(["--together".into(), together.to_string()]);
+        let work: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.sender = Some(self.file.spawn(place, &work));
+    }
+
     fn sender_work(&self, worker: &str) -> Vec<String> {
         let (to, from) = (self.to.to_string(), self.from.to_string());
         ["udp-send", "--to", &to, "--from", &from, "--worker", worker]

@@ -19,6 +19,7 @@ fn next() -> Plan {
     };
     let hop = Effect::AddHop(Hop {
         netns: netns.clone(),
+        splitter: None,
         pair: Some(("inja0".to_owned(), "injb0".to_owned())),
         ifb: None,
         holds: Some(QueueMemory::DEFAULT),

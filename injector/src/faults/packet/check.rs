@@ -8,7 +8,7 @@ use crate::{
     error::SpecError,
     model::{
         Choice, Cidr, Direction, Dscp, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
-        Target, TcpFlags,
+        Target, TcpFlags, Unit,
     },
     spec::{
         net::{InterfaceName, Peer, Ports},
@@ -31,6 +31,7 @@ pub(crate) struct Options<'a> {
     pub(crate) size: Option<&'a Text<Sizes>>,
     pub(crate) tcp_flags: Option<&'a Text<TcpFlags>>,
     pub(crate) state: Option<&'a Text<State>>,
+    pub(crate) unit: Unit,
 }
 
 impl Options<'_> {
@@ -48,6 +49,7 @@ impl Options<'_> {
         size: None,
         tcp_flags: None,
         state: None,
+        unit: Unit::Packet,
     };
 }
 
@@ -84,6 +86,7 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
         size: options.size.map(|text| text.0.clone()),
         tcp_flags: options.tcp_flags.map(|text| text.0),
         state: options.state.map(|text| text.0),
+        unit: options.unit,
     };
     if filter.named_peers.is_any()
         && !filter.peers.is_any()
@@ -283,6 +286,9 @@ pub(super) mod tests {
             size: parse(&words("size")).first(),
             tcp_flags: parse(&words("tcp-flags")).first(),
             state: parse(&words("state")).first(),
+            unit: parse(&words("unit"))
+                .first()
+                .map_or(Unit::Packet, |text: &Text<Unit>| text.0),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Display, ops::RangeInclusive};
 
 use crate::{
-    model::{Choice, Direction, PacketFilter, Sizes, State},
+    model::{Choice, Direction, PacketFilter, Sizes, State, Unit},
     spec::net::ports,
 };
 
@@ -62,6 +62,10 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
     if !filter.interfaces.is_any() {
         text += &format!(" through {}", chosen(&filter.interfaces));
     }
+    text += match filter.unit {
+        Unit::Packet => "",
+        Unit::Segment => ", super-packets split",
+    };
     text
 }
 
@@ -183,6 +187,10 @@ mod tests {
             (
                 "size 1000-1500\ntcp-flags syn,!ack\nstate new\ndscp ef 5\nmark !1/0x1",
                 "TCP packets of 1000 to 1500 bytes with TCP flags syn,!ack that begin a conversation with DSCP ef or 5 without mark 0x1/0x1 that the target sends",
+            ),
+            (
+                "proto tcp\nunit segment",
+                "TCP packets that the target sends, super-packets split",
             ),
             (
                 "size !60\nstate established\nmark 7\ndscp !cs1",

@@ -30,6 +30,8 @@ pub(super) struct HopIndexes {
     pub(super) near: u32,
     pub(super) far: u32,
     pub(super) loopback: u32,
+    pub(super) split: u32,
+    pub(super) split_return: u32,
 }
 
 impl HopIndexes {
@@ -39,25 +41,32 @@ impl HopIndexes {
     pub(super) fn new(id: &str) -> Self {
         const LOWEST: u32 = 1 << 30;
         // Positive numbers all, and below the index that no interface has.
-        const RUNS: u32 = (1 << 28) - 1;
+        const RUNS: u32 = (1 << 27) - 1;
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);
         let run = u32::try_from(hasher.finish() % u64::from(RUNS)).unwrap_or(0);
-        let near = LOWEST + run * 4;
+        let near = LOWEST + run * 8;
         Self {
             near,
             far: near + 1,
             loopback: near + 2,
+            split: near + 3,
+            split_return: near + 4,
         }
     }
 
     /// Those of the devices that `hop` has.
     pub(super) const fn of(self, hop: &Hop) -> Self {
-        let pair = hop.pair.is_some();
+        const fn only(is_there: bool, index: u32) -> u32 {
+            if is_there { index } else { 0 }
+        }
+        let (pair, splitter) = (hop.pair.is_some(), hop.splitter.is_some());
         Self {
-            near: if pair { self.near } else { 0 },
-            far: if pair { self.far } else { 0 },
-            loopback: if hop.ifb.is_some() { self.loopback } else { 0 },
+            near: only(pair, self.near),
+            far: only(pair, self.far),
+            loopback: only(hop.ifb.is_some(), self.loopback),
+            split: only(splitter, self.split),
+            split_return: only(splitter, self.split_return),
         }
     }
 }
@@ -73,7 +82,7 @@ pub(super) struct Made {
 /// Packets that were lost in devices of ours, of whichever rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undelivered {
-    /// They had waited, and the cable behind the queue had no room.
+    /// They had waited, or were split, and the cable behind the queue had no room.
     pub overrun: u64,
     /// They still waited when the run ended.
     pub cut_off: u64,
@@ -107,8 +116,8 @@ fn longest_wait(plan: &Plan) -> Duration {
 }
 
 fn devices(hop: &Hop) -> Vec<String> {
-    hop.pair
-        .iter()
+    let pairs = hop.pair.iter().chain(&hop.splitter);
+    pairs
         .map(|(near, _)| near.clone())
         .chain(hop.ifb.clone())
         .collect()
@@ -142,15 +151,22 @@ impl KernelActuator {
                     parts.done()?;
                 }
             }
+            if let Some((near, far)) = &hop.splitter {
+                let near = device(near, indexes.split);
+                netlink::add_pair(&handle, near, device(far, indexes.split_return)).await?;
+                parts.done()?;
+            }
             Ok(())
         })?;
         let near = hop.pair.as_ref().map(|(near, _)| near);
         let far = hop.pair.as_ref().map(|(_, far)| far);
-        if hop.fills_checksums {
-            for name in near.into_iter().chain(&hop.ifb) {
-                netns::inside(&file, || netlink::fill_checksums(name))??;
-                self.parts.done()?;
-            }
+        // Without checksum offload a device has no segmentation offload either.
+        let splitter = hop.splitter.as_ref().map(|(near, _)| near);
+        let filling = near.into_iter().chain(&hop.ifb);
+        let filling = filling.filter(|_| hop.fills_checksums).chain(splitter);
+        for name in filling {
+            netns::inside(&file, || netlink::fill_checksums(name))??;
+            self.parts.done()?;
         }
         let made = Made {
             indexes,
@@ -166,6 +182,12 @@ impl KernelActuator {
                 Side::Egress,
             ),
             (indexes.far, far, names::PROG_RETURN, Side::Ingress),
+            (
+                indexes.split_return,
+                hop.splitter.as_ref().map(|(_, far)| far),
+                names::PROG_SPLIT,
+                Side::Ingress,
+            ),
         ] {
             if let Some(interface) = name {
                 let site = Site {
@@ -263,7 +285,12 @@ impl KernelActuator {
 
 /// Ends the waiting in devices of one namespace. Returns what was lost there.
 fn end_waiting(file: &File, indexes: HopIndexes) -> io::Result<Undelivered> {
-    let HopIndexes { near, loopback, .. } = indexes;
+    let HopIndexes {
+        near,
+        loopback,
+        split,
+        ..
+    } = indexes;
     let mut lost = Undelivered::default();
     for index in [near, loopback] {
         if index != 0 {
@@ -271,10 +298,12 @@ fn end_waiting(file: &File, indexes: HopIndexes) -> io::Result<Undelivered> {
         }
     }
     // An ifb lets its queue wait instead, where it has no room.
-    if near != 0 {
-        lost.overrun = netlink::run(file, |handle| async move {
-            netlink::lost_by(&handle, near).await
-        })?;
+    for index in [near, split] {
+        if index != 0 {
+            lost.overrun += netlink::run(file, |handle| async move {
+                netlink::lost_by(&handle, index).await
+            })?;
+        }
     }
     Ok(lost)
 }

@@ -210,6 +210,10 @@ impl KernelActuator {
             hop_return: known.hop_return.max(if loopback { 0 } else { hops.far }),
             l2_len: interface.l2_len,
             loopback: u32::from(loopback),
+            split: known.split.max(if loopback { 0 } else { hops.split }),
+            split_return: known
+                .split_return
+                .max(if loopback { 0 } else { hops.split_return }),
         }
     }
 

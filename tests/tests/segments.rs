@@ -1,0 +1,209 @@
+//! `--unit segment`: super-packets are judged as the packets that they are on the wire.
+
+use std::time::Duration;
+
+use injector_common::{
+    random::{draw, roll, rule_seed},
+    trigger::{THRESHOLD_ALWAYS, Trigger},
+};
+use injector_tests::{
+    agent::{self, Injection},
+    cgroup::Cgroup,
+    command::Place,
+    netns::{Ip, Pair},
+    require,
+    traffic::{Direction, Load, TcpFlow, UdpFlow},
+};
+
+/// How many packets the kernel takes as one super-packet.
+const TOGETHER: u64 = 20;
+const LOAD: Load = Load::of(200 * TOGETHER).sized(500);
+
+const SEED: u64 = 7;
+/// A quarter: a share that the kernel's threshold stands for exactly.
+const PERCENT: &str = "25";
+const QUARTER: Trigger = Trigger {
+    threshold: THRESHOLD_ALWAYS / 4,
+    ..Trigger::ALWAYS
+};
+
+/// Whether the only rule selects its `n`th packet.
+fn selected(n: u64) -> bool {
+    QUARTER.selects(n, roll(draw(rule_seed(SEED, 0), n)))
+}
+
+/// A victim and a bystander that send, or are sent, super-packets.
+struct Bed {
+    cgroup: Cgroup,
+    victim: UdpFlow,
+    bystander: UdpFlow,
+    pair: Pair,
+}
+
+impl Bed {
+    fn new(direction: Direction, ip: Ip) -> Self {
+        let pair = Pair::new();
+        let cgroup = Cgroup::new("victim");
+        let flow = |group: Option<&Cgroup>, number: u16| {
+            let mut near = Place::netns(&pair.near);
+            if let Some(group) = group {
+                near = near.and_cgroup(group);
+            }
+            let far = Place::netns(&pair.far);
+            let ends = (
+                (Pair::near_address(ip), 8000 + number).into(),
+                (Pair::far_address(ip), 7000 + number).into(),
+            );
+            let (sender, receiver, (from, to)) = match direction {
+                Direction::Egress => (near, far, ends),
+                Direction::Ingress => (far, near, (ends.1, ends.0)),
+            };
+            let mut flow = UdpFlow::new(from, to);
+            flow.start_receiver(receiver);
+            flow.start_sender_of_super_packets(sender, TOGETHER);
+            flow
+        };
+        Self {
+            victim: flow(Some(&cgroup), 1),
+            bystander: flow(None, 2),
+            cgroup,
+            pair,
+        }
+    }
+
+    fn inject(&self, fault: &[&str], direction: Direction) -> Injection {
+        let target = self.cgroup.target();
+        let way = match direction {
+            Direction::Egress => "egress",
+            Direction::Ingress => "ingress",
+        };
+        let place = ["--target", &target, "--proto", "udp", "--direction", way];
+        Injection::start(&[fault, &place, &["--seed", "7", "--for", "90s"]].concat())
+    }
+}
+
+/// The packets that the rule must have selected, from 1, where its `n`th judgement is of
+/// `together` packets.
+fn expected(together: u64) -> Vec<u64> {
+    (1..=LOAD.count)
+        .filter(|packet| selected((packet - 1) / together + 1))
+        .collect()
+}
+
+fn loses_what_it_selects(direction: Direction, ip: Ip) {
+    require!(NetLoss);
+    let bed = Bed::new(direction, ip);
+    for (unit, together) in [("packet", TOGETHER), ("segment", 1)] {
+        let fault = ["net-loss", "--percent", PERCENT, "--unit", unit];
+        let injection = bed.inject(&fault, direction);
+        let arrived = bed.victim.round(LOAD);
+        bed.bystander.round(LOAD).assert_untouched(LOAD);
+        let rule = injection.stop().rule();
+        assert_eq!(arrived.lost, expected(together), "{unit}");
+        let strange = (arrived.damaged, arrived.duplicates, arrived.inversions);
+        assert_eq!(strange, (0, 0, 0), "{unit}");
+        assert_eq!(rule.matched, LOAD.count / together, "{unit}");
+        assert_eq!(rule.injected, arrived.missing() / together, "{unit}");
+    }
+    bed.victim.round(LOAD).assert_untouched(LOAD);
+    drop(bed.pair);
+}
+
+#[test]
+fn egress_v4() {
+    loses_what_it_selects(Direction::Egress, Ip::V4);
+}
+
+#[test]
+fn egress_v6() {
+    loses_what_it_selects(Direction::Egress, Ip::V6);
+}
+
+#[test]
+fn ingress_v4() {
+    loses_what_it_selects(Direction::Ingress, Ip::V4);
+}
+
+#[test]
+fn ingress_v6() {
+    loses_what_it_selects(Direction::Ingress, Ip::V6);
+}
+
+/// Segments wait each by itself: first they are split, then judged, then they wait.
+#[test]
+fn segments_are_late() {
+    require!(NetDelay);
+    for direction in [Direction::Egress, Direction::Ingress] {
+        let bed = Bed::new(direction, Ip::V4);
+        let late = [
+            "net-delay",
+            "--delay",
+            "300ms",
+            "--jitter",
+            "1ms",
+            "--reorder",
+        ];
+        let fault = [&late[..], &["--percent", PERCENT, "--unit", "segment"]].concat();
+        let injection = bed.inject(&fault, direction);
+        let arrived = bed.victim.round(LOAD.windowed(1 << 40));
+        let rule = injection.stop().rule();
+        let chosen = u64::try_from(expected(1).len()).expect("64 bits");
+        assert_eq!((rule.matched, rule.injected), (LOAD.count, chosen));
+        assert_eq!(arrived.missing(), 0, "{arrived:?}");
+        assert_eq!(arrived.delays.at_least(Duration::from_millis(298)), chosen);
+    }
+}
+
+/// A stream of TCP arrives whole, and each of its segments was judged.
+#[test]
+fn tcp() {
+    require!(NetLoss);
+    const BYTES: u64 = 2_000_000;
+    /// Of an Ethernet frame, with time stamps.
+    const SEGMENT: u64 = 1_448;
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let to = (Pair::far_address(Ip::V4), 7001).into();
+    let near = Place::netns(&pair.near).and_cgroup(&cgroup);
+    let flow = TcpFlow::start(near, Place::netns(&pair.far), to, 1, None);
+    let target = cgroup.target();
+    let least = BYTES.div_ceil(SEGMENT);
+    for (unit, judged) in [("packet", 1..least / 2), ("segment", least..u64::MAX)] {
+        let rule = ["net-loss", "--when", "7..7", "--unit", unit];
+        let whom = ["--target", &target, "--proto", "tcp", "--for", "90s"];
+        let injection = Injection::start(&[&rule[..], &whom].concat());
+        let stream = flow.round(BYTES);
+        let rule = injection.stop().rule();
+        assert_eq!((stream.bytes, stream.bad_bytes), (BYTES, 0), "{unit}");
+        assert!(judged.contains(&rule.matched), "{unit}: {rule:?}");
+        assert_eq!(rule.injected, 1, "{unit}: {rule:?}");
+    }
+}
+
+/// What cannot be split is refused, or left alone and said so.
+#[test]
+fn what_cannot_be_split() {
+    require!(NetLoss);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let _member = Place::netns(&pair.near)
+        .and_cgroup(&cgroup)
+        .spawn("sleep", &["60"]);
+    let target = cgroup.target();
+    for (options, status, words) in [
+        (
+            &["--unit", "segment", "--interface", "lo"][..],
+            3,
+            "loopback",
+        ),
+        (&["--unit", "datagram"], 2, "packet or segment"),
+        (&["--unit", "segment", "--visibility", "local"], 2, "unit"),
+        (&["--unit", "segment"], 0, "leaves loopback packets alone"),
+    ] {
+        let line = ["plan", "net-loss", "--target", &target, "--for", "9s"];
+        let finished = agent::run(&[&line[..], options].concat());
+        assert_eq!(finished.code(), status, "{options:?}: {finished:?}");
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        assert!(said.contains(words), "{options:?}: {said}");
+    }
+}
