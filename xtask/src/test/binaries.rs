@@ -53,9 +53,8 @@ impl TestBinary {
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
                 "fidelity" | "loopback" | "open_sockets" | "per_flow" | "peer_names"
-                | "peer_target" | "queue_memory" | "unattributed" | "watch" | "workers" => {
-                    Part::Nothing
-                }
+                | "peer_target" | "queue_memory" | "segments" | "unattributed" | "watch"
+                | "workers" => Part::Nothing,
                 "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
                 | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
@@ -70,6 +69,7 @@ impl TestBinary {
                 "half_way" => Part::Named(&["delay", "errno"]),
                 "lifecycle" => Part::Named(&["delay", "errno", "reorder", "rate"]),
                 "replay" => Part::Named(&["calls", "late"]),
+                "segments" => Part::Named(&["late"]),
                 "watch" => Part::Named(&["wait"]),
                 "cleanup"
                 | "devices"
@@ -101,7 +101,7 @@ impl TestBinary {
             // What does not depend on how programs are attached.
             _ => match name {
                 // Their other tests differ in nothing that the older way has to do with.
-                "half_way" => Part::Named(&["loss", "delay", "errno"]),
+                "half_way" => Part::Named(&["reception", "delay", "errno"]),
                 "devices" => Part::Named(&["lan"]),
                 "dns" => Part::Named(&["delay", "cable", "tcp"]),
                 "harness" | "net_filter_more" | "net_partition" | "refusals" | "terminal" => {
