@@ -50,7 +50,8 @@ fn what_no_rule_uses_is_not_verified() {
             .and(Uses::QUEUES)
             .and(Uses::PORTS)
             .and(Uses::FLOWS)
-            .and(Uses::LEDGER);
+            .and(Uses::LEDGER)
+            .and(Uses::SEGMENTS);
         let counts = walked(Uses::kind(kind).and(parts));
         println!("{}: {counts:?}", kind.name());
         assert!(
