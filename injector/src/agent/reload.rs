@@ -2,9 +2,8 @@
 
 use std::{
     fmt,
-    fs::Metadata,
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -29,15 +28,29 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(200);
 
 /// Reads an experiment anew.
-pub(super) type Read = dyn Fn() -> Result<Experiment, Error> + Send + Sync;
+type Read = dyn Fn() -> Result<Experiment, Error> + Send + Sync;
 
-/// A file that an experiment was read from, and may be read from again.
+/// A file that an experiment is read from, and may be read from again.
 #[derive(Clone)]
 pub struct Source {
-    /// The file.
-    pub file: PathBuf,
-    /// Reads it as it was read the first time.
-    pub read: Arc<dyn Fn() -> Result<Experiment, Error> + Send + Sync>,
+    file: PathBuf,
+    read: Arc<Read>,
+    seen: Option<Stamp>,
+}
+
+impl Source {
+    /// A file, and what reads it. To be called before it is read for the first time: what
+    /// is written later is a change, also while the rules are being put in force.
+    pub fn new(
+        file: PathBuf,
+        read: impl Fn() -> Result<Experiment, Error> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            seen: Stamp::of(&file),
+            read: Arc::new(read),
+            file,
+        }
+    }
 }
 
 impl fmt::Debug for Source {
@@ -53,14 +66,16 @@ impl fmt::Debug for Source {
 struct Stamp([i64; 5]);
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self([
+    /// None if the file is not there.
+    fn of(file: &Path) -> Option<Self> {
+        let metadata = file.metadata().ok()?;
+        Some(Self([
             metadata.dev().cast_signed(),
             metadata.ino().cast_signed(),
             metadata.size().cast_signed(),
             metadata.mtime(),
             metadata.mtime_nsec(),
-        ])
+        ]))
     }
 }
 
@@ -73,7 +88,6 @@ pub(super) struct Changed {
 /// Looks whether the file has changed.
 pub(super) struct Reloads {
     source: Option<Source>,
-    seen: Option<Stamp>,
     turns: tokio::time::Interval,
     /// What a thread is finding out. Not one of the runtime's: reading may take long, as
     /// where a name has to be resolved, and the lease must be kept meanwhile.
@@ -81,25 +95,21 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
-    /// Of a file that was read just now.
     pub(super) fn new(source: Option<Source>) -> Self {
         let mut turns = interval(PERIOD);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reloads = Self {
+        Self {
             source,
-            seen: None,
             turns,
             answer: None,
-        };
-        reloads.seen = reloads.stamp();
-        reloads
+        }
     }
 
     /// The next change of the file, or why there is none. Can be dropped and called again.
     pub(super) async fn news(&mut self, running: &Experiment) -> Result<Changed, Error> {
-        if self.source.is_none() {
+        let Some(source) = &mut self.source else {
             return std::future::pending().await;
-        }
+        };
         loop {
             if let Some(answer) = &mut self.answer {
                 let found = answer.await;
@@ -110,30 +120,25 @@ impl Reloads {
             }
             self.turns.tick().await;
             // A file that is gone for a moment is about to be replaced.
-            let Some(stamp) = self.stamp() else { continue };
-            if self.seen != Some(stamp) {
-                self.seen = Some(stamp);
-                self.answer = self.read(running);
+            let Some(stamp) = Stamp::of(&source.file) else {
+                continue;
+            };
+            if source.seen != Some(stamp) {
+                source.seen = Some(stamp);
+                self.answer = Some(read(Arc::clone(&source.read), running.clone()));
             }
         }
     }
+}
 
-    fn stamp(&self) -> Option<Stamp> {
-        let metadata = self.source.as_ref()?.file.metadata().ok()?;
-        Some(Stamp::of(&metadata))
-    }
-
-    /// Reads the file on a thread of its own.
-    fn read(&self, running: &Experiment) -> Option<oneshot::Receiver<Result<Changed, Error>>> {
-        let (sender, receiver) = oneshot::channel();
-        let read = Arc::clone(&self.source.as_ref()?.read);
-        let running = running.clone();
-        thread::spawn(move || {
-            // Nobody waits any more once the experiment has ended.
-            drop(sender.send(find(&running, &*read)));
-        });
-        Some(receiver)
-    }
+/// Reads the file on a thread of its own.
+fn read(read: Arc<Read>, running: Experiment) -> oneshot::Receiver<Result<Changed, Error>> {
+    let (sender, receiver) = oneshot::channel();
+    thread::spawn(move || {
+        // Nobody waits any more once the experiment has ended.
+        drop(sender.send(find(&running, &*read)));
+    });
+    receiver
 }
 
 fn find(running: &Experiment, read: &Read) -> Result<Changed, Error> {
@@ -168,4 +173,51 @@ pub(super) fn apply(injection: &mut Injection<Sabotaged>, changed: &Changed) -> 
         start.elapsed()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::ErrorKind, path::Path};
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::error::HostError;
+
+    /// A file whose reading fails, which is seen like any other outcome.
+    fn unreadable(file: &Path) -> Source {
+        let path = file.to_owned();
+        Source::new(path.clone(), move || {
+            let path = path.clone();
+            let source = ErrorKind::InvalidData.into();
+            Err(HostError { path, source }.into())
+        })
+    }
+
+    fn running() -> Experiment {
+        Experiment {
+            id: "1".to_owned(),
+            name: "test".to_owned(),
+            seed: 1,
+            duration: Duration::from_secs(60),
+            rules: Vec::new(),
+            command: None,
+            whole_host: false,
+        }
+    }
+
+    async fn sees_a_change(reloads: &mut Reloads, within: Duration) -> bool {
+        let running = running();
+        timeout(within, reloads.news(&running)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_before_the_rules_are_in_force_is_seen() {
+        let file = tempfile::NamedTempFile::new().expect("make a file");
+        let source = unreadable(file.path());
+        fs::write(file.path(), "changed").expect("write a file");
+        let mut reloads = Reloads::new(Some(source));
+        assert!(sees_a_change(&mut reloads, 100 * PERIOD).await);
+        assert!(!sees_a_change(&mut reloads, 3 * PERIOD).await, "seen twice");
+    }
 }

@@ -4,7 +4,6 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
 use crate::{
@@ -222,6 +221,12 @@ pub(super) fn exec(args: RunArgs, arguments: &[OsString]) -> anyhow::Result<Exit
     }
     // An id and a seed that were drawn stay what they are.
     let entropy = launch::entropy()?;
+    let source = watch.then(|| {
+        let again = spec.clone();
+        Source::new(spec.path().to_owned(), move || {
+            Ok(again.read(entropy)?.experiment)
+        })
+    });
     let found = spec.read(entropy)?;
     let prepared = spec.prepare_for(&found, watch)?;
     let output = spec.output;
@@ -236,10 +241,6 @@ pub(super) fn exec(args: RunArgs, arguments: &[OsString]) -> anyhow::Result<Exit
             |recorded| recorded.header.spec.clone(),
         ),
         recorded: found.recorded.clone(),
-    });
-    let source = watch.then(|| Source {
-        file: spec.path().to_owned(),
-        read: Arc::new(move || Ok(spec.read(entropy)?.experiment)),
     });
     launch::run(prepared, output, source, keeping)
 }
