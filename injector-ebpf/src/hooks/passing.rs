@@ -270,7 +270,7 @@ unsafe extern "C" fn ask(
         && (verdict == Verdict::Inject) != is(kind, FaultKind::NetReorder)
     {
         if !is(kind, FaultKind::NetReorder) {
-            rule.done(true);
+            passing.done(&rule, bit, true);
         }
         rule.dropped();
         passing.lost = LOST;
