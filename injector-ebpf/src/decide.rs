@@ -11,7 +11,7 @@ use injector_common::{
 
 use crate::{
     atomic::fetch_add,
-    flows,
+    flows, ledger,
     maps::{CLEAR, CONTROL, RULES, STATS, in_use},
 };
 
@@ -184,6 +184,26 @@ impl Live<'_> {
         let stats = self.stats;
         // SAFETY: an aligned u64 of a map value.
         unsafe { fetch_add(&raw mut (*stats).dropped, 1) };
+    }
+
+    /// Decides on a call, and if it is hit, counts it and tells the ledger: there is
+    /// nothing that could still go wrong with it.
+    #[inline(always)]
+    pub(crate) fn hits_call(&self, index: u32) -> bool {
+        let mut number = 0;
+        let turn = |n| {
+            number = n;
+            self.in_rule(n)
+        };
+        let (verdict, _) = self.decide(turn, |_| true);
+        if verdict != Verdict::Inject {
+            return false;
+        }
+        self.done(true);
+        if in_use(Uses::LEDGER) {
+            ledger::call(index, number, self.now);
+        }
+        true
     }
 
     /// Counts what came of an injection.

@@ -19,6 +19,18 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
+/// Runs once more what a ledger tells of: its only flow, or its calls, are hit the same.
+#[track_caller]
+fn assert_one_comes_again(ledger: &Path) {
+    let again = agent::run(&["run", "--replay", text(ledger), "--output", "json"]);
+    assert_eq!(
+        again.report().replayed,
+        replayed(1, 0, 0),
+        "{}",
+        again.stderr
+    );
+}
+
 /// Rules that hit a packet when they are asked, when it is sent on, when it is copied and
 /// when it is answered: each hit is told, whenever it is known.
 #[test]
@@ -113,13 +125,7 @@ fn calls_are_told() {
         assert!(hit["tgid"].as_u64().is_some_and(|tgid| tgid > 1), "{hit}");
         assert!(hit.get("flow").is_none(), "{hit}");
     }
-    let again = agent::run(&["run", "--replay", text(&ledger), "--output", "json"]);
-    assert_eq!(
-        again.report().replayed,
-        replayed(1, 0, 0),
-        "{}",
-        again.stderr
-    );
+    assert_one_comes_again(&ledger);
 }
 
 /// So are connections that are refused.
@@ -143,13 +149,7 @@ fn refused_connections_are_told() {
         (&told.hits[0]["n"], &told.hits[0]["rule"]),
         (&2.into(), &"net-refuse".into())
     );
-    let again = agent::run(&["run", "--replay", text(&ledger), "--output", "json"]);
-    assert_eq!(
-        again.report().replayed,
-        replayed(1, 0, 0),
-        "{}",
-        again.stderr
-    );
+    assert_one_comes_again(&ledger);
 }
 
 /// An agent that does not come to read its ring: what does not fit is counted, in the

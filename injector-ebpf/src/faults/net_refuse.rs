@@ -2,17 +2,15 @@
 
 use aya_ebpf::cty::c_void;
 use injector_common::{
-    Control, FaultKind, RuleIndex, RuleSlot, Verdict,
+    Control, FaultKind, RuleIndex, RuleSlot,
     faults::{net_refuse, sys_errno},
     filter::EGRESS,
     packet::Facts,
-    uses::Uses,
 };
 
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
-    filter, ledger,
-    maps::in_use,
+    filter,
 };
 
 /// A `connect` on its way through the rules.
@@ -67,18 +65,8 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, dial.now) else {
         return GO_ON;
     };
-    let mut number = 0;
-    let turn = |n| {
-        number = n;
-        rule.in_rule(n)
-    };
-    let (verdict, _) = rule.decide(turn, |_| true);
-    if verdict != Verdict::Inject {
+    if !rule.hits_call(index) {
         return GO_ON;
-    }
-    rule.done(true);
-    if in_use(Uses::LEDGER) {
-        ledger::call(index, number, dial.now);
     }
     dial.value = net_refuse::return_value(rule.rule.params);
     ENOUGH

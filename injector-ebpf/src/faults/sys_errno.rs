@@ -1,13 +1,9 @@
 //! `sys-errno`: the call fails.
 
 use aya_ebpf::cty::c_void;
-use injector_common::{Control, RuleIndex, RuleSlot, Verdict, faults::sys_errno, uses::Uses};
+use injector_common::{Control, RuleIndex, RuleSlot, faults::sys_errno};
 
-use crate::{
-    decide::{ENOUGH, GO_ON, ask_rules, live},
-    ledger,
-    maps::in_use,
-};
+use crate::decide::{ENOUGH, GO_ON, ask_rules, live};
 
 /// A call on its way through the rules.
 struct Call {
@@ -57,18 +53,8 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, call.now) else {
         return GO_ON;
     };
-    let mut number = 0;
-    let turn = |n| {
-        number = n;
-        rule.in_rule(n)
-    };
-    let (verdict, _) = rule.decide(turn, |_| true);
-    if verdict != Verdict::Inject {
+    if !rule.hits_call(index) {
         return GO_ON;
-    }
-    rule.done(true);
-    if in_use(Uses::LEDGER) {
-        ledger::call(index, number, call.now);
     }
     call.value = sys_errno::return_value(rule.rule.params);
     ENOUGH
