@@ -39,6 +39,13 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
             if first.name == second.name {
                 return Err(refuse("they have the same name".to_owned()));
             }
+            if first.removed || second.removed {
+                continue;
+            }
+            // Packets are split as long as the experiment lasts, for whatever rule.
+            if let Some(reason) = units_differ(first, second) {
+                return Err(refuse(reason));
+            }
             if !overlap_in_time(first, second) {
                 continue;
             }
@@ -60,9 +67,6 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
             if let Some(reason) = both_checksums(first, second)
                 && (cover(a, b) || cover(b, a))
             {
-                return Err(refuse(reason));
-            }
-            if let Some(reason) = units_differ(first, second) {
                 return Err(refuse(reason));
             }
             if let Some(reason) = hides_answer(first, second).filter(|_| cover(a, b)) {

@@ -60,6 +60,8 @@ fn rules_on_packets_have_one_unit() {
             "net-delay --target cgroup:/b --delay 5ms --unit packet",
             true,
         ),
+        // Also where their times do not meet: packets are split from first to last.
+        ("net-delay --target cgroup:/b --delay 5ms @20s", true),
         (
             "net-delay --target cgroup:/a --delay 5ms --unit segment",
             false,
