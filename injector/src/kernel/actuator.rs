@@ -82,6 +82,8 @@ pub struct KernelActuator {
     parts: Parts,
     hop_indexes: HopIndexes,
     hops: BTreeMap<NetnsInode, Made>,
+    /// Whether there were any, if only for a change that failed.
+    had_hops: bool,
     /// What was lost in them; `None` if that could not be found out.
     undelivered: Option<Undelivered>,
     /// Held open so that a namespace outlives its last process until what we
@@ -179,6 +181,7 @@ impl KernelActuator {
             parts: Parts::new(),
             hop_indexes: HopIndexes::new(&plan.experiment.id),
             hops: BTreeMap::new(),
+            had_hops: false,
             undelivered: Some(Undelivered::default()),
             namespaces: BTreeMap::new(),
             cgroup_path: None,

@@ -138,12 +138,12 @@ pub(super) async fn index_of(handle: &Handle, name: &str) -> io::Result<Option<u
     }
 }
 
-/// How many packets an interface lost on their way out of it (`tx_dropped`); none if
-/// it is not there. Those that its queueing discipline refused are not among them.
+/// How many packets an interface lost on their way out of it (`tx_dropped`).
+/// Those that its queueing discipline refused are not among them.
 ///
 /// # Errors
 ///
-/// When the kernel does not answer.
+/// When the interface is not there, or the kernel does not answer.
 pub(super) async fn lost_by(handle: &Handle, index: u32) -> io::Result<u64> {
     let mut links = handle.link().get().match_index(index).execute();
     let link = links.try_next().await.map_err(io_error)?;

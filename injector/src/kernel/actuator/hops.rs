@@ -173,6 +173,7 @@ impl KernelActuator {
             holds: hop.holds,
         };
         self.hops.insert(hop.netns.inode, made);
+        self.had_hops = true;
         for (ifindex, name, program, side) in [
             (indexes.near, near, names::PROG_HOP, Side::Egress),
             (
@@ -258,13 +259,16 @@ impl KernelActuator {
     /// when the rules are taken out of force.
     #[must_use]
     pub fn undelivered(&self) -> Option<Undelivered> {
-        self.undelivered.filter(|_| !self.hops.is_empty())
+        self.undelivered.filter(|_| self.had_hops)
     }
 
     /// Removes the devices, as far as they were made. Returns what is still
     /// there.
     pub(super) fn remove_hop(&mut self, hop: &Hop) -> Vec<(Leftover, io::Error)> {
         let mut left = Vec::new();
+        // A change that failed is taken back while other rules go on: no packet may be
+        // sent there any more.
+        self.hops.remove(&hop.netns.inode);
         for name in devices(hop) {
             let Some(device) = self.journal.device(&name) else {
                 continue;
