@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 12;
+pub const ABI_VERSION: u32 = 13;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,6 +212,9 @@ pub struct SiteEntry {
     /// Rules that make the calls fail which send packets by this interface.
     /// They are asked where sockets send, and not at the interface.
     pub sends: u64,
+    /// Of `rules`, those that count what is one packet on the wire. Others have no
+    /// device that splits for them, where they act alone.
+    pub splits: u64,
     /// Index of the device that packets of this interface wait in; 0 for none.
     /// It is one end of a pair, or an ifb on the loopback interface.
     pub hop: u32,

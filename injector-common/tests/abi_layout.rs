@@ -82,7 +82,7 @@ fn shared() -> Vec<Type> {
         RuleState { chain, done_ns }
         ScopeKey { id, kind, _pad }
         SiteEntry {
-            rules, owner, sends, hop, hop_return, l2_len, loopback, split, split_return,
+            rules, owner, sends, splits, hop, hop_return, l2_len, loopback, split, split_return,
         }
     }
 }

@@ -97,6 +97,16 @@ pub const L2_LEN: u32 = 14;
 /// When the object lacks a map, or the kernel refuses to write one.
 #[must_use]
 pub fn arm(ebpf: &mut Ebpf) -> Array<MapData, RuleSlot> {
+    arm_at(ebpf, SiteEntry::default())
+}
+
+/// The same, with `devices` of ours at the interface.
+///
+/// # Panics
+///
+/// As [`arm`].
+#[must_use]
+pub fn arm_at(ebpf: &mut Ebpf, devices: SiteEntry) -> Array<MapData, RuleSlot> {
     let mut table = |name| ebpf.take_map(name).expect("the object has the map");
     let rules = table(MAP_RULES).try_into().expect("an array");
     let mut sites: HashMap<MapData, u32, SiteEntry> = table(MAP_SITES).try_into().expect("a table");
@@ -116,7 +126,7 @@ pub fn arm(ebpf: &mut Ebpf) -> Array<MapData, RuleSlot> {
         rules: 1,
         owner: 1,
         l2_len: L2_LEN,
-        ..SiteEntry::default()
+        ..devices
     };
     sites.insert(1, site, 0).expect("name the interface");
     let armed = Control {

@@ -1,8 +1,11 @@
 //! `--unit segment`: super-packets are judged as the packets that they are on the wire.
 
-use std::time::Duration;
+use std::{os::fd::AsFd as _, time::Duration};
 
 use injector_common::{
+    SiteEntry,
+    filter::PacketFilter,
+    names::{PROG_EGRESS, PROG_INGRESS},
     random::{draw, roll, rule_seed},
     trigger::{THRESHOLD_ALWAYS, Trigger},
 };
@@ -12,6 +15,7 @@ use injector_tests::{
     command::Place,
     netns::{Ip, Pair},
     require,
+    test_run::{self, NEXT},
     traffic::{Direction, Load, TcpFlow, UdpFlow},
 };
 
@@ -205,5 +209,65 @@ fn what_cannot_be_split() {
         assert_eq!(finished.code(), status, "{options:?}: {finished:?}");
         let said = format!("{}{}", finished.stdout, finished.stderr);
         assert!(said.contains(words), "{options:?}: {said}");
+    }
+}
+
+/// A frame of IPv4 or IPv6 with one payload that has `protocol` and 8 bytes.
+fn frame(ip: Ip, protocol: u8, payload: [u8; 8]) -> Vec<u8> {
+    let (ether_type, mut header): (u16, Vec<u8>) = match ip {
+        Ip::V4 => (0x0800, vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, protocol, 0, 0]),
+        Ip::V6 => (0x86dd, vec![0x60, 0, 0, 0, 0, 8, protocol, 255]),
+    };
+    // Addresses, which no socket has.
+    header.resize(if ip == Ip::V4 { 20 } else { 40 }, 9);
+    let mut frame = vec![0; 12];
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(header);
+    frame.extend(payload);
+    frame
+}
+
+/// Only the packets of rules on segments take that way, and never those that no rule hits.
+#[test]
+fn who_takes_the_way_through_the_splitter() {
+    require!(NetLoss);
+    /// `TC_ACT_REDIRECT` (linux/pkt_cls.h).
+    const SENT_ON: u32 = 7;
+    const UDP: u8 = 17;
+    const ICMPV6: u8 = 58;
+    let udp = [0x1f, 0x40, 0x1b, 0x59, 0, 8, 0, 0];
+    let dhcp = [0, 68, 0, 67, 0, 8, 0, 0];
+    let solicitation = [135, 0, 0, 0, 0, 0, 0, 0];
+    for (splits, ip, protocol, payload, expected) in [
+        (1, Ip::V4, UDP, udp, SENT_ON),
+        (1, Ip::V6, UDP, udp, SENT_ON),
+        // Another rule's, in a namespace where nothing splits, or without a unit.
+        (0, Ip::V4, UDP, udp, NEXT),
+        (0b10, Ip::V6, UDP, udp, NEXT),
+        (1, Ip::V4, UDP, dhcp, NEXT),
+        (1, Ip::V6, ICMPV6, solicitation, NEXT),
+    ] {
+        for name in [PROG_EGRESS, PROG_INGRESS] {
+            let mut ebpf = test_run::load();
+            let program = test_run::program(&mut ebpf, name);
+            let devices = SiteEntry {
+                splits,
+                split: 1,
+                split_return: 2,
+                ..SiteEntry::default()
+            };
+            let mut rules = test_run::arm_at(&mut ebpf, devices);
+            // One that leaves alone what it is asked about.
+            let mut rule = test_run::loss(PacketFilter::ANY);
+            rule.versions[0].trigger = Trigger {
+                first: u64::MAX,
+                ..Trigger::ALWAYS
+            };
+            rules.set(0, rule, 0).expect("write the rule");
+            let mut frame = frame(ip, protocol, payload);
+            let verdict = test_run::run(program.as_fd(), &mut frame, 0);
+            let verdict = verdict.expect("a frame");
+            assert_eq!(verdict, expected, "{name}, {splits}, {ip:?}, {payload:?}");
+        }
     }
 }

@@ -81,8 +81,8 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
         return None;
     }
     if in_use(Uses::SEGMENTS)
-        && mask != 0
-        && site.split != 0
+        && mask & site.splits != 0
+        && !is_protected(space)
         && !segments::is_split(skb, site, direction)
     {
         return Some(segments::split(skb, direction, site.split));
@@ -136,6 +136,13 @@ fn aimed(
         note_echo(space, owned);
     }
     owned & site.rules
+}
+
+/// Whether the packet is one that no rule ever hits. Its headers were read.
+#[inline(always)]
+fn is_protected(space: *mut Workspace) -> bool {
+    // SAFETY: the pointer comes from a lookup that succeeded.
+    unsafe { (*space).facts.protected != 0 }
 }
 
 /// Asks the rules aimed at the packet's owner.

@@ -176,6 +176,7 @@ fn plan() -> Plan {
             rules: 1,
             owner: 0,
             sends: 0,
+            splits: 0,
         },
         Effect::WriteCall {
             hook: CallHook::Entry,

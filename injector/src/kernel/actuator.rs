@@ -286,7 +286,8 @@ impl KernelActuator {
                 rules,
                 owner,
                 sends,
-            } => self.write_site(netns, interface, wire::site(*rules, *owner, *sends)),
+                splits,
+            } => self.write_site(netns, interface, wire::site(*rules, *owner, *sends, *splits)),
             Effect::FollowProcesses => {
                 self.follow(effect, names::PROG_FORK, "sched_process_fork")?;
                 self.follow(effect, names::PROG_EXIT, "sched_process_exit")

@@ -167,11 +167,12 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 
 /// What the rules in these masks make of an interface, before it is known which devices
 /// belong to it.
-pub(super) fn site(rules: u64, owner: u64, sends: u64) -> SiteEntry {
+pub(super) fn site(rules: u64, owner: u64, sends: u64, splits: u64) -> SiteEntry {
     SiteEntry {
         rules,
         owner,
         sends,
+        splits,
         ..SiteEntry::default()
     }
 }

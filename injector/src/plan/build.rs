@@ -94,6 +94,7 @@ impl Site {
                 rules: 0,
                 owner: 0,
                 sends: 0,
+                splits: 0,
                 egress: false,
                 ingress: false,
             })
@@ -105,6 +106,7 @@ struct SiteInterface {
     rules: u64,
     owner: u64,
     sends: u64,
+    splits: u64,
     egress: bool,
     ingress: bool,
 }
@@ -230,6 +232,9 @@ impl Parts {
                 if netns.exclusive {
                     known.owner |= mask;
                 }
+                if splits {
+                    known.splits |= mask;
+                }
                 // An echo's reply belongs to whoever was seen to ask.
                 known.egress |= egress || pings || follows;
                 // On loopback, packets that leave wait where they arrive.
@@ -314,6 +319,7 @@ impl Parts {
                     // namespaces use one index, packets go by their sockets.
                     owner: if shared { 0 } else { known.owner },
                     sends: known.sends,
+                    splits: known.splits,
                 });
             }
         }

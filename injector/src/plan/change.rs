@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Where devices that packets wait in would have to be made anew.
+/// Where devices that packets wait or are split in would have to be made anew.
 pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
     let mut steps = Vec::new();
     let aimed: BTreeMap<_, _> = now.effects.iter().filter_map(aim).fold(
@@ -46,9 +46,9 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                     Some(known) if known.serves_for(wanted) => {}
                     Some(known) => {
                         return Err(anew(
-                            "other devices for packets that wait",
+                            "other devices for packets that wait or are split",
                             format!(
-                                "devices that packets wait in now, in {}",
+                                "the devices for that made at its start, in {}",
                                 known.netns.path.display()
                             ),
                         )

@@ -117,6 +117,8 @@ pub enum Effect {
         owner: u64,
         /// Rules that act where sockets send by this interface, as a mask.
         sends: u64,
+        /// Of `rules`, those that count what is one packet on the wire, as a mask.
+        splits: u64,
     },
     /// Names a call for rules.
     WriteCall {
@@ -214,6 +216,8 @@ impl fmt::Display for Effect {
                 rules,
                 owner,
                 sends,
+                // The device that splits says so.
+                splits: _,
             } => {
                 let verb = if *rules == 0 { "watch" } else { "act on" };
                 write!(f, "{verb} {} in {}", interface.name, netns.path.display())?;

@@ -31,6 +31,7 @@ fn next() -> Plan {
         rules: 1,
         owner: 1,
         sends: 0,
+        splits: 0,
     };
     let attach = Effect::AttachPackets {
         netns,

@@ -44,9 +44,10 @@ impl KernelActuator {
                 rules,
                 owner,
                 sends,
+                splits,
             } = effect
             {
-                let wanted = wire::site(*rules, *owner, *sends);
+                let wanted = wire::site(*rules, *owner, *sends, *splits);
                 let known = sites.entry(interface.index.0).or_default();
                 *known = self.site(*known, netns, interface, wanted);
             } else if let Effect::WriteCall { hook, call, rules } = effect {
@@ -203,6 +204,7 @@ impl KernelActuator {
             rules: known.rules | site.rules,
             owner: site.owner,
             sends: known.sends | site.sends,
+            splits: known.splits | site.splits,
             // An interface of the same index in another namespace may have none.
             hop: known
                 .hop
