@@ -193,7 +193,8 @@ pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
                 overrun: lost.overrun,
                 cut_off: lost.cut_off,
             }),
-            ledger_lost: ended.map(|ended| ended.lost),
+            ledger_lost: ended.as_ref().map(|ended| ended.lost),
+            ledger_error: ended.as_ref().and_then(|ended| ended.error.clone()),
             replayed: ended.and_then(|ended| ended.replayed),
         };
         Ok(Outcome {
