@@ -16,7 +16,7 @@ use injector_tests::{
     require,
     traffic::{
         Direction, Load,
-        ends::{FAR_PORT, PLAIN},
+        ends::{FAR_PORT, PLAIN, both_ways},
     },
     wait,
 };
@@ -326,4 +326,41 @@ fn a_full_disk_cuts_the_ledger_off() {
     assert_eq!(assert_cut_off(&end, &ledger), few.count);
     assert_eq!(end.report().ledger_lost, Some(0));
     fs::remove_file(&spec).expect("remove a file");
+}
+
+/// Packets go on while the run is ended: what is hit until the very end is in the report
+/// and in the ledger, or in neither.
+#[test]
+fn the_report_and_the_ledger_end_together() {
+    require!(NetLoss);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let flows = both_ways(&pair, &cgroup);
+    let directory = tempfile::tempdir().expect("make a directory");
+    for round in 0..2 {
+        let ledger = directory.path().join(format!("{round}.jsonl"));
+        let line = format!(
+            "net-loss --percent 10 --per flow --direction both --target {} --proto udp --for 5m \
+             --ledger {}",
+            cgroup.target(),
+            text(&ledger)
+        );
+        let injection = Injection::start(&line.split_whitespace().collect::<Vec<_>>());
+        flows.iter().for_each(|flow| flow.begin(Load::of(20_000)));
+        wait::until("hits", || {
+            let written = fs::read_to_string(&ledger).expect("a ledger");
+            (written.lines().count() > 20).then_some(())
+        });
+        let end = injection.stop();
+        // They went on behind the end.
+        let arrived: u64 = flows.iter().map(|flow| flow.finish().sent).sum();
+        let (rule, told) = (end.rule(), Ledger::read(&ledger));
+        assert!(rule.matched < arrived, "{rule:?}");
+        let lost = end.report().ledger_lost.expect("a ledger");
+        assert_eq!(told.lost(), lost);
+        assert_eq!(told.count("net-loss") + lost, rule.injected, "{rule:?}");
+        let injected = usize::try_from(rule.injected).expect("few");
+        assert_eq!(told.end(), (rule.matched, injected));
+        assert_eq!(told.all_packets(), rule.matched, "{rule:?}");
+    }
 }

@@ -164,13 +164,14 @@ pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
         injection.actuator().inner().halt();
         let experiment = injection.plan().experiment.clone();
         let backends = injection.plan().backends.clone();
+        let cleanup = injection.stop().err();
+        // Only now is it known what did not come out in time, and no program is still
+        // counting what it has told, or will tell, the ledger.
         let kernel = injection.actuator().inner();
         let stats = read_stats(&experiment, kernel);
         let rules = report_rules(&experiment, &backends, &stats);
         let unattributed = report_unattributed(&experiment, kernel);
-        let cleanup = injection.stop().err();
-        // Only now is it known what did not come out in time.
-        let undelivered = injection.actuator().inner().undelivered();
+        let undelivered = kernel.undelivered();
         drop(injection);
         let command_status = match victim {
             Some(mut victim) => {
