@@ -309,7 +309,8 @@ fn a_full_disk_cuts_the_ledger_off() {
              target: '{target}', proto: udp, peer-port: {port}}}\n"
         );
     }
-    let spec = disk.0.path().with_extension("yaml");
+    let directory = tempfile::tempdir().expect("make a directory");
+    let spec = directory.path().join("spec.yaml");
     fs::write(&spec, format!("version: 1\nfor: 5m\nrules:\n{rules}")).expect("write");
     let words = ["run", text(&spec), "--ledger", text(&ledger)];
     let words = [&words[..], &["--output", "json"]].concat();
@@ -325,7 +326,6 @@ fn a_full_disk_cuts_the_ledger_off() {
     let end = injection.stop();
     assert_eq!(assert_cut_off(&end, &ledger), few.count);
     assert_eq!(end.report().ledger_lost, Some(0));
-    fs::remove_file(&spec).expect("remove a file");
 }
 
 /// Packets go on while the run is ended: what is hit until the very end is in the report
