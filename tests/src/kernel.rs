@@ -59,6 +59,8 @@ pub enum Feature {
     NetLoss,
     /// Rules of kind `net-loss` that let the call fail which sends.
     SendErrno,
+    /// Rules on the segments of super-packets.
+    Segments,
     /// Rules of kind `net-delay`.
     NetDelay,
     /// Rules of kind `net-delay` on the loopback interface, where packets wait
@@ -90,9 +92,10 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NetLoss,
         Self::SendErrno,
+        Self::Segments,
         Self::NetDelay,
         Self::LoopbackDelay,
         Self::NetCorrupt,
@@ -120,6 +123,7 @@ impl Feature {
             (
                 Self::NetLoss
                 | Self::SendErrno
+                | Self::Segments
                 | Self::NetCorrupt
                 | Self::NetReject
                 | Self::NetReset
@@ -153,11 +157,15 @@ impl Feature {
     /// What this machine itself says; `None` if it has nothing to say.
     fn observed(self) -> Option<bool> {
         match self {
-            // The rung of failing calls does not make up for the others.
-            Self::NetLoss => any_rung_supported("net-loss", |rung| rung != "cgroup"),
+            // The rungs of options do not make up for the others.
+            Self::NetLoss => {
+                any_rung_supported("net-loss", |rung| !["cgroup", SEGMENT].contains(&rung))
+            }
+            Self::Segments => rung_supported("net-loss", SEGMENT),
             Self::SendErrno => rung_supported("net-loss", "cgroup"),
-            // The rung of the loopback does not make up for the others.
-            Self::NetDelay => any_rung_supported("net-delay", |rung| rung != LOOPBACK),
+            Self::NetDelay => {
+                any_rung_supported("net-delay", |rung| ![LOOPBACK, SEGMENT].contains(&rung))
+            }
             Self::LoopbackDelay => rung_supported("net-delay", LOOPBACK),
             Self::NetCorrupt => kind_supported("net-corrupt"),
             Self::NetReject => kind_supported("net-reject"),
@@ -221,6 +229,8 @@ pub fn doctor() -> &'static Value {
 
 /// The rung of `net-delay` that the loopback needs besides.
 const LOOPBACK: &str = "loopback";
+/// The rung of all rules on packets that says whether they can be split.
+const SEGMENT: &str = "segment";
 
 /// Whether the doctor calls a kind supported.
 fn kind_supported(kind: &str) -> Option<bool> {

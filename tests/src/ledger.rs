@@ -82,6 +82,13 @@ impl Ledger {
         flows.next()?["packets"].as_u64()
     }
 
+    /// How many packets all flows had that were hit.
+    #[must_use]
+    pub fn all_packets(&self) -> u64 {
+        let packets = self.flows.iter().map(|flow| flow["packets"].as_u64());
+        packets.flatten().sum()
+    }
+
     /// How many hits of this rule there are.
     #[must_use]
     pub fn count(&self, rule: &str) -> u64 {

@@ -55,6 +55,30 @@ fn every_kind_has_a_verdict_and_every_refusal_a_reason() {
     }
 }
 
+/// Every kind on packets that can judge segments says whether it can here.
+#[test]
+fn it_tells_whether_packets_can_be_split() {
+    let expected = if Feature::Segments.available().is_ok() {
+        "supported"
+    } else {
+        "unsupported"
+    };
+    for kind in doctor()["kinds"].as_array().expect("a list of kinds") {
+        let name = kind["kind"].as_str().expect("a name");
+        let rungs = kind["rungs"].as_array().expect("a list of rungs");
+        let rung = rungs.iter().find(|rung| rung["rung"] == "segment");
+        let takes_unit = agent::run(&["faults", name]);
+        let takes_unit = takes_unit.stdout.contains("--unit");
+        assert_eq!(rung.is_some(), takes_unit, "{kind}");
+        let waits = ["net-delay", "net-reorder", "net-rate"].contains(&name);
+        let waits_here = !waits || Feature::NetDelay.available().is_ok();
+        if let Some(rung) = rung {
+            let expected = if waits_here { expected } else { "unsupported" };
+            assert_eq!(rung["state"], expected, "{kind}");
+        }
+    }
+}
+
 #[test]
 fn it_names_the_kernel_and_no_missing_capability() {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("read the release");

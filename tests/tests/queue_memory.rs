@@ -7,6 +7,7 @@ use injector_tests::{
     agent::{Finished, Injection, Undelivered},
     cgroup::Cgroup,
     command::Place,
+    ledger::Ledger,
     netns::{Ip, Netns, Pair},
     require,
     resolver::{Asker, NameServer},
@@ -76,15 +77,36 @@ fn what_finds_no_room_is_dropped_and_counted() {
         (Direction::Egress, "net-rate --rate 80kbit --queue 5s"),
     ] {
         let mut bed = Bed::new(Case::plain(direction));
-        let words = format!("{fault} --queue-memory 64KiB");
+        let directory = tempfile::tempdir().expect("make a directory");
+        let ledger = directory.path().join("hits.jsonl");
+        let words = format!("{fault} --queue-memory 64KiB --ledger {}", ledger.display());
         let injection = bed.inject(&words.split(' ').collect::<Vec<_>>());
         bed.bystander.begin(LOAD);
         round(&bed.victim);
         bed.bystander.finish().assert_untouched(LOAD);
         // The memory of those that have left is free again.
         round(&bed.victim);
-        check(&bed.stop(injection));
+        let finished = bed.stop(injection);
+        check(&finished);
+        check_ledger(&finished, &Ledger::read(&ledger));
     }
+}
+
+/// Checks that those of two rounds that found no room are told like those that waited.
+#[track_caller]
+fn check_ledger(finished: &Finished, ledger: &Ledger) {
+    let rule = finished.rule();
+    let numbers: Vec<_> = ledger.hits.iter().map(|hit| hit["n"].as_u64()).collect();
+    if rule.kind == "net-reorder" {
+        // None was hit: those wait that are not, and only they find no room.
+        assert_eq!((rule.injected, numbers), (0, vec![]));
+        return;
+    }
+    let all: Vec<_> = (1..=2 * LOAD.count).map(Some).collect();
+    assert_eq!(numbers, all, "{rule:?}");
+    let waited = ledger.hits.iter().map(|hit| hit["wait_ns"].is_u64());
+    let expected = (0..2 * LOAD.count).map(|n| n % LOAD.count < HELD);
+    assert!(waited.eq(expected), "{:?}", ledger.hits);
 }
 
 #[test]

@@ -1,18 +1,29 @@
 //! The ledger, and running again what it tells of.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write as _},
+    path::{Path, PathBuf},
+};
 
 use injector_tests::{
-    agent::{self, Agent, Injection},
+    agent::{self, Agent, Finished, Injection},
     cgroup::Cgroup,
     command::Place,
     kernel::{Feature, Where},
     ledger::{Ledger, replay, replayed},
     netns::Pair,
     require,
-    traffic::{Direction, Load, ends::PLAIN},
+    traffic::{
+        Direction, Load,
+        ends::{FAR_PORT, PLAIN, both_ways},
+    },
+    wait,
 };
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
 
 /// A path in UTF-8.
 fn text(path: &Path) -> &str {
@@ -186,4 +197,170 @@ fn what_the_ring_has_no_room_for_is_counted() {
     assert_eq!(again.code(), 2, "{}", again.stderr);
     let reason = format!("lost {lost} hits");
     assert!(again.stderr.contains(&reason), "{}", again.stderr);
+}
+
+/// A small file system of its own, for as long as this lives.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// How much it holds.
+    const BYTES: u64 = 64 << 10;
+
+    #[track_caller]
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("make a directory");
+        let size = format!("size={}", Self::BYTES);
+        let (none, kind) = (None::<&str>, Some("tmpfs"));
+        mount(
+            none,
+            directory.path(),
+            kind,
+            MsFlags::empty(),
+            Some(size.as_str()),
+        )
+        .expect("mount a file system");
+        Self(directory)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("hits.jsonl")
+    }
+
+    /// Leaves no more room on it.
+    #[track_caller]
+    fn fill(&self) {
+        let mut file = File::create(self.0.path().join("filler")).expect("make a file");
+        let error = loop {
+            if let Err(error) = file.write_all(&[0; 4096]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = umount2(self.0.path(), MntFlags::MNT_DETACH) {
+            eprintln!("{} stays mounted: {error}", self.0.path().display());
+        }
+    }
+}
+
+/// Checks that a run whose ledger found no room ended well, said so, and cannot be
+/// replayed; how many hits the ledger has.
+#[track_caller]
+fn assert_cut_off(end: &Finished, ledger: &Path) -> u64 {
+    assert_eq!(end.code(), 0, "{}", end.stderr);
+    let reason = format!("{}: No space left on device", text(ledger));
+    let report = end.report();
+    let told = report.ledger_error.expect("an error");
+    assert!(told.starts_with(&reason), "{told}");
+    assert!(end.stderr.contains(&reason), "{}", end.stderr);
+    let written = fs::read_to_string(ledger).expect("a ledger");
+    assert!(written.ends_with("}\n"), "a torn line: {written}");
+    let mut lines = written.lines();
+    let header = lines.next().unwrap_or_default();
+    assert!(header.starts_with("{\"header\":"), "{written}");
+    let hits = lines.inspect(|line| assert!(line.starts_with("{\"hit\":"), "{line}"));
+    let hits = u64::try_from(hits.count()).expect("few");
+    let injected: u64 = report.rules.iter().map(|rule| rule.injected).sum();
+    assert_eq!(Some(injected - hits), report.ledger_lost, "{written}");
+    let again = agent::run(&["run", "--replay", text(ledger)]);
+    assert_eq!(again.code(), 2, "{}", again.stderr);
+    let reason = format!(
+        "no last line (its disk was full, or its injector was killed: it is cut off after {hits} hits)"
+    );
+    assert!(again.stderr.contains(&reason), "{}", again.stderr);
+    hits
+}
+
+/// A ledger that finds no more room: for hits, or for its last line alone.
+#[test]
+fn a_full_disk_cuts_the_ledger_off() {
+    require!(NetLoss);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let flow = PLAIN.start(&pair, &cgroup, Direction::Egress);
+    let target = cgroup.target();
+    let load = Load::of(600).windowed(u64::MAX / 2);
+
+    let disk = SmallDisk::new();
+    let ledger = disk.path();
+    let line = format!(
+        "net-loss --target {target} --proto udp --for 5m --ledger {}",
+        text(&ledger)
+    );
+    let injection = Injection::start(&line.split_whitespace().collect::<Vec<_>>());
+    flow.begin(load);
+    let _ = flow.finish();
+    let end = injection.stop();
+    let hits = assert_cut_off(&end, &ledger);
+    let injected = end.rule().injected;
+    assert!(hits > 0 && hits < injected, "{hits} of {injected}");
+
+    // So many rules that their last line is longer than what is left of a page.
+    let disk = SmallDisk::new();
+    let ledger = disk.path();
+    let mut rules = String::new();
+    for port in FAR_PORT..FAR_PORT + 60 {
+        rules += &format!(
+            "- {{name: a rule of a name that takes room {port}, kind: net-loss, \
+             target: '{target}', proto: udp, peer-port: {port}}}\n"
+        );
+    }
+    let directory = tempfile::tempdir().expect("make a directory");
+    let spec = directory.path().join("spec.yaml");
+    fs::write(&spec, format!("version: 1\nfor: 5m\nrules:\n{rules}")).expect("write");
+    let words = ["run", text(&spec), "--ledger", text(&ledger)];
+    let words = [&words[..], &["--output", "json"]].concat();
+    let injection = Injection::from_agent(Agent::start(Place::HERE, &words, &[]));
+    let few = Load::of(3);
+    flow.begin(few);
+    let _ = flow.finish();
+    wait::until("hits in the ledger", || {
+        let written = fs::read_to_string(&ledger).expect("a ledger");
+        (written.lines().count() == 4).then_some(())
+    });
+    disk.fill();
+    let end = injection.stop();
+    assert_eq!(assert_cut_off(&end, &ledger), few.count);
+    assert_eq!(end.report().ledger_lost, Some(0));
+}
+
+/// Packets go on while the run is ended: what is hit until the very end is in the report
+/// and in the ledger, or in neither.
+#[test]
+fn the_report_and_the_ledger_end_together() {
+    require!(NetLoss);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let flows = both_ways(&pair, &cgroup);
+    let directory = tempfile::tempdir().expect("make a directory");
+    for round in 0..2 {
+        let ledger = directory.path().join(format!("{round}.jsonl"));
+        let line = format!(
+            "net-loss --percent 10 --per flow --direction both --target {} --proto udp --for 5m \
+             --ledger {}",
+            cgroup.target(),
+            text(&ledger)
+        );
+        let injection = Injection::start(&line.split_whitespace().collect::<Vec<_>>());
+        flows.iter().for_each(|flow| flow.begin(Load::of(20_000)));
+        wait::until("hits", || {
+            let written = fs::read_to_string(&ledger).expect("a ledger");
+            (written.lines().count() > 20).then_some(())
+        });
+        let end = injection.stop();
+        // They went on behind the end.
+        let arrived: u64 = flows.iter().map(|flow| flow.finish().sent).sum();
+        let (rule, told) = (end.rule(), Ledger::read(&ledger));
+        assert!(rule.matched < arrived, "{rule:?}");
+        let lost = end.report().ledger_lost.expect("a ledger");
+        assert_eq!(told.lost(), lost);
+        assert_eq!(told.count("net-loss") + lost, rule.injected, "{rule:?}");
+        let injected = usize::try_from(rule.injected).expect("few");
+        assert_eq!(told.end(), (rule.matched, injected));
+        assert_eq!(told.all_packets(), rule.matched, "{rule:?}");
+    }
 }

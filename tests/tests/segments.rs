@@ -95,7 +95,7 @@ fn expected(together: u64) -> Vec<u64> {
 }
 
 fn loses_what_it_selects(direction: Direction, ip: Ip) {
-    require!(NetLoss);
+    require!(Segments);
     let bed = Bed::new(direction, ip);
     for (unit, together) in [("packet", TOGETHER), ("segment", 1)] {
         let fault = ["net-loss", "--percent", PERCENT, "--unit", unit];
@@ -161,7 +161,7 @@ fn segments_are_late() {
 /// A stream of TCP arrives whole, and each of its segments was judged.
 #[test]
 fn tcp() {
-    require!(NetLoss);
+    require!(Segments);
     const BYTES: u64 = 2_000_000;
     /// Of an Ethernet frame, with time stamps.
     const SEGMENT: u64 = 1_448;
@@ -187,7 +187,7 @@ fn tcp() {
 /// What cannot be split is refused, or left alone and said so.
 #[test]
 fn what_cannot_be_split() {
-    require!(NetLoss);
+    require!(Segments);
     let pair = Pair::new();
     let cgroup = Cgroup::new("victim");
     let _member = Place::netns(&pair.near)

@@ -141,6 +141,30 @@ fn rules_come_and_go() {
     flow_b.round(LOAD).assert_untouched(LOAD);
 }
 
+/// A rule that counts per flow goes on at each flow's number when it changes, also if it
+/// did not count so meanwhile.
+#[test]
+fn counts_of_flows_go_on() {
+    require!(NetLoss);
+    let bed = Bed::new(Direction::Egress);
+    let (cgroup, flow) = &bed.a;
+    let rule = |more: &str| loss("it", cgroup, &FAR_PORT.to_string()).replace('}', more);
+    let first_after = |rounds: u64| {
+        let when = rounds * LOAD.count + 1;
+        rule(&format!(", per: flow, when: {when}}}"))
+    };
+    let watched = Watched::start(&first_after(1));
+    flow.round(LOAD).assert_untouched(LOAD);
+    watched.change(&first_after(1).replace("proto: udp", "proto: any"));
+    assert_eq!(flow.round(LOAD).lost, [1]);
+    watched.change(&rule(", when: 1}"));
+    flow.round(LOAD).assert_untouched(LOAD);
+    watched.change(&first_after(2));
+    assert_eq!(flow.round(LOAD).lost, [1]);
+    let rule = watched.injection.stop().rule();
+    assert_eq!((rule.matched, rule.injected), (4 * LOAD.count, 2));
+}
+
 #[test]
 fn a_rule_leaves_what_it_does_not_name_any_more() {
     require!(NetLoss);

@@ -4,7 +4,6 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, Write as _},
     path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::{self, JoinHandle},
@@ -17,7 +16,8 @@ use crate::{
     error::SpecError,
     kernel::Hits,
     ledger::{
-        End, FlowKey, FlowLine, Header, HitLine, Line, Recorded, Replayed, RuleEnd, Run, Spec,
+        Cut, End, FlowKey, FlowLine, Header, HitLine, Line, Lines, Recorded, Replayed, RuleEnd,
+        Run, Spec,
     },
     model::{Experiment, Per},
     report::StoppedBy,
@@ -95,10 +95,12 @@ impl LedgerFile {
 }
 
 /// How a ledger ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ended {
     /// Hits that are not in it.
     pub(super) lost: u64,
+    /// Why it has no last line, if so.
+    pub(super) error: Option<String>,
     /// How much of the run before was done again.
     pub(super) replayed: Option<Replayed>,
 }
@@ -133,9 +135,11 @@ impl Writer {
         let _ = self.finish.send(Finish { stats, stopped_by });
         let ended = self.thread.join().ok().flatten();
         ended.unwrap_or_else(|| {
-            tracing::error!("the ledger was given up");
+            let error = "the thread that writes it has failed";
+            tracing::error!("the ledger was given up: {error}");
             Ended {
                 lost: injected,
+                error: Some(error.to_owned()),
                 replayed: None,
             }
         })
@@ -146,12 +150,15 @@ impl Writer {
 struct Log<'a> {
     experiment: &'a Experiment,
     start_ns: u64,
-    file: Option<(PathBuf, BufWriter<File>)>,
+    /// The file, until a write has failed.
+    file: Option<Lines>,
+    /// Why it was given up.
+    error: Option<String>,
     recorded: Option<Recorded>,
     run: Run,
     /// Whether there is a file to write, or was.
     wants_file: bool,
-    /// Hits since what was written last is sure to be in the file.
+    /// Hits that are gathered for the file.
     pending: u64,
     /// Hits that were told, and could not be written.
     unwritten: u64,
@@ -165,7 +172,8 @@ impl<'a> Log<'a> {
             start_ns,
             file: ledger
                 .file
-                .map(|LedgerFile { path, file }| (path, BufWriter::new(file))),
+                .map(|LedgerFile { path, file }| Lines::new(path, file)),
+            error: None,
             wants_file: false,
             recorded: ledger.recorded,
             run: Run {
@@ -183,39 +191,27 @@ impl<'a> Log<'a> {
         log
     }
 
-    /// Writes a line; whether that worked. After a failure no more is written, so that
-    /// the file has no gap but the one at its end.
-    fn write(&mut self, line: &Line<'_>) -> bool {
-        let Some((_, file)) = &mut self.file else {
-            return false;
-        };
-        let written = serde_json::to_writer(&mut *file, line)
-            .map_err(io::Error::from)
-            .and_then(|()| file.write_all(b"\n"));
-        self.keep(written)
+    /// Writes a line, if there is still a file for it.
+    fn write(&mut self, line: &Line<'_>) {
+        if self.file.as_mut().is_some_and(|file| file.add(line)) {
+            self.flush();
+        }
     }
 
+    /// Writes what was gathered. After a failure no more is written, so that the file has
+    /// no gap but the one at its end.
     fn flush(&mut self) {
-        if let Some((_, file)) = &mut self.file {
-            let flushed = file.flush();
-            if self.keep(flushed) {
-                self.pending = 0;
-            }
-        }
-    }
-
-    /// Gives the file up where a write has failed.
-    fn keep(&mut self, written: io::Result<()>) -> bool {
-        let Err(error) = written else {
-            return true;
+        let Some(file) = &mut self.file else {
+            return;
         };
-        if let Some((path, file)) = self.file.take() {
-            tracing::error!("{}: the ledger ends here: {error}", path.display());
-            // Without another attempt to write what failed.
-            drop(file.into_parts());
-            self.unwritten += std::mem::take(&mut self.pending);
+        let pending = std::mem::take(&mut self.pending);
+        if let Err(Cut { reason, lines }) = file.flush() {
+            tracing::error!("{reason}: the ledger ends here");
+            // Other lines than hits may be among them, and are none of those that count.
+            self.unwritten += lines.min(pending);
+            self.file = None;
+            self.error = Some(reason);
         }
-        false
     }
 
     /// Writes hits until the end; what came of it, or nothing if nobody waits for it.
@@ -244,8 +240,10 @@ impl<'a> Log<'a> {
             };
             let line = HitLine::new(hit, rule, start_ns);
             self.note(index, line.flow, hit.n);
-            if self.write(&Line::Hit(line)) {
+            if self.file.is_some() {
+                // It is one of those that may fail now.
                 self.pending += 1;
+                self.write(&Line::Hit(line));
             } else if self.wants_file {
                 self.unwritten += 1;
             }
@@ -299,6 +297,7 @@ impl<'a> Log<'a> {
         });
         Ended {
             lost: lost + self.unwritten,
+            error: self.error.take(),
             replayed,
         }
     }

@@ -164,13 +164,14 @@ pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
         injection.actuator().inner().halt();
         let experiment = injection.plan().experiment.clone();
         let backends = injection.plan().backends.clone();
+        let cleanup = injection.stop().err();
+        // Only now is it known what did not come out in time, and no program is still
+        // counting what it has told, or will tell, the ledger.
         let kernel = injection.actuator().inner();
         let stats = read_stats(&experiment, kernel);
         let rules = report_rules(&experiment, &backends, &stats);
         let unattributed = report_unattributed(&experiment, kernel);
-        let cleanup = injection.stop().err();
-        // Only now is it known what did not come out in time.
-        let undelivered = injection.actuator().inner().undelivered();
+        let undelivered = kernel.undelivered();
         drop(injection);
         let command_status = match victim {
             Some(mut victim) => {
@@ -193,7 +194,8 @@ pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
                 overrun: lost.overrun,
                 cut_off: lost.cut_off,
             }),
-            ledger_lost: ended.map(|ended| ended.lost),
+            ledger_lost: ended.as_ref().map(|ended| ended.lost),
+            ledger_error: ended.as_ref().and_then(|ended| ended.error.clone()),
             replayed: ended.and_then(|ended| ended.replayed),
         };
         Ok(Outcome {

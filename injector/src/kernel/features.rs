@@ -1,6 +1,9 @@
 //! What this kernel can do, found out by trying it: load, attach, look whether
 //! it ran, detach. A configuration file would say less, and sometimes lie.
 
+mod rungs;
+mod security;
+
 use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, time::Duration};
 
 use aya::{
@@ -10,7 +13,7 @@ use aya::{
         CgroupSkb, CgroupSockAddr, KProbe, ProgramError, SchedClassifier, tc::TcAttachType,
     },
 };
-use injector_common::{Control, FaultKind, names, names::SecurityHook, uses::Uses};
+use injector_common::{FaultKind, names, names::SecurityHook, uses::Uses};
 
 use super::{
     cgroup, links,
@@ -76,83 +79,8 @@ pub fn probe_all() -> Vec<Probe> {
     };
     FaultKind::ALL
         .iter()
-        .flat_map(|&kind| rungs(kind, &features))
+        .flat_map(|&kind| rungs::of(kind, &features))
         .collect()
-}
-
-fn rungs(kind: FaultKind, features: &Features) -> Vec<Probe> {
-    let probe = |rung: &str, state| Probe {
-        kind,
-        rung: rung.to_owned(),
-        state,
-    };
-    let packets = |extra: &[&Support]| {
-        let mut probes: Vec<Probe> = features
-            .packets_refused
-            .iter()
-            .map(|(attach, reason)| probe(attach.name(), no(reason.clone())))
-            .collect();
-        if let Ok(attach) = features.packets {
-            probes.push(probe(attach.name(), all_of(extra.iter().copied())));
-        }
-        probes
-    };
-    match kind {
-        FaultKind::NetLoss => {
-            let mut rungs = packets(&[]);
-            // Not a way of its own: it says whether the sender's call can fail.
-            rungs.push(probe("cgroup", features.send.clone()));
-            rungs
-        }
-        FaultKind::NetCorrupt
-        | FaultKind::NetDuplicate
-        | FaultKind::NetPartition
-        | FaultKind::NetReject
-        | FaultKind::NetReset => packets(&[]),
-        FaultKind::NetDelay | FaultKind::NetReorder | FaultKind::NetRate => {
-            let needed = [&features.hop_devices, &features.fair_queue];
-            let mut rungs = packets(&needed);
-            // Not a way of its own: it says whether loopback is covered too.
-            let all = needed.into_iter().chain([&features.loopback_hop]);
-            rungs.push(probe("loopback", all_of(all)));
-            rungs
-        }
-        FaultKind::Dns => {
-            let mut rungs = packets(&[]);
-            // Not a way of its own: it says whether an answer can be late.
-            let needed = [&features.hop_devices, &features.fair_queue];
-            rungs.push(probe("delay", all_of(needed)));
-            rungs
-        }
-        FaultKind::SysErrno => vec![
-            probe("kprobe", features.override_return.clone()),
-            probe("lsm", all_hooks(&features.security)),
-        ],
-        FaultKind::NetRefuse => {
-            let mut rungs = vec![probe("cgroup", features.refuse.clone())];
-            if !features.refuse.is_supported() {
-                // The same, but for --errno EPERM alone.
-                rungs.push(probe("cgroup-eperm", features.deny.clone()));
-            }
-            rungs
-        }
-    }
-}
-
-/// Whether all of them are there; otherwise the first that is not.
-fn all_of<'a>(needed: impl IntoIterator<Item = &'a Support>) -> Support {
-    let mut needed = needed.into_iter();
-    let lacking = needed.find(|support| !support.is_supported());
-    lacking.cloned().unwrap_or(Support::Supported)
-}
-
-/// Whether all hooks work; otherwise the first that does not, by name.
-fn all_hooks(hooks: &BTreeMap<SecurityHook, Support>) -> Support {
-    let lacking = hooks.iter().find(|(_, support)| !support.is_supported());
-    match lacking {
-        None => Support::Supported,
-        Some((hook, support)) => no(format!("{}: {}", hook.attach(), support.reason())),
-    }
 }
 
 /// Tries these, and these security hooks.
@@ -176,7 +104,7 @@ pub fn probe(programs: &mut Programs, trials: &[Trial], hooks: &[SecurityHook]) 
     if trials.contains(&Trial::Calls) {
         features.override_return = probe_override(&mut programs.ebpf);
         if !features.override_return.is_supported() || hooks.len() == SecurityHook::ALL.len() {
-            features.security = probe_security(programs, hooks);
+            features.security = security::probe(programs, hooks);
         }
     }
     if trials.contains(&Trial::Connects) {
@@ -442,68 +370,4 @@ fn probe_connect(ebpf: &mut Ebpf, chooses: bool) -> Support {
         }
     }
     Support::Supported
-}
-
-fn probe_security(
-    programs: &mut Programs,
-    hooks: &[SecurityHook],
-) -> BTreeMap<SecurityHook, Support> {
-    match try_security(programs) {
-        Ok(true) => {}
-        Ok(false) => {
-            return same_for(
-                hooks,
-                &no("security programs attach, but the kernel never runs them: \
-                     `bpf` is not among the active security modules (the lsm= boot parameter)"),
-            );
-        }
-        Err(reason) => return same_for(hooks, &no(reason)),
-    }
-    hooks
-        .iter()
-        .map(|&hook| {
-            let loaded = programs.load_security(hook.program(), hook.attach());
-            (
-                hook,
-                loaded.map_or_else(|error| no(refusal(&error)), |_| Support::Supported),
-            )
-        })
-        .collect()
-}
-
-fn same_for(hooks: &[SecurityHook], support: &Support) -> BTreeMap<SecurityHook, Support> {
-    hooks.iter().map(|&hook| (hook, support.clone())).collect()
-}
-
-/// Whether a security program that attaches is also called.
-fn try_security(programs: &mut Programs) -> Result<bool, String> {
-    let agent_tgid = std::process::id();
-    {
-        let control = programs
-            .ebpf
-            .map_mut(names::MAP_CONTROL)
-            .ok_or("no control map")?;
-        let mut control: Array<_, Control> =
-            Array::try_from(control).map_err(|error| describe(&error))?;
-        control
-            .set(
-                0,
-                Control {
-                    agent_tgid,
-                    ..Control::default()
-                },
-                0,
-            )
-            .map_err(|error| describe(&error))?;
-    }
-    let attached = programs
-        .load_security(names::PROG_TRIAL, "file_open")
-        .and_then(links::attach_lsm)
-        .map_err(|error| refusal(&error))?;
-    File::open("/proc/self/status").map_err(|error| describe(&error))?;
-    let count = programs.ebpf.map(names::MAP_TRIAL).ok_or("no trial map")?;
-    let count: Array<_, u64> = Array::try_from(count).map_err(|error| describe(&error))?;
-    let ran = count.get(&0, 0).map_err(|error| describe(&error))? > 0;
-    drop(attached);
-    Ok(ran)
 }

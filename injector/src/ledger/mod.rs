@@ -7,6 +7,7 @@
 
 mod compare;
 mod read;
+mod write;
 
 use std::{
     borrow::Cow,
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::{Replayed, Run};
 pub use read::Recorded;
+pub use write::{Cut, Lines};
 
 use crate::{
     model::{Experiment, Fault, Per, Rule},

@@ -17,6 +17,9 @@ const MAX_LINE: u64 = 8 << 20;
 
 const ALLOWED: &str = "a ledger that `--ledger` has written, complete and as it was";
 
+/// What became of a ledger without its end.
+const CUT_OFF: &str = "its disk was full, or its injector was killed: it is cut off";
+
 /// What a ledger tells.
 #[derive(Clone, Debug)]
 pub struct Recorded {
@@ -71,7 +74,7 @@ impl Recorded {
                 None => reading = Some(Reading::new(header(&text).map_err(wrong)?)),
                 Some(reading) => {
                     let line = serde_json::from_slice(&text)
-                        .map_err(|error| wrong(format!("is no line of a ledger ({error})")))?;
+                        .map_err(|error| wrong(unread(&text, &error, "is no line of a ledger")))?;
                     reading.take(line).map_err(wrong)?;
                 }
             }
@@ -81,9 +84,20 @@ impl Recorded {
     }
 }
 
+/// Why a line cannot be read.
+fn unread(text: &[u8], error: &serde_json::Error, what: &str) -> String {
+    // All lines end, but one that could not be written to its end.
+    let ends = text.last() == Some(&b'\n') || text.len() as u64 == MAX_LINE;
+    if error.is_eof() && !ends {
+        format!("{CUT_OFF} in this line")
+    } else {
+        format!("{what} ({error})")
+    }
+}
+
 /// The first line.
 fn header(text: &[u8]) -> Result<Header, String> {
-    let no_ledger = |error| format!("is no ledger ({error})");
+    let no_ledger = |error| unread(text, &error, "is no ledger");
     let AnyHeader { header } = serde_json::from_slice(text).map_err(no_ledger)?;
     if header.version != VERSION {
         let version = header.version;
@@ -153,7 +167,8 @@ impl Reading {
     /// The whole, if it is that.
     fn end(mut self) -> Result<Recorded, String> {
         let Some(end) = self.end else {
-            return Err("has no last line: its run was cut off".to_owned());
+            let hits: usize = self.run.hits.values().map(Vec::len).sum();
+            return Err(format!("has no last line ({CUT_OFF} after {hits} hits)"));
         };
         if end.lost != 0 {
             return Err(format!("lost {} hits, and does not know them", end.lost));
@@ -216,7 +231,14 @@ mod tests {
             ),
             (vec![HEADER, "{}"], ":2:1: replay: is no line"),
             (vec![HEADER, &other, FLOW, END], "a rule `two`"),
-            (vec![HEADER, HIT, FLOW], "no last line"),
+            (
+                vec![HEADER, HIT, FLOW],
+                "no last line (its disk was full, or its injector was killed: it is cut off \
+                 after 1 hits)",
+            ),
+            (vec![HEADER, &HIT[..40]], ":2:1: replay: its disk was full"),
+            (vec![HEADER, HIT, &END[..40]], "it is cut off in this line"),
+            (vec![&HEADER[..40]], "it is cut off in this line"),
             (vec![HEADER, HIT, &lossy], "lost 5 hits"),
             (
                 vec![HEADER, FLOW, END],

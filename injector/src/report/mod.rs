@@ -133,6 +133,10 @@ pub struct Report {
     /// Hits that were not told one by one, for want of room; `None` where none was to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger_lost: Option<u64>,
+    /// Why the ledger is cut off and has no last line; `None` where it has one, and where
+    /// none was to be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_error: Option<String>,
     /// What was hit as it was in the run that this one repeats, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replayed: Option<Replayed>,
@@ -208,8 +212,17 @@ impl Report {
                 lost.overrun, lost.cut_off
             );
         }
-        if let Some(lost @ 1..) = self.ledger_lost {
-            text += &format!("ledger: {lost} hits are missing, there was no room for them\n");
+        match (&self.ledger_error, self.ledger_lost) {
+            (Some(error), lost) => {
+                text += &format!(
+                    "ledger: cut off, {} hits and its last line are missing: {error}\n",
+                    lost.unwrap_or_default()
+                );
+            }
+            (None, Some(lost @ 1..)) => {
+                text += &format!("ledger: {lost} hits are missing, there was no room for them\n");
+            }
+            (None, Some(0) | None) => {}
         }
         if let Some(Replayed {
             same,
@@ -251,6 +264,7 @@ mod tests {
             unattributed: None,
             undelivered: None,
             ledger_lost: None,
+            ledger_error: None,
             replayed: None,
         }
     }
@@ -339,6 +353,21 @@ mod tests {
         ] {
             assert!(table.contains(words), "{table}");
         }
+    }
+
+    #[test]
+    fn a_ledger_that_is_cut_off_is_told() {
+        let report = Report {
+            ledger_lost: Some(0),
+            ledger_error: Some("hits.jsonl: No space left".to_owned()),
+            ..report()
+        };
+        let json = report.to_json().expect("text keys");
+        let end = "],\"ledger_lost\":0,\"ledger_error\":\"hits.jsonl: No space left\"}";
+        assert!(json.ends_with(end), "{json}");
+        let table = report.to_table();
+        let line = "cut off, 0 hits and its last line are missing: hits.jsonl: No space left";
+        assert!(table.contains(line), "{table}");
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Report {
     /// Hits that the ledger does not have, where there is one.
     #[serde(default)]
     pub ledger_lost: Option<u64>,
+    /// Why the ledger is cut off, if it is.
+    #[serde(default)]
+    pub ledger_error: Option<String>,
     /// What was hit as it was in the run that this one repeats.
     #[serde(default)]
     pub replayed: Option<Replayed>,

@@ -58,6 +58,7 @@ impl Evidence {
             .or_reason("the host's kernel lets no program on its security hooks");
         // Without the flags a rename cannot be told from one that exchanges.
         let renames = since((5, 19), "path_rename has flags since Linux 5.19");
+        let timed = since((5, 18), "programs can time packets since Linux 5.18");
         match feature {
             Feature::NetLoss
             | Feature::SendErrno
@@ -68,9 +69,8 @@ impl Evidence {
             // bpf_set_retval, for programs at connect
             Feature::NetRefuse => since((6, 1), "programs choose connect's error since Linux 6.1"),
             // bpf_skb_set_tstamp
-            Feature::NetDelay => {
-                fq.and(since((5, 18), "programs can time packets since Linux 5.18"))
-            }
+            Feature::Segments => timed,
+            Feature::NetDelay => fq.and(timed),
             Feature::LoopbackDelay => fq.and(since((6, 3), super::IFB_SINCE)),
             Feature::SysErrno => overriding.or(security.and(renames)),
             Feature::Override => overriding,

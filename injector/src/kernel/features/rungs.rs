@@ -1,0 +1,148 @@
+//! What the doctor says of each kind.
+
+use std::collections::BTreeMap;
+
+use injector_common::{FaultKind, names::SecurityHook};
+
+use super::no;
+use crate::plan::{Features, Support, features::Probe};
+
+/// The ways to have a kind, the preferred one first, and what else an option of it needs.
+pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
+    let probe = |rung: &str, state| Probe {
+        kind,
+        rung: rung.to_owned(),
+        state,
+    };
+    let packets = |extra: &[&Support]| {
+        let mut probes: Vec<Probe> = features
+            .packets_refused
+            .iter()
+            .map(|(attach, reason)| probe(attach.name(), no(reason.clone())))
+            .collect();
+        if let Ok(attach) = features.packets {
+            probes.push(probe(attach.name(), all_of(extra.iter().copied())));
+        }
+        probes
+    };
+    let waits = [&features.hop_devices, &features.fair_queue];
+    // Not a way of its own: it says whether super-packets can be split (`--unit segment`).
+    let segment = |extra: &[&Support]| {
+        let reached = match &features.packets {
+            Ok(_) => Support::Supported,
+            Err(reason) => no(reason.clone()),
+        };
+        let needed = [&reached, &features.hop_devices];
+        probe(
+            "segment",
+            all_of(needed.into_iter().chain(extra.iter().copied())),
+        )
+    };
+    match kind {
+        FaultKind::NetLoss => {
+            let mut rungs = packets(&[]);
+            // Not a way of its own: it says whether the sender's call can fail.
+            rungs.push(probe("cgroup", features.send.clone()));
+            rungs.push(segment(&[]));
+            rungs
+        }
+        FaultKind::NetCorrupt
+        | FaultKind::NetDuplicate
+        | FaultKind::NetPartition
+        | FaultKind::NetReject
+        | FaultKind::NetReset => {
+            let mut rungs = packets(&[]);
+            rungs.push(segment(&[]));
+            rungs
+        }
+        FaultKind::NetDelay | FaultKind::NetReorder | FaultKind::NetRate => {
+            let mut rungs = packets(&waits);
+            // Not a way of its own: it says whether loopback is covered too.
+            let all = waits.into_iter().chain([&features.loopback_hop]);
+            rungs.push(probe("loopback", all_of(all)));
+            rungs.push(segment(&waits));
+            rungs
+        }
+        FaultKind::Dns => {
+            let mut rungs = packets(&[]);
+            // Not a way of its own: it says whether an answer can be late.
+            rungs.push(probe("delay", all_of(waits)));
+            rungs
+        }
+        FaultKind::SysErrno => vec![
+            probe("kprobe", features.override_return.clone()),
+            probe("lsm", all_hooks(&features.security)),
+        ],
+        FaultKind::NetRefuse => {
+            let mut rungs = vec![probe("cgroup", features.refuse.clone())];
+            if !features.refuse.is_supported() {
+                // The same, but for --errno EPERM alone.
+                rungs.push(probe("cgroup-eperm", features.deny.clone()));
+            }
+            rungs
+        }
+    }
+}
+
+/// Whether all of them are there; otherwise the first that is not.
+fn all_of<'a>(needed: impl IntoIterator<Item = &'a Support>) -> Support {
+    let mut needed = needed.into_iter();
+    let lacking = needed.find(|support| !support.is_supported());
+    lacking.cloned().unwrap_or(Support::Supported)
+}
+
+/// Whether all hooks work; otherwise the first that does not, by name.
+fn all_hooks(hooks: &BTreeMap<SecurityHook, Support>) -> Support {
+    let lacking = hooks.iter().find(|(_, support)| !support.is_supported());
+    match lacking {
+        None => Support::Supported,
+        Some((hook, support)) => no(format!("{}: {}", hook.attach(), support.reason())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::PacketAttach;
+
+    fn features() -> Features {
+        Features {
+            packets: Ok(PacketAttach::Tcx),
+            packets_refused: Vec::new(),
+            fair_queue: no("no fq"),
+            hop_devices: Support::Supported,
+            loopback_hop: no("no ifb"),
+            override_return: Support::Supported,
+            refuse: Support::Supported,
+            deny: Support::Supported,
+            send: Support::Supported,
+            security: BTreeMap::new(),
+        }
+    }
+
+    /// What a kind's line says of packets that are split.
+    fn segment(kind: FaultKind, features: &Features) -> Option<Support> {
+        let mut rungs = of(kind, features).into_iter();
+        let rung = rungs.find(|probe| probe.rung == "segment")?;
+        Some(rung.state)
+    }
+
+    #[test]
+    fn splitting_needs_devices_and_what_the_kind_needs() {
+        let yes = Some(Support::Supported);
+        assert_eq!(segment(FaultKind::NetLoss, &features()), yes);
+        assert_eq!(segment(FaultKind::NetRate, &features()), Some(no("no fq")));
+        assert_eq!(segment(FaultKind::Dns, &features()), None);
+        let bare = Features {
+            hop_devices: no("no veth"),
+            ..features()
+        };
+        assert_eq!(segment(FaultKind::NetReset, &bare), Some(no("no veth")));
+        // What reaches no packets splits none, and does not make up for it.
+        let deaf = Features {
+            packets: Err("no hook".to_owned()),
+            ..features()
+        };
+        assert_eq!(segment(FaultKind::NetCorrupt, &deaf), Some(no("no hook")));
+    }
+}

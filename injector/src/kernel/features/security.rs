@@ -1,0 +1,80 @@
+//! Whether security programs can be had, and run.
+
+use std::{collections::BTreeMap, fs::File};
+
+use aya::maps::Array;
+use injector_common::{Control, names, names::SecurityHook};
+
+use super::no;
+use crate::{
+    kernel::{
+        links,
+        object::{Programs, describe, refusal},
+    },
+    plan::Support,
+};
+
+/// Tries these hooks.
+pub(super) fn probe(
+    programs: &mut Programs,
+    hooks: &[SecurityHook],
+) -> BTreeMap<SecurityHook, Support> {
+    match try_security(programs) {
+        Ok(true) => {}
+        Ok(false) => {
+            return same_for(
+                hooks,
+                &no("security programs attach, but the kernel never runs them: \
+                     `bpf` is not among the active security modules (the lsm= boot parameter)"),
+            );
+        }
+        Err(reason) => return same_for(hooks, &no(reason)),
+    }
+    hooks
+        .iter()
+        .map(|&hook| {
+            let loaded = programs.load_security(hook.program(), hook.attach());
+            (
+                hook,
+                loaded.map_or_else(|error| no(refusal(&error)), |_| Support::Supported),
+            )
+        })
+        .collect()
+}
+
+fn same_for(hooks: &[SecurityHook], support: &Support) -> BTreeMap<SecurityHook, Support> {
+    hooks.iter().map(|&hook| (hook, support.clone())).collect()
+}
+
+/// Whether a security program that attaches is also called.
+fn try_security(programs: &mut Programs) -> Result<bool, String> {
+    let agent_tgid = std::process::id();
+    {
+        let control = programs
+            .ebpf
+            .map_mut(names::MAP_CONTROL)
+            .ok_or("no control map")?;
+        let mut control: Array<_, Control> =
+            Array::try_from(control).map_err(|error| describe(&error))?;
+        control
+            .set(
+                0,
+                Control {
+                    agent_tgid,
+                    ..Control::default()
+                },
+                0,
+            )
+            .map_err(|error| describe(&error))?;
+    }
+    let attached = programs
+        .load_security(names::PROG_TRIAL, "file_open")
+        .and_then(links::attach_lsm)
+        .map_err(|error| refusal(&error))?;
+    File::open("/proc/self/status").map_err(|error| describe(&error))?;
+    let count = programs.ebpf.map(names::MAP_TRIAL).ok_or("no trial map")?;
+    let count: Array<_, u64> = Array::try_from(count).map_err(|error| describe(&error))?;
+    let ran = count.get(&0, 0).map_err(|error| describe(&error))? > 0;
+    drop(attached);
+    Ok(ran)
+}
