@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 13;
+pub const ABI_VERSION: u32 = 14;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -230,6 +230,25 @@ pub struct SiteEntry {
     pub split: u32,
     /// Index of the other end of its pair, from which they come back; 0 for none.
     pub split_return: u32,
+}
+
+/// Where an interface is in the table of sites, for the slot that the low bits of its
+/// index name: the index itself above, and the place below.
+#[inline(always)]
+#[must_use]
+pub const fn near_site(ifindex: u32, slot: u32) -> u64 {
+    (ifindex as u64) << 32 | slot as u64
+}
+
+/// The place in the table that `near` gives for an interface, if it is this one's.
+#[inline(always)]
+#[must_use]
+pub const fn near_slot(near: u64, ifindex: u32) -> Option<u32> {
+    if (near >> 32) as u32 == ifindex {
+        Some(near as u32)
+    } else {
+        None
+    }
 }
 
 /// Where a hook's calls begin in the call table, whose value is the mask of

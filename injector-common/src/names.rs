@@ -29,6 +29,10 @@ pub const CLEAR_SLOTS: u32 = 1_024;
 /// How many interfaces the rules of one agent can act on.
 pub const MAX_SITES: u32 = 1_024;
 
+/// How many interfaces are found without the hash table: one for each value of the low
+/// bits of an index.
+pub const NEAR_SITES: u32 = 256;
+
 /// How many flows have their packets' order kept under delay at once.
 pub const MAX_FLOWS: u32 = 65_536;
 
@@ -139,8 +143,12 @@ pub const MAP_TURNS: &str = "inj_turns";
 pub const MAP_LEDGER: &str = "inj_ledger";
 /// Which calls are named.
 pub const MAP_CALLS: &str = "inj_calls";
-/// Which interfaces are acted on.
+/// What is to be known of the interfaces that are acted on.
 pub const MAP_SITES: &str = "inj_sites";
+/// Where in that table an interface is, by its index.
+pub const MAP_SITE_SLOTS: &str = "inj_site_slots";
+/// The same of most of them, without a hash table's cost.
+pub const MAP_SITES_NEAR: &str = "inj_sites_near";
 /// Who has asked for which echo.
 pub const MAP_ECHOES: &str = "inj_echoes";
 /// When the last delayed packet of a flow leaves.

@@ -10,6 +10,7 @@ use aya_ebpf::{
 };
 use injector_common::{
     Control, FaultKind, Hit, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
+    abi::near_slot,
     conversation::Conversation,
     dns::NameKey,
     faults::{
@@ -20,7 +21,7 @@ use injector_common::{
     names::{
         CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CALLS, MAX_CONVERSATIONS, MAX_COUNTED_FLOWS,
         MAX_ECHOES, MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES,
-        MAX_STREAMS, MAX_TABLES, SEEN_BITS,
+        MAX_STREAMS, MAX_TABLES, NEAR_SITES, SEEN_BITS,
     },
     packet::EchoKey,
     uses::Uses,
@@ -130,7 +131,29 @@ pub(crate) static SEEN: Array<u64, { SEEN_BITS as usize / 64 }, { BPF_F_MMAPABLE
 pub(crate) static CLEAR: Array<u64, { 2 * CLEAR_SLOTS as usize }> = Array::new();
 
 #[btf_map(name = "inj_sites")]
-pub(crate) static SITES: HashMap<u32, SiteEntry, { MAX_SITES as usize }> = HashMap::new();
+static SITES: Array<SiteEntry, { MAX_SITES as usize }> = Array::new();
+
+#[btf_map(name = "inj_site_slots")]
+static SITE_SLOTS: HashMap<u32, u32, { MAX_SITES as usize }> = HashMap::new();
+
+#[btf_map(name = "inj_sites_near")]
+static SITES_NEAR: Array<u64, { NEAR_SITES as usize }> = Array::new();
+
+/// What is to be known of an interface, if rules act there.
+///
+/// Each packet that passes asks this. The kernel inlines the lookup in an array, and a
+/// call of the hash table would cost more than all else that a bystander's packet does
+/// here. Only the place is looked for in two ways, so that the verifier sees one entry.
+#[inline(always)]
+pub(crate) fn site(ifindex: u32) -> Option<&'static SiteEntry> {
+    let near = SITES_NEAR.get(ifindex % NEAR_SITES)?;
+    let slot = match near_slot(*near, ifindex) {
+        Some(slot) => slot,
+        // SAFETY: values are plain integers.
+        None => *unsafe { SITE_SLOTS.get(ifindex) }?,
+    };
+    SITES.get(slot)
+}
 
 #[btf_map(name = "inj_flows")]
 pub(crate) static FLOWS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();

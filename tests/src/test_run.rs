@@ -16,7 +16,7 @@ use injector_common::{
     Control, FaultKind, RuleEntry, RuleSlot, ScopeKey, SiteEntry, Trigger,
     abi::SCOPE_CGROUP,
     filter::{PacketFilter, PeerName},
-    names::{MAP_CONTROL, MAP_RULES, MAP_SCOPES, MAP_SEEN, MAP_SITES, MAX_LEVELS},
+    names::{MAP_CONTROL, MAP_RULES, MAP_SCOPES, MAP_SEEN, MAP_SITE_SLOTS, MAP_SITES, MAX_LEVELS},
     packet::{self, Facts, PacketBytes},
     parity::{ParityResult, ParityVector},
     uses::{self, Uses},
@@ -109,7 +109,8 @@ pub fn arm(ebpf: &mut Ebpf) -> Array<MapData, RuleSlot> {
 pub fn arm_at(ebpf: &mut Ebpf, devices: SiteEntry) -> Array<MapData, RuleSlot> {
     let mut table = |name| ebpf.take_map(name).expect("the object has the map");
     let rules = table(MAP_RULES).try_into().expect("an array");
-    let mut sites: HashMap<MapData, u32, SiteEntry> = table(MAP_SITES).try_into().expect("a table");
+    let mut sites: Array<MapData, SiteEntry> = table(MAP_SITES).try_into().expect("an array");
+    let mut slots: HashMap<MapData, u32, u32> = table(MAP_SITE_SLOTS).try_into().expect("a table");
     let mut scopes: HashMap<MapData, ScopeKey, u64> =
         table(MAP_SCOPES).try_into().expect("a table");
     let mut seen: Array<MapData, u64> = table(MAP_SEEN).try_into().expect("an array");
@@ -128,7 +129,8 @@ pub fn arm_at(ebpf: &mut Ebpf, devices: SiteEntry) -> Array<MapData, RuleSlot> {
         l2_len: L2_LEN,
         ..devices
     };
-    sites.insert(1, site, 0).expect("name the interface");
+    sites.set(0, site, 0).expect("name the interface");
+    slots.insert(1, 0, 0).expect("say where it is");
     let armed = Control {
         lease_until_ns: u64::MAX,
         deadline_ns: u64::MAX,

@@ -22,7 +22,7 @@ use crate::{
     dns,
     faults::net_delay,
     filter,
-    maps::{ECHOES, SITES, count_unattributed, in_use},
+    maps::{ECHOES, count_unattributed, in_use, site},
     scope, segments,
     skb::{Linear, NEXT, Skb, Stamp},
     waiting,
@@ -46,8 +46,7 @@ fn inj_ingress(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let (control, now) = armed()?;
-    // SAFETY: values are plain integers that only user space replaces.
-    let site = unsafe { SITES.get(skb.ifindex()) }?;
+    let site = site(skb.ifindex())?;
     if skb.stamp() == Stamp::ANSWER {
         // On loopback it comes by again, as one that arrives.
         if direction == INGRESS || site.loopback == 0 {

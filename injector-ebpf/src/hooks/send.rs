@@ -21,7 +21,7 @@ use crate::{
     faults::net_loss,
     filter,
     ledger::{self, Told},
-    maps::{SITES, in_use},
+    maps::{in_use, site},
     scope,
     skb::Skb,
 };
@@ -96,8 +96,7 @@ fn hear(skb: *mut __sk_buff) -> Option<()> {
 /// if there are any.
 #[inline(always)]
 fn rules_of(control: &Control, skb: *mut __sk_buff) -> Option<u64> {
-    // SAFETY: values are plain integers that only user space replaces.
-    let rules = unsafe { SITES.get(Skb(skb).ifindex()) }?.sends;
+    let rules = site(Skb(skb).ifindex())?.sends;
     if rules == 0 {
         return None;
     }

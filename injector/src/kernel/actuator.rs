@@ -20,7 +20,7 @@ use aya::{
     maps::{Array, HashMap, MapData},
     programs::{KProbe, ProgramError},
 };
-use injector_common::{Control, NetnsInode, RuleStats, ScopeKey, SiteEntry, names, uses::Uses};
+use injector_common::{Control, NetnsInode, RuleStats, ScopeKey, names, uses::Uses};
 
 pub use self::{hops::Undelivered, packets::check_room};
 use self::{
@@ -41,6 +41,7 @@ use super::{
     object::{self, Programs},
     parts::Parts,
     seen::Seen,
+    sites::Sites,
     wire,
 };
 use crate::{
@@ -65,7 +66,7 @@ pub struct KernelActuator {
     rules: Rules,
     scopes: HashMap<MapData, ScopeKey, u64>,
     seen: Seen,
-    sites: HashMap<MapData, u32, SiteEntry>,
+    sites: Sites,
     calls: Array<MapData, u64>,
     /// Which entries of `calls` some rule is in.
     named_calls: BTreeSet<u32>,
@@ -104,7 +105,7 @@ impl fmt::Debug for KernelActuator {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl KernelActuator {
     /// Creates the maps. Nothing acts on anything yet.
@@ -137,7 +138,11 @@ impl KernelActuator {
         )?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
         let seen = Seen::new(take(names::MAP_SEEN)?)?;
-        let sites = HashMap::try_from(take(names::MAP_SITES)?)?;
+        let sites = Sites::new(
+            take(names::MAP_SITES)?,
+            take(names::MAP_SITE_SLOTS)?,
+            take(names::MAP_SITES_NEAR)?,
+        )?;
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
         let clear = Array::try_from(take(names::MAP_CLEAR)?)?;
         let counters = Counters::new(take(names::MAP_STATS)?, take(names::MAP_UNATTRIBUTED)?)?;
@@ -287,7 +292,11 @@ impl KernelActuator {
                 owner,
                 sends,
                 splits,
-            } => self.write_site(netns, interface, wire::site(*rules, *owner, *sends, *splits)),
+            } => self.write_site(
+                netns,
+                interface,
+                wire::site(*rules, *owner, *sends, *splits),
+            ),
             Effect::FollowProcesses => {
                 self.follow(effect, names::PROG_FORK, "sched_process_fork")?;
                 self.follow(effect, names::PROG_EXIT, "sched_process_exit")

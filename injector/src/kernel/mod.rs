@@ -23,6 +23,7 @@ mod parts;
 mod processes;
 mod queue;
 mod seen;
+mod sites;
 mod sockets;
 mod tc;
 mod wire;

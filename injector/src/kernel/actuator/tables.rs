@@ -56,17 +56,7 @@ impl KernelActuator {
                     .or_default() |= rules;
             }
         }
-        let stale: Vec<u32> = self
-            .sites
-            .keys()
-            .filter(|key| !key.as_ref().is_ok_and(|key| sites.contains_key(key)))
-            .collect::<Result<_, _>>()?;
-        for (index, site) in &sites {
-            self.sites.insert(index, site, 0)?;
-        }
-        for index in stale {
-            self.sites.remove(&index)?;
-        }
+        self.sites.replace(&sites)?;
         for slot in std::mem::take(&mut self.named_calls) {
             if !calls.contains_key(&slot) {
                 self.calls.set(slot, 0, 0)?;
@@ -183,9 +173,9 @@ impl KernelActuator {
         interface: &Interface,
         site: SiteEntry,
     ) -> Result<(), Failure> {
-        let known = self.sites.get(&interface.index.0, 0).unwrap_or_default();
+        let known = self.sites.get(interface.index.0);
         let site = self.site(known, netns, interface, site);
-        Ok(self.sites.insert(interface.index.0, site, 0)?)
+        self.sites.insert(interface.index.0, site)
     }
 
     /// What is to be known of an interface, beside what is known of those that have the
