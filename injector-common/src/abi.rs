@@ -245,7 +245,7 @@ pub const fn near_site(ifindex: u32, slot: u32) -> u64 {
 #[must_use]
 pub const fn near_slot(near: u64, ifindex: u32) -> Option<u32> {
     if (near >> 32) as u32 == ifindex {
-        Some(near as u32)
+        Some((near & 0xffff_ffff) as u32)
     } else {
         None
     }
