@@ -1,7 +1,7 @@
 //! From targets to scopes and network namespaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     path::{Path, PathBuf},
 };
 
@@ -33,6 +33,8 @@ pub fn resolve(experiment: &Experiment, host: &impl Host) -> Result<Vec<RuleScop
         mounts,
         processes: None,
         links: BTreeMap::new(),
+        scopes: BTreeMap::new(),
+        inside: BTreeMap::new(),
     };
     let mut scopes = Vec::with_capacity(experiment.rules.len());
     for (index, rule) in experiment.rules.iter().enumerate() {
@@ -76,10 +78,14 @@ struct Facts<'a, H> {
     mounts: Vec<CgroupMount>,
     processes: Option<Vec<Process>>,
     links: BTreeMap<NetnsInode, Vec<Link>>,
+    /// Rules often share their targets, of which there may be a thousand.
+    scopes: BTreeMap<&'a Target, Scope>,
+    /// The processes below a cgroup.
+    inside: BTreeMap<PathBuf, Vec<Tgid>>,
 }
 
-impl<H: Host> Facts<'_, H> {
-    fn rule(&mut self, rule: &Rule) -> Result<RuleScope, Error> {
+impl<'a, H: Host> Facts<'a, H> {
+    fn rule(&mut self, rule: &'a Rule) -> Result<RuleScope, Error> {
         let mut scopes = Vec::with_capacity(rule.targets.len());
         for target in &rule.targets {
             scopes.push(self.scope(target)?);
@@ -91,7 +97,16 @@ impl<H: Host> Facts<'_, H> {
         Ok(RuleScope { scopes, netns })
     }
 
-    fn scope(&mut self, target: &Target) -> Result<Scope, Error> {
+    fn scope(&mut self, target: &'a Target) -> Result<Scope, Error> {
+        if let Some(known) = self.scopes.get(target) {
+            return Ok(known.clone());
+        }
+        let scope = self.look_up(target)?;
+        self.scopes.insert(target, scope.clone());
+        Ok(scope)
+    }
+
+    fn look_up(&mut self, target: &Target) -> Result<Scope, Error> {
         match target {
             Target::Cgroup(path) => {
                 let whole_host = self.experiment.whole_host;
@@ -195,9 +210,12 @@ impl<H: Host> Facts<'_, H> {
         for scope in scopes {
             match scope {
                 Scope::Cgroup { path, .. } => {
-                    let inside = self.host.cgroup_processes(path)?;
+                    let inside = match self.inside.entry(path.clone()) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(unknown) => unknown.insert(self.host.cgroup_processes(path)?),
+                    };
                     uses_own |= inside.is_empty();
-                    members.extend(inside);
+                    members.extend(inside.iter());
                 }
                 Scope::Processes { tgids, .. } => members.extend(tgids),
                 Scope::Command => uses_own = true,

@@ -271,6 +271,7 @@ const TARGET_ALLOWED: &str = "cgroup:PATH, pid:N or a command to start (`-- CMD 
 
 fn targets(written: Vec<Target>, has_command: bool) -> Result<Vec<Target>, SpecError> {
     let mut targets: Vec<Target> = Vec::with_capacity(written.len());
+    let mut known = BTreeSet::new();
     for target in written {
         if target == Target::Command && !has_command {
             return Err(SpecError::new(
@@ -279,7 +280,7 @@ fn targets(written: Vec<Target>, has_command: bool) -> Result<Vec<Target>, SpecE
                 TARGET_ALLOWED,
             ));
         }
-        if !targets.contains(&target) {
+        if known.insert(target.clone()) {
             targets.push(target);
         }
     }
