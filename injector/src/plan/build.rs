@@ -11,7 +11,7 @@ use super::{CallHook, Effect, Features, Hop, Plan, limits};
 use crate::{
     error::{Error, Unsupported},
     model::{Direction, Experiment, Fault, PacketFault, PacketFilter, QueueMemory, Rule, Syscall},
-    resolve::{Interface, Netns, RuleScope, Scope},
+    resolve::{Interface, Netns, RuleScope, Scope, Whom},
 };
 
 /// Plans how to put `experiment` in force, given what its targets are and what
@@ -114,8 +114,8 @@ struct SiteInterface {
 #[derive(Default)]
 struct Parts {
     write: Vec<Effect>,
-    scopes: Vec<(Scope, u64)>,
-    by_socket: Vec<(Scope, u64)>,
+    scopes: Aims,
+    by_socket: Aims,
     by_process: bool,
     calls: Vec<(CallHook, Syscall, u64)>,
     /// Programs at `connect`, and whether they choose its error.
@@ -141,9 +141,9 @@ impl Parts {
             Fault::SysErrno { .. } | Fault::Refuse { .. } => false,
         };
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
-            merge(&mut self.by_socket, scope, mask);
+            self.by_socket.add(scope, mask);
         }
-        merge(&mut self.scopes, scope, mask);
+        self.scopes.add(scope, mask);
     }
 
     fn packets(
@@ -295,16 +295,13 @@ impl Parts {
             // First, so that no child that is forked from then on is missed.
             effects.push(Effect::FollowProcesses);
         }
-        for (scope, rules) in &self.scopes {
-            effects.push(Effect::WriteScope {
-                scope: scope.clone(),
-                rules: *rules,
-            });
+        for (scope, rules) in self.scopes.list {
+            effects.push(Effect::WriteScope { scope, rules });
         }
-        if !self.by_socket.is_empty() {
+        if !self.by_socket.list.is_empty() {
             effects.push(Effect::FollowSockets);
         }
-        for (scope, rules) in self.by_socket {
+        for (scope, rules) in self.by_socket.list {
             effects.push(Effect::TagSockets { scope, rules });
         }
         let owners = shared_indexes(&self.sites);
@@ -366,10 +363,20 @@ impl Parts {
     }
 }
 
-fn merge(list: &mut Vec<(Scope, u64)>, scope: &Scope, mask: u64) {
-    match list.iter_mut().find(|(known, _)| known == scope) {
-        Some((_, rules)) => *rules |= mask,
-        None => list.push((scope.clone(), mask)),
+/// Rules by whom they are aimed at, in the order in which they were named.
+#[derive(Default)]
+struct Aims {
+    list: Vec<(Scope, u64)>,
+    places: BTreeMap<Whom, usize>,
+}
+
+impl Aims {
+    fn add(&mut self, scope: &Scope, mask: u64) {
+        let place = *self.places.entry(scope.whom()).or_insert(self.list.len());
+        match self.list.get_mut(place) {
+            Some((_, rules)) => *rules |= mask,
+            None => self.list.push((scope.clone(), mask)),
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
+use injector_common::{IfIndex, NetnsInode};
 
 use super::{Effect, Hop, Plan};
 use crate::{
     error::{Error, Unsupported},
     model::Direction,
-    resolve::Scope,
+    resolve::Whom,
 };
 
 /// What has to be performed so that `next` can take the place of `now`, in this order and
@@ -155,10 +155,10 @@ fn includes(known: &Effect, wanted: &Effect) -> bool {
 }
 
 /// What rules are aimed at, and which.
-const fn aim(effect: &Effect) -> Option<((bool, Whom<'_>), u64)> {
+const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
     match effect {
-        Effect::WriteScope { scope, rules } => Some(((false, whom(scope)), *rules)),
-        Effect::TagSockets { scope, rules } => Some(((true, whom(scope)), *rules)),
+        Effect::WriteScope { scope, rules } => Some(((false, scope.whom()), *rules)),
+        Effect::TagSockets { scope, rules } => Some(((true, scope.whom()), *rules)),
         Effect::CreateCgroup { .. }
         | Effect::AddHop(_)
         | Effect::WriteRule { .. }
@@ -172,23 +172,6 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom<'_>), u64)> {
         | Effect::AttachConnect { .. }
         | Effect::AttachSend { .. }
         | Effect::Enable => None,
-    }
-}
-
-/// Whom a scope means, whatever has become of it since.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Whom<'a> {
-    Cgroup(&'a CgroupId),
-    /// And those that it has forked, which are followed.
-    Process(&'a Tgid),
-    Command,
-}
-
-const fn whom(scope: &Scope) -> Whom<'_> {
-    match scope {
-        Scope::Cgroup { id, .. } => Whom::Cgroup(id),
-        Scope::Processes { root, .. } => Whom::Process(root),
-        Scope::Command => Whom::Command,
     }
 }
 

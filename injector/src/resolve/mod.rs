@@ -56,6 +56,29 @@ pub enum Scope {
     Command,
 }
 
+impl Scope {
+    /// Whom it means, whatever has become of it since it was looked up.
+    #[must_use]
+    pub const fn whom(&self) -> Whom {
+        match self {
+            Self::Cgroup { id, .. } => Whom::Cgroup(*id),
+            Self::Processes { root, .. } => Whom::Process(*root),
+            Self::Command => Whom::Command,
+        }
+    }
+}
+
+/// What two scopes have in common that mean the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whom {
+    /// A cgroup, by its id.
+    Cgroup(CgroupId),
+    /// A process, and those that it has forked, which are followed.
+    Process(Tgid),
+    /// The command.
+    Command,
+}
+
 /// An interface that packets of a target pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
