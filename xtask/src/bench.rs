@@ -40,7 +40,7 @@ enum Group {
     /// Cost per packet beside netem and nftables, in a virtual machine that counts instructions
     Compare,
     /// Cost per packet with many rules and targets, in a virtual machine that counts
-    /// instructions; and how long they take to start, on this machine
+    /// instructions; and how long it takes to start them and to add one, on this machine
     Scale,
     /// Time until the first hit and memory, on this machine; memory also in a virtual machine
     Startup,

@@ -83,6 +83,8 @@ impl Stamp {
 pub(super) struct Changed {
     experiment: Experiment,
     scopes: Vec<RuleScope>,
+    /// How long it took to find out.
+    read_in: Duration,
 }
 
 /// Looks whether the file has changed.
@@ -142,10 +144,15 @@ fn read(read: Arc<Read>, running: Experiment) -> oneshot::Receiver<Result<Change
 }
 
 fn find(running: &Experiment, read: &Read) -> Result<Changed, Error> {
+    let start = Instant::now();
     let mut experiment = running.changed(&read()?)?;
     names::resolve_names(&mut experiment, names::look_up)?;
     let scopes = resolve::resolve(&experiment, &LinuxHost::new()?)?;
-    Ok(Changed { experiment, scopes })
+    Ok(Changed {
+        experiment,
+        scopes,
+        read_in: start.elapsed(),
+    })
 }
 
 /// Puts a change in force. What is in force stays so if that fails.
@@ -154,7 +161,12 @@ fn find(running: &Experiment, read: &Read) -> Result<Changed, Error> {
 ///
 /// When the change cannot be had, or the kernel refuses a step.
 pub(super) fn apply(injection: &mut Injection<Sabotaged>, changed: &Changed) -> Result<(), Error> {
-    let Changed { experiment, scopes } = changed;
+    let Changed {
+        experiment,
+        scopes,
+        read_in,
+    } = changed;
+    let start = Instant::now();
     let features = probe(injection.actuator().inner().programs(), experiment);
     let next = plan::build(experiment, scopes, &features)?;
     let kernel = injection.actuator().inner();
@@ -165,12 +177,13 @@ pub(super) fn apply(injection: &mut Injection<Sabotaged>, changed: &Changed) -> 
     for note in &next.notes {
         tracing::warn!("{note}");
     }
-    let start = Instant::now();
+    let planned_in = start.elapsed();
     injection.change(next)?;
+    let changed_in = start.elapsed() - planned_in;
     let left = experiment.rules.iter().filter(|rule| !rule.removed).count();
     tracing::info!(
-        "changed: {left} rules in force, after {:?}",
-        start.elapsed()
+        "changed: {left} rules in force, after {changed_in:?} \
+         (reading took {read_in:?}, planning {planned_in:?})"
     );
     Ok(())
 }

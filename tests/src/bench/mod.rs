@@ -39,7 +39,8 @@ enum Group {
     Packet,
     /// Instructions per packet beside other makers of faults, in a guest as above
     Compare,
-    /// The same with many rules and targets, in a guest; elsewhere, how long they take to start
+    /// The same with many rules and targets, in a guest; elsewhere, how long it takes to start
+    /// them and to add one
     Scale,
     /// Time until the first hit, and memory
     Startup,

@@ -1,6 +1,8 @@
 //! What many rules, targets and networks cost each packet, and how long it takes to
 //! put them in force.
 
+mod adding;
+
 use std::{
     fs,
     time::{Duration, Instant},
@@ -85,23 +87,36 @@ impl Amount {
     /// The experiment as a file. The last of its rules on ports means
     /// [`MATCHING_PORT`]; `there` is whether the far end lies in one of the networks.
     fn spec(&self, bed: &Bed, there: bool) -> String {
+        self.spec_with(self.ports, bed, there)
+    }
+
+    /// The same with the first so many of the rules on ports. What can be added later
+    /// comes behind the others.
+    fn spec_with(&self, rules: u16, bed: &Bed, there: bool) -> String {
         let victim = [&bed.road.victim];
         let groups = victim.into_iter().chain(&bed.others).take(self.groups);
         let targets: Vec<_> = groups
             .map(|group| format!("'{}'", group.target()))
             .collect();
         let targets = targets.join(", ");
-        let ports = MATCHING_PORT + 1 - self.ports..=MATCHING_PORT;
-        let mut filters: Vec<_> = ports.map(|port| format!("peer-port: {port}")).collect();
+        let mut filters = Vec::new();
         if self.networks {
             let mut networks: Vec<_> = (u32::from(there)..NETWORKS).map(network).collect();
             if there {
                 networks.push(Pair::far_address(Ip::V4).to_string());
             }
-            filters.push(format!("peer: [{}]", networks.join(", ")));
+            filters.push((
+                "networks".to_owned(),
+                format!("peer: [{}]", networks.join(", ")),
+            ));
         }
-        let rule = |filter: &String| {
-            format!("  - {{kind: net-loss, percent: 1, {filter}, target: [{targets}]}}\n")
+        let first = MATCHING_PORT + 1 - self.ports;
+        let ports = first..first + rules;
+        filters.extend(ports.map(|port| (format!("port {port}"), format!("peer-port: {port}"))));
+        let rule = |(name, filter): &(String, String)| {
+            format!(
+                "  - {{name: {name}, kind: net-loss, percent: 1, {filter}, target: [{targets}]}}\n"
+            )
         };
         let rules: String = filters.iter().map(rule).collect();
         format!("version: 1\nfor: 10h\nrules:\n{rules}")
@@ -152,7 +167,7 @@ impl Bed {
 pub(super) fn run() -> bool {
     let bed = Bed::new();
     match Where::current() {
-        Where::Host => starts(&bed),
+        Where::Host => starts(&bed) & adding::run(&bed),
         Where::Override | Where::Debian612 | Where::Debian61 => packets(&bed),
     }
 }
