@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn each_piece_of_evidence_decides_its_features() {
         use Feature::{
-            Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse, Netem, Override, SysErrno, Tcx,
+            Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse, Netem, Override, Segments, SysErrno, Tcx,
         };
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
@@ -201,7 +201,7 @@ mod tests {
         lacks(release((6, 1)), &[LoopbackDelay, Tcx]);
         lacks(
             release((5, 15)),
-            &[NetDelay, LoopbackDelay, NetRefuse, Lsm, Tcx],
+            &[Segments, NetDelay, LoopbackDelay, NetRefuse, Lsm, Tcx],
         );
         let fq = Evidence { fq: false, ..RICH };
         lacks(fq, &[NetDelay, LoopbackDelay, Fq]);
