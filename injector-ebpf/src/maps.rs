@@ -126,9 +126,11 @@ pub(crate) static SEEN: Array<u64, { SEEN_BITS as usize / 64 }, { BPF_F_MMAPABLE
 
 /// Cgroups that no rule is aimed at, nor at any above them: an id lies in the
 /// slot that its low bits name, until another one takes it. Twice, since what is known
-/// ends when rules are aimed anew: one half counts, and the other is emptied.
+/// ends when rules are aimed anew: one half counts, and the other is emptied, for which the
+/// agent maps it into its memory.
 #[btf_map(name = "inj_clear")]
-pub(crate) static CLEAR: Array<u64, { 2 * CLEAR_SLOTS as usize }> = Array::new();
+pub(crate) static CLEAR: Array<u64, { 2 * CLEAR_SLOTS as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 #[btf_map(name = "inj_sites")]
 static SITES: Array<SiteEntry, { MAX_SITES as usize }> = Array::new();

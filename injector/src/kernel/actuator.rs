@@ -43,6 +43,7 @@ use super::{
     seen::Seen,
     sites::Sites,
     wire,
+    words::Words,
 };
 use crate::{
     actuate::Actuator,
@@ -70,7 +71,10 @@ pub struct KernelActuator {
     calls: Array<MapData, u64>,
     /// Which entries of `calls` some rule is in.
     named_calls: BTreeSet<u32>,
-    clear: Array<MapData, u64>,
+    clear: Words,
+    /// The rules that are aimed at cgroups. Those aimed at processes change as these
+    /// fork and end.
+    cgroups: BTreeMap<u64, u64>,
     counters: Counters,
     /// Until somebody takes it.
     hits: Option<Hits>,
@@ -144,7 +148,7 @@ impl KernelActuator {
             take(names::MAP_SITES_NEAR)?,
         )?;
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
-        let clear = Array::try_from(take(names::MAP_CLEAR)?)?;
+        let clear = Words::new(take(names::MAP_CLEAR)?, 2 * names::CLEAR_SLOTS)?;
         let counters = Counters::new(take(names::MAP_STATS)?, take(names::MAP_UNATTRIBUTED)?)?;
         let wants_hits = uses.any(Uses::LEDGER);
         let hits = wants_hits
@@ -177,6 +181,7 @@ impl KernelActuator {
             calls,
             named_calls: BTreeSet::new(),
             clear,
+            cgroups: BTreeMap::new(),
             counters,
             hits,
             journal,

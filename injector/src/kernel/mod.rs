@@ -27,6 +27,7 @@ mod sites;
 mod sockets;
 mod tc;
 mod wire;
+mod words;
 
 pub use actuator::{KernelActuator, Undelivered, check_room};
 pub use hits::Hits;

@@ -1,7 +1,7 @@
 //! What the actuator writes into the maps, and the programs that keep them up
 //! to date.
 
-use std::{collections::BTreeMap, fs::File, net::IpAddr};
+use std::{collections::BTreeMap, fs::File, net::IpAddr, sync::atomic::Ordering};
 
 use aya::{
     maps::{MapData, MapError, SkStorage},
@@ -74,8 +74,9 @@ impl KernelActuator {
     pub(super) fn forget_clear(&mut self) -> Result<(), Failure> {
         let other = names::CLEAR_SLOTS - self.settings.clear_from;
         // It was used before the last change: no program writes there any more.
-        for slot in other..other + names::CLEAR_SLOTS {
-            self.clear.set(slot, 0, 0)?;
+        let words = self.clear.as_slice().iter().skip(usize::try_from(other)?);
+        for word in words.take(usize::try_from(names::CLEAR_SLOTS)?) {
+            word.store(0, Ordering::Relaxed);
         }
         self.settings.clear_from = other;
         Ok(self.renew_lease()?)
@@ -112,7 +113,7 @@ impl KernelActuator {
                     continue;
                 }
                 complete = false;
-                self.aim(key, rules)?;
+                self.aim(key, known | rules)?;
                 if !processes::is_running(tgid) {
                     // Its end may have been told before it was in the table,
                     // from where another process would inherit the number.
@@ -135,21 +136,21 @@ impl KernelActuator {
                 .ok_or("cgroups at too many depths")? = level;
             self.settings.level_count += 1;
         }
-        self.aim(
-            ScopeKey {
-                id,
-                kind: SCOPE_CGROUP,
-                _pad: 0,
-            },
-            rules,
-        )
+        let key = ScopeKey {
+            id,
+            kind: SCOPE_CGROUP,
+            _pad: 0,
+        };
+        let all = rules | self.cgroups.get(&id).copied().unwrap_or(0);
+        self.aim(key, all)?;
+        self.cgroups.insert(id, all);
+        Ok(())
     }
 
-    pub(super) fn aim(&mut self, key: ScopeKey, rules: u64) -> Result<(), Failure> {
+    fn aim(&mut self, key: ScopeKey, rules: u64) -> Result<(), Failure> {
         // First, since programs look here first.
         self.seen.set(key.id);
-        let known = self.scopes.get(&key, 0).unwrap_or(0);
-        Ok(self.scopes.insert(key, known | rules, 0)?)
+        Ok(self.scopes.insert(key, rules, 0)?)
     }
 
     pub(super) fn write_call(
