@@ -19,6 +19,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn split(skb: &Skb, direction: u32, device: u32) -> i32 {
     net_delay::note_onward(skb, direction);
+    skb.keep_priority();
     // SAFETY: the helper only notes the index.
     unsafe { bpf_redirect(device, 0) as i32 }
 }

@@ -37,8 +37,8 @@ impl Stamp {
 }
 
 /// Slots of the control buffer with the stamp, and with what says that there is one.
-/// fq keeps data of its own in the first four from the moment that it queues the
-/// packet.
+/// fq keeps data of its own in the first three from the moment that it queues the
+/// packet (`struct fq_skb_cb`, net/sched/sch_fq.c).
 const CB_STAMP: usize = 0;
 const CB_STAMPED: usize = 3;
 const STAMPED: u32 = 0x7565_5f61;
@@ -151,6 +151,23 @@ impl Skb {
             (*cb)[CB_STAMP] = stamp.0;
             (*cb)[CB_STAMPED] = STAMPED;
         }
+    }
+
+    /// Keeps the packet's priority (`SO_PRIORITY`) where it survives a queue and a veth,
+    /// which sets it to 0. The place is that of the stamp, which is of no use there.
+    #[inline(always)]
+    pub(crate) fn keep_priority(&self) {
+        let cb = self.cb();
+        // SAFETY: context fields, of which a program may write the latter.
+        unsafe { (*cb)[CB_STAMPED] = (*self.0).priority };
+    }
+
+    /// Gives the packet the priority that [`Skb::keep_priority`] kept.
+    #[inline(always)]
+    pub(crate) fn restore_priority(&self) {
+        let cb = self.cb();
+        // SAFETY: context fields, of which a program may write the latter.
+        unsafe { (*self.0).priority = (*cb)[CB_STAMPED] };
     }
 
     /// Writes bytes at `offset`; whether it worked.

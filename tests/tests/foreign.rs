@@ -50,6 +50,12 @@ fn seen(pair: &Pair, side: &str) -> u64 {
     let text = pair
         .near
         .tc(&["-s", "filter", "show", "dev", Pair::NEAR_LINK, side]);
+    packets(&text)
+}
+
+/// The first count of packets in what `tc -s` says.
+#[track_caller]
+fn packets(text: &str) -> u64 {
     // "Sent 168 bytes 2 pkt (dropped 0, overlimits 0 requeues 0)"
     let words: Vec<&str> = text.split_whitespace().collect();
     let at = words.iter().position(|word| *word == "pkt");
@@ -168,4 +174,53 @@ fn a_foreign_ingress_qdisc() {
         .abandon()
         .clean_up();
     snapshot.assert_clean();
+}
+
+/// Packets of the third band of a `prio` discipline on the near interface.
+#[track_caller]
+fn in_last_band(pair: &Pair) -> u64 {
+    let show = ["-s", "class", "show", "dev", Pair::NEAR_LINK];
+    let text = pair.near.tc(&show);
+    let (_, last) = text.split_once("class prio 1:3").expect("a third band");
+    packets(last)
+}
+
+/// What comes out of a device of ours enters the interface's own queue as its sender wanted.
+#[test]
+fn priorities_reach_a_discipline() {
+    // Like netem, a module that the host's kernel does not have.
+    require!(Netem);
+    require!(NetDelay);
+    let pair = Pair::new();
+    let victim = Cgroup::new("victim");
+    pair.near.tc(&[
+        "qdisc",
+        "add",
+        "dev",
+        Pair::NEAR_LINK,
+        "root",
+        "handle",
+        "1:",
+        "prio",
+    ]);
+    let place = Place::netns(&pair.near).and_cgroup(&victim);
+    // By whom the namespace is found.
+    let _resident = place.spawn("sleep", &["600"]);
+    let far = Pair::far_address(Ip::V4).to_string();
+    let (target, way) = (victim.target(), ["--direction", "egress", "--for", "60s"]);
+    for fault in [
+        &["net-delay", "--delay", "5ms"][..],
+        &["net-loss", "--when", "99..99", "--unit", "segment"],
+    ] {
+        let injection = Injection::start(&[fault, &["--target", &target], &way].concat());
+        let before = in_last_band(&pair);
+        // Type of service 8 is priority 2 (`rt_tos2priority`), which has the third band.
+        place.run(
+            "ping",
+            &["-c", "5", "-i", "0.2", "-W", "20", "-Q", "8", &far],
+        );
+        let rule = injection.stop().rule();
+        assert_eq!(rule.matched, 5, "{fault:?}");
+        assert_eq!(in_last_band(&pair) - before, 5, "{fault:?}");
+    }
 }

@@ -26,7 +26,7 @@ use crate::{
 /// Slots of the packet's control buffer, beside those of its stamp.
 const CB_DUE_LOW: usize = 1;
 const CB_DUE_HIGH: usize = 2;
-/// Where the packet goes on; the one slot that survives the queue.
+/// Where the packet goes on; a slot that survives the queue.
 const CB_ONWARD: usize = 4;
 /// Bit of that slot: it goes on up the stack, as a packet that arrives. No
 /// interface has an index this large.
