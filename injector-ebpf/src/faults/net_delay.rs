@@ -83,10 +83,11 @@ pub(crate) fn take_note(skb: &Skb) -> Option<u64> {
     unsafe { Some(u64::from((*cb)[CB_DUE_LOW]) | (u64::from((*cb)[CB_DUE_HIGH]) << 32)) }
 }
 
-/// Sends a packet that comes out of a device of ours on to its interface, with what its
-/// programs have to know.
+/// Sends a packet that comes out of a device of ours on to its interface, with the priority
+/// that it had and what the programs there have to know.
 #[inline(always)]
 pub(crate) fn go_on(skb: &Skb, stamp: Stamp) -> i32 {
+    skb.restore_priority();
     skb.set_stamp(stamp);
     // SAFETY: a context field, and a helper that only notes the index.
     unsafe {

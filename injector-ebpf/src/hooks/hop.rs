@@ -31,17 +31,13 @@ fn inj_hop(ctx: TcContext) -> i32 {
 /// A packet that has waited goes on to its interface.
 #[classifier]
 fn inj_return(ctx: TcContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
-    skb.restore_priority();
-    net_delay::go_on(&skb, Stamp::JUDGED)
+    net_delay::go_on(&Skb(ctx.skb.skb), Stamp::JUDGED)
 }
 
 /// A packet that was split goes back to its interface, to be judged.
 #[classifier]
 fn inj_split(ctx: TcContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
-    skb.restore_priority();
-    net_delay::go_on(&skb, Stamp::SPLIT)
+    net_delay::go_on(&Skb(ctx.skb.skb), Stamp::SPLIT)
 }
 
 /// Sends an arriving packet through the device whose index lies in the trial
