@@ -1,6 +1,6 @@
 //! The table of interfaces that rules act on, as programs find them there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use injector_common::{
@@ -97,11 +97,8 @@ impl Sites {
 
 /// The lowest place that none of `used` is.
 fn free_slot(used: impl Iterator<Item = u32>) -> Option<u32> {
-    let mut used: Vec<u32> = used.collect();
-    used.sort_unstable();
-    let places = (0..MAX_SITES).zip(used.into_iter().map(Some).chain(std::iter::repeat(None)));
-    let mut free = places.filter(|&(place, used)| used != Some(place));
-    free.next().map(|(place, _)| place)
+    let used: BTreeSet<u32> = used.collect();
+    (0..MAX_SITES).find(|place| !used.contains(place))
 }
 
 #[cfg(test)]
