@@ -3,11 +3,12 @@
 use std::{os::fd::AsFd as _, time::Duration};
 
 use injector_common::{
-    SiteEntry,
+    FaultKind, SiteEntry,
     filter::PacketFilter,
     names::{PROG_EGRESS, PROG_INGRESS},
     random::{draw, roll, rule_seed},
     trigger::{THRESHOLD_ALWAYS, Trigger},
+    uses::Uses,
 };
 use injector_tests::{
     agent::{self, Injection},
@@ -248,7 +249,8 @@ fn who_takes_the_way_through_the_splitter() {
         (1, Ip::V6, ICMPV6, solicitation, NEXT),
     ] {
         for name in [PROG_EGRESS, PROG_INGRESS] {
-            let mut ebpf = test_run::load();
+            let parts = Uses::kind(FaultKind::NetLoss).and(Uses::SEGMENTS);
+            let mut ebpf = test_run::load_for(parts);
             let program = test_run::program(&mut ebpf, name);
             let devices = SiteEntry {
                 splits,
