@@ -12,6 +12,7 @@ use injector_tests::{
         Direction, Load, UdpFlow,
         ends::{FAR_PORT, LOAD, OTHER_CABLE, PLAIN},
     },
+    victim::{CallVictim, Callers, failures},
     wait,
 };
 
@@ -207,6 +208,42 @@ fn another_kind_of_rule_joins() {
     assert_eq!(flow_b.round(LOAD).duplicates, LOAD.count);
     drop(watched.injection.stop());
     flow_b.round(LOAD).assert_untouched(LOAD);
+}
+
+/// A rule that fails all calls of a group.
+fn failing(call: &str, cgroup: &Cgroup) -> String {
+    let target = cgroup.target();
+    format!("- {{name: {call}, kind: sys-errno, target: '{target}', call: [{call}], errno: EIO}}\n")
+}
+
+/// The kernel is tried for what the first rule does not need, while that is in force.
+#[test]
+fn calls_begin_to_fail() {
+    require!(SysErrno);
+    require!(NetLoss);
+    const COUNT: u64 = 20;
+    let (a, b) = (Cgroup::new("one"), Cgroup::new("other"));
+    let start = |cgroup, call| CallVictim::start(Place::cgroup(cgroup), call, Callers::Threads(2));
+    let (opening, making) = (start(&a, "openat"), start(&b, "mkdir"));
+    let lost = loss("lost", &a, &FAR_PORT.to_string());
+    let (opens, makes) = (failing("openat", &a), failing("mkdir", &b));
+    let assert_fail = |victim: &CallVictim| {
+        let seen = victim.round(COUNT);
+        assert_eq!(failures(&seen), COUNT * seen.len() as u64, "{seen:?}");
+    };
+    let watched = Watched::start(&lost);
+    opening.assert_unharmed(COUNT);
+    watched.change(&[lost.as_str(), &opens].concat());
+    assert_fail(&opening);
+    making.assert_unharmed(COUNT);
+    watched.change(&[lost.as_str(), &opens, &makes].concat());
+    assert_fail(&opening);
+    assert_fail(&making);
+    watched.change(&makes);
+    opening.assert_unharmed(COUNT);
+    assert_fail(&making);
+    drop(watched.injection.stop());
+    making.assert_unharmed(COUNT);
 }
 
 #[test]

@@ -3,24 +3,28 @@
 
 mod rungs;
 mod security;
+mod sockets;
 
-use std::{collections::BTreeMap, fs::File, io, net::UdpSocket, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io, mem,
+    net::UdpSocket,
+    time::Duration,
+};
 
 use aya::{
     Ebpf,
     maps::Array,
-    programs::{
-        CgroupSkb, CgroupSockAddr, KProbe, ProgramError, SchedClassifier, tc::TcAttachType,
-    },
+    programs::{KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
 };
 use injector_common::{FaultKind, names, names::SecurityHook, uses::Uses};
 
 use super::{
-    cgroup, links,
+    links,
     needs::Needs,
     netlink::{self, NewDevice},
     netns,
-    object::{self, Programs, describe, once, refusal},
+    object::{Programs, describe, once, refusal},
     queue,
 };
 use crate::{
@@ -30,7 +34,7 @@ use crate::{
 };
 
 /// What can be tried by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trial {
     /// Rules on packets at interfaces.
     Packets,
@@ -83,39 +87,73 @@ pub fn probe_all() -> Vec<Probe> {
         .collect()
 }
 
-/// Tries these, and these security hooks.
+/// What has been tried so far.
+#[derive(Clone, Debug)]
+pub(super) struct Tried {
+    trials: BTreeSet<Trial>,
+    features: Features,
+}
+
+impl Default for Tried {
+    fn default() -> Self {
+        Self {
+            trials: BTreeSet::new(),
+            features: Features {
+                packets: Err("not tried".to_owned()),
+                packets_refused: Vec::new(),
+                fair_queue: untried(),
+                hop_devices: untried(),
+                loopback_hop: untried(),
+                override_return: untried(),
+                refuse: untried(),
+                deny: untried(),
+                send: untried(),
+                security: BTreeMap::new(),
+            },
+        }
+    }
+}
+
+/// Tries these, and these security hooks. Nothing is tried twice: what a kernel can do
+/// does not change while rules are in force, and they would wait for it.
 #[must_use]
 pub fn probe(programs: &mut Programs, trials: &[Trial], hooks: &[SecurityHook]) -> Features {
-    let mut features = Features {
-        packets: Err("not tried".to_owned()),
-        packets_refused: Vec::new(),
-        fair_queue: untried(),
-        hop_devices: untried(),
-        loopback_hop: untried(),
-        override_return: untried(),
-        refuse: untried(),
-        deny: untried(),
-        send: untried(),
-        security: BTreeMap::new(),
-    };
-    if trials.contains(&Trial::Packets) {
+    let Tried {
+        trials: mut tried,
+        mut features,
+    } = mem::take(&mut programs.tried);
+    let mut is_new = |trial| trials.contains(&trial) && tried.insert(trial);
+    if is_new(Trial::Packets) {
         probe_packets(programs, &mut features);
     }
-    if trials.contains(&Trial::Calls) {
+    if is_new(Trial::Calls) {
         features.override_return = probe_override(&mut programs.ebpf);
-        if !features.override_return.is_supported() || hooks.len() == SecurityHook::ALL.len() {
-            features.security = security::probe(programs, hooks);
-        }
     }
-    if trials.contains(&Trial::Connects) {
-        features.refuse = probe_connect(&mut programs.ebpf, true);
+    let by_hooks =
+        !features.override_return.is_supported() || hooks.len() == SecurityHook::ALL.len();
+    if trials.contains(&Trial::Calls) && by_hooks {
+        let untried: Vec<_> = hooks
+            .iter()
+            .copied()
+            .filter(|hook| !features.security.contains_key(hook))
+            .collect();
+        features
+            .security
+            .append(&mut security::probe(programs, &untried));
+    }
+    if is_new(Trial::Connects) {
+        features.refuse = sockets::connect(&mut programs.ebpf, true);
         if !features.refuse.is_supported() {
-            features.deny = probe_connect(&mut programs.ebpf, false);
+            features.deny = sockets::connect(&mut programs.ebpf, false);
         }
     }
-    if trials.contains(&Trial::Sends) {
-        features.send = probe_send(&mut programs.ebpf);
+    if is_new(Trial::Sends) {
+        features.send = sockets::send(&mut programs.ebpf);
     }
+    programs.tried = Tried {
+        trials: tried,
+        features: features.clone(),
+    };
     features
 }
 
@@ -321,53 +359,4 @@ fn probe_override(ebpf: &mut Ebpf) -> Support {
         Ok(()) => Support::Supported,
         Err(error) => no(refusal(&error)),
     }
-}
-
-fn root_cgroup() -> Result<File, Support> {
-    match cgroup::mount_point().map(File::open) {
-        Ok(Ok(root)) => Ok(root),
-        Ok(Err(error)) => Err(no(format!("the root cgroup: {error}"))),
-        Err(error) => Err(no(error.to_string())),
-    }
-}
-
-/// Tries to attach programs where sockets send and receive, without a rule to refuse a
-/// packet by.
-fn probe_send(ebpf: &mut Ebpf) -> Support {
-    let root = match root_cgroup() {
-        Ok(root) => root,
-        Err(why) => return why,
-    };
-    for name in [names::PROG_SEND, names::PROG_HEAR] {
-        let mut attempt = || -> Result<(), ProgramError> {
-            let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-            let program: &mut CgroupSkb = program.try_into()?;
-            once(program.load())?;
-            links::attach_packets_of_sockets(program, &root).map(drop)
-        };
-        if let Err(error) = attempt() {
-            return no(refusal(&error));
-        }
-    }
-    Support::Supported
-}
-
-/// Tries to attach programs at `connect`, without a rule to refuse it by.
-fn probe_connect(ebpf: &mut Ebpf, chooses: bool) -> Support {
-    let root = match root_cgroup() {
-        Ok(root) => root,
-        Err(why) => return why,
-    };
-    for name in object::connect_programs(chooses) {
-        let mut attempt = || -> Result<(), ProgramError> {
-            let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-            let program: &mut CgroupSockAddr = program.try_into()?;
-            once(program.load())?;
-            links::attach_connect(program, &root).map(drop)
-        };
-        if let Err(error) = attempt() {
-            return no(refusal(&error));
-        }
-    }
-    Support::Supported
 }

@@ -12,7 +12,7 @@ use injector_common::{
     uses::{self, Uses},
 };
 
-use super::{btf, log, needs::Needs};
+use super::{btf, features::Tried, log, needs::Needs};
 use crate::error::Unsupported;
 pub(super) use crate::error::describe;
 
@@ -48,6 +48,8 @@ pub struct Programs {
     /// What they were cut down to.
     pub(super) uses: Uses,
     types: Option<Btf>,
+    /// What this kernel was found to do with them.
+    pub(super) tried: Tried,
 }
 
 impl fmt::Debug for Programs {
@@ -114,6 +116,7 @@ impl Programs {
             ebpf,
             uses: needs.uses,
             types: None,
+            tried: Tried::default(),
         })
     }
 

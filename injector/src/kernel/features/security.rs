@@ -19,6 +19,9 @@ pub(super) fn probe(
     programs: &mut Programs,
     hooks: &[SecurityHook],
 ) -> BTreeMap<SecurityHook, Support> {
+    if hooks.is_empty() {
+        return BTreeMap::new();
+    }
     match try_security(programs) {
         Ok(true) => {}
         Ok(false) => {
@@ -49,11 +52,8 @@ fn same_for(hooks: &[SecurityHook], support: &Support) -> BTreeMap<SecurityHook,
 /// Whether a security program that attaches is also called.
 fn try_security(programs: &mut Programs) -> Result<bool, String> {
     let agent_tgid = std::process::id();
-    {
-        let control = programs
-            .ebpf
-            .map_mut(names::MAP_CONTROL)
-            .ok_or("no control map")?;
+    // Not there any more once rules are in force; the control block names the agent then.
+    if let Some(control) = programs.ebpf.map_mut(names::MAP_CONTROL) {
         let mut control: Array<_, Control> =
             Array::try_from(control).map_err(|error| describe(&error))?;
         control
