@@ -84,6 +84,24 @@ pub const fn is_over(place: u32, before: u64, first: u64) -> bool {
     ahead < over
 }
 
+/// Most ticks at once whose slots are worth looking up one by one: a walk over all of them
+/// costs as much as some hundred packets' rules.
+pub const MAX_STEPS: u64 = 4;
+
+/// Where the slot of a wheel lies that is the `step`-th, from 0, to be over once the first
+/// tick, `before`, has become `first`. `None` if no more are.
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "it is below SLOTS")]
+pub const fn over(wheel: u32, step: u64, before: u64, first: u64) -> Option<u32> {
+    let slot_over = slot(before, wheel) + step;
+    if slot_over < slot(first, wheel) {
+        Some(wheel * SLOTS + (slot_over % SLOTS as u64) as u32)
+    } else {
+        None
+    }
+}
+
 /// What a packet takes, in bytes.
 #[inline(always)]
 #[must_use]
@@ -93,13 +111,15 @@ pub const fn cost(frame_len: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
     const PLACES: u32 = WHEELS * SLOTS;
     /// As long as a packet may wait, in ns, and longer.
     const HOUR: u64 = 3_600_000_000_000;
 
-    fn over(before: u64, first: u64) -> impl Iterator<Item = u32> {
+    fn all_over(before: u64, first: u64) -> impl Iterator<Item = u32> {
         (0..PLACES).filter(move |&place| is_over(place, before, first))
     }
 
@@ -116,12 +136,28 @@ mod tests {
 
     #[test]
     fn a_turn_empties_the_slots_that_are_over_and_no_others() {
-        assert_eq!(over(7, 7).count(), 0);
+        assert_eq!(all_over(7, 7).count(), 0);
         // A clock that is behind that of another CPU.
-        assert_eq!(over(8, 7).count(), 0);
+        assert_eq!(all_over(8, 7).count(), 0);
         // The first wheel's 63, 0 and 1, and the second's that ends before 64.
-        assert!(over(63, 66).eq([0, 1, 63, SLOTS + 15, 2 * SLOTS + 3, 3 * SLOTS]));
-        assert_eq!(over(0, u64::MAX).count(), PLACES as usize);
+        assert!(all_over(63, 66).eq([0, 1, 63, SLOTS + 15, 2 * SLOTS + 3, 3 * SLOTS]));
+        assert_eq!(all_over(0, u64::MAX).count(), PLACES as usize);
+    }
+
+    #[test]
+    fn few_slots_that_are_over_are_found_one_by_one() {
+        for before in (0..5_000).chain([1 << 40, (1 << 16) - 1, (1 << 18) - 3]) {
+            for first in before..=before + MAX_STEPS {
+                let steps =
+                    |wheel| (0..MAX_STEPS).map_while(move |step| over(wheel, step, before, first));
+                let mut found: Vec<_> = (0..WHEELS).flat_map(steps).collect();
+                found.sort_unstable();
+                assert!(
+                    found.iter().copied().eq(all_over(before, first)),
+                    "{before} {first}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_for_each_map_elem};
 use injector_common::{
     RuleEntry,
-    waiting::{self, AT_BYTES, AT_FIRST},
+    waiting::{self, AT_BYTES, AT_FIRST, WHEELS},
 };
 
 use crate::{
     atomic::{exchange, fetch_add},
-    decide::GO_ON,
+    decide::{ENOUGH, GO_ON},
     faults::net_delay::now,
     maps::WAITING,
 };
@@ -76,15 +76,45 @@ pub(crate) fn turn() {
             first: tick,
             out: 0,
         };
+        let step = if tick.wrapping_sub(turn.before) <= waiting::MAX_STEPS {
+            turn_wheel as *mut c_void
+        } else {
+            empty as *mut c_void
+        };
         let map = &raw const WAITING;
-        bpf_for_each_map_elem(
-            map.cast_mut().cast(),
-            empty as *mut c_void,
-            (&raw mut turn).cast(),
-            0,
-        );
+        bpf_for_each_map_elem(map.cast_mut().cast(), step, (&raw mut turn).cast(), 0);
         fetch_add(bytes, turn.out.wrapping_neg());
     }
+}
+
+/// Turns one wheel, by a few slots: the walk over all slots serves to count the wheels, and
+/// ends with the first that does not turn, as then no slower one does.
+///
+/// # Safety
+///
+/// Called by the kernel, with the state of [`turn`].
+unsafe extern "C" fn turn_wheel(
+    _map: *mut c_void,
+    wheel: *const u32,
+    _slot: *mut u64,
+    turn: *mut Turn,
+) -> u64 {
+    // SAFETY: see above.
+    unsafe {
+        let wheel = *wheel;
+        if wheel >= WHEELS {
+            return ENOUGH;
+        }
+        for step in 0..waiting::MAX_STEPS {
+            let Some(place) = waiting::over(wheel, step, (*turn).before, (*turn).first) else {
+                return if step == 0 { ENOUGH } else { GO_ON };
+            };
+            if let Some(slot) = WAITING.get_ptr_mut(place) {
+                take_out(slot, &mut (*turn).out);
+            }
+        }
+    }
+    GO_ON
 }
 
 /// Empties one slot, if its time is over.
@@ -100,12 +130,24 @@ unsafe extern "C" fn empty(
 ) -> u64 {
     // SAFETY: see above.
     unsafe {
-        if *index < AT_BYTES
-            && waiting::is_over(*index, (*turn).before, (*turn).first)
-            && slot.read_volatile() != 0
-        {
-            (*turn).out = (*turn).out.wrapping_add(exchange(slot, 0));
+        if *index < AT_BYTES && waiting::is_over(*index, (*turn).before, (*turn).first) {
+            take_out(slot, &mut (*turn).out);
         }
     }
     GO_ON
+}
+
+/// Empties a slot into a sum.
+///
+/// # Safety
+///
+/// `slot` is an aligned u64 of a map.
+#[inline(always)]
+unsafe fn take_out(slot: *mut u64, out: &mut u64) {
+    // SAFETY: see above.
+    unsafe {
+        if slot.read_volatile() != 0 {
+            *out = out.wrapping_add(exchange(slot, 0));
+        }
+    }
 }
