@@ -238,6 +238,10 @@ pub(crate) static INJ_TASK_SIGNAL: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static INJ_SIGNAL_LIVE: Global<u32> = Global::new(0);
 
+/// Offset in bits of `sk_kern_sock` in `struct sock`; 0 if no packets are judged.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_SOCK_KERN: Global<u32> = Global::new(0);
+
 /// Offset of `f_mode` in `struct file`.
 #[unsafe(no_mangle)]
 pub(crate) static INJ_FILE_MODE: Global<u32> = Global::new(0);

@@ -3,10 +3,10 @@
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
     helpers::{
-        bpf_get_current_pid_tgid,
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
         generated::{
-            bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_sk_fullsock,
-            bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
+            bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_listener_sock,
+            bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
         },
     },
 };
@@ -19,8 +19,9 @@ use injector_common::{
 };
 
 use crate::{
-    maps::{CLEAR, SCOPES, SEEN, SOCKETS, count_unattributed},
+    maps::{CLEAR, INJ_SOCK_KERN, SCOPES, SEEN, SOCKETS, count_unattributed},
     skb::Skb,
+    workspace::Workspace,
 };
 
 /// The init process, which no rule hits.
@@ -110,11 +111,16 @@ const ROOT_CGROUP: u64 = 1;
 /// The rules aimed at the socket that a packet leaves from. A packet that no
 /// process sent is `owner`'s.
 #[inline(always)]
-pub(crate) fn of_sender(control: &Control, skb: *mut __sk_buff, owner: u64) -> u64 {
+pub(crate) fn of_sender(
+    control: &Control,
+    skb: *mut __sk_buff,
+    space: *mut Workspace,
+    owner: u64,
+) -> u64 {
     // SAFETY: the context comes from the kernel.
     let sender = unsafe { bpf_skb_cgroup_id(skb) };
-    if sender == 0 && owner == 0 && is_ip(Skb(skb).protocol()) {
-        count_unattributed(EGRESS);
+    if sender <= ROOT_CGROUP && owner == 0 {
+        note_nobodys(skb, space, sender);
     }
     let nobodys = if sender <= ROOT_CGROUP { owner } else { 0 };
     of_socket_in(control, skb, sender, nobodys)
@@ -139,19 +145,64 @@ fn of_socket_in(control: &Control, skb: *mut __sk_buff, sender: u64, mut mask: u
         });
     }
     if control.by_process != 0 {
-        // SAFETY: a context field; the verifier tracks the pointer as a socket
-        // or null.
-        let sk = unsafe { (*skb).__bindgen_anon_2.sk };
-        if !sk.is_null() {
-            // SAFETY: not null, as the helper demands.
-            let full = unsafe { bpf_sk_fullsock(sk) };
-            if !full.is_null() {
-                // SAFETY: a full socket, not null.
-                mask |= unsafe { stored(full) };
-            }
-        }
+        mask |= stored_in(skb);
     }
     mask
+}
+
+/// The rules that were left in the socket that a packet leaves from.
+///
+/// A function of its own, and not inlined, as [`note_nobodys`].
+#[inline(never)]
+fn stored_in(skb: *mut __sk_buff) -> u64 {
+    // SAFETY: a context field; the verifier tracks the pointer as a socket or null.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, as the helpers demand. What they give is a full socket, or null.
+    unsafe {
+        let full = bpf_sk_fullsock(sk);
+        if !full.is_null() {
+            return stored(full);
+        }
+        // A connection that is half open: the answer to its first packet leaves from a
+        // request, which knows who listens.
+        let listener = bpf_get_listener_sock(sk);
+        if listener.is_null() {
+            0
+        } else {
+            stored(listener)
+        }
+    }
+}
+
+/// Counts a packet if it leaves from no socket, or from one of the kernel's own.
+///
+/// A function of its own, and not inlined: what comes after it would be verified once for
+/// each way through it.
+#[inline(never)]
+fn note_nobodys(skb: *mut __sk_buff, space: *mut Workspace, sender: u64) {
+    if is_ip(Skb(skb).protocol()) && (sender == 0 || is_kernels(skb, space)) {
+        count_unattributed(EGRESS);
+    }
+}
+
+/// Whether a packet leaves from a socket of the kernel's own, which resets connections,
+/// answers pings and acknowledges what comes late.
+#[inline(always)]
+fn is_kernels(skb: *mut __sk_buff, space: *mut Workspace) -> bool {
+    let bit = INJ_SOCK_KERN.load();
+    // SAFETY: a context field, and a word of a map's value that nobody else uses now. By
+    // way of it the verifier takes the address for a number, which the helper checks.
+    unsafe {
+        let word = &raw mut (*space).draw;
+        word.cast::<*const u8>()
+            .write_volatile((*skb).__bindgen_anon_2.sk.cast());
+        let sock = word.read_volatile() as *const u8;
+        bpf_probe_read_kernel(sock.wrapping_add(bit as usize / 8))
+            .is_ok_and(|byte| byte >> (bit % 8) & 1 != 0)
+    }
 }
 
 /// The rules that were left in a socket: when it was made, by the program that

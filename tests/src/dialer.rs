@@ -73,10 +73,10 @@ impl Dialer {
         self.caller.target()
     }
 
-    /// The option that names the answering process.
+    /// The answering process's id.
     #[must_use]
-    pub fn answerer(&self) -> String {
-        format!("pid:{}", self.answerer.pid())
+    pub fn answerer_pid(&self) -> u32 {
+        self.answerer.pid()
     }
 
     /// Orders a round of so many connections.

@@ -7,6 +7,7 @@ use injector_tests::{
     agent::Injection,
     cgroup::Cgroup,
     command::Place,
+    dialer::DialBed,
     netns::{Ip, Pair},
     require,
     traffic::{Direction, Load, TcpFlow, UdpFlow},
@@ -180,4 +181,39 @@ connections! {
     connection_to_a_process_egress: PROCESS Server Egress;
     connection_from_a_group_ingress: GROUP Client Ingress;
     connection_to_a_group_ingress: GROUP Server Ingress;
+}
+
+/// Loses one packet of the handshake of a connection that a victim answers, and lets the
+/// next try through. No process has a socket for it yet but the one that listens.
+#[track_caller]
+fn check_half_open(target: Target, filter: &str) {
+    require!(NetLoss);
+    let bed = DialBed::on_cable(Ip::V4, Direction::Ingress, &["--exchanges", "1"]);
+    let target = target(&bed.cgroup, bed.victim.answerer_pid());
+    let line = format!("net-loss --target {target} --times 1 {filter} --for 60s");
+    let injection = Injection::start(&line.split(' ').collect::<Vec<_>>());
+    bed.bystander.assert_unharmed(20);
+    bed.victim.assert_unharmed(1);
+    let rule = injection.stop().rule();
+    assert_eq!(rule.injected, 1, "{rule:?}");
+    // That packet, and the one that was sent again.
+    assert!((1..4).contains(&rule.matched), "{rule:?}");
+}
+
+macro_rules! half_open {
+    ($($name:ident: $target:ident, $filter:literal;)+) => {
+        $(
+            #[test]
+            fn $name() {
+                check_half_open($target, $filter);
+            }
+        )+
+    };
+}
+
+half_open! {
+    a_half_open_connection_of_a_group: GROUP, "--direction egress --tcp-flags syn,ack";
+    a_half_open_connection_of_a_process: PROCESS, "--direction egress --tcp-flags syn,ack";
+    a_half_open_connection_to_a_process: PROCESS, "--direction ingress --tcp-flags ack,!psh,!fin";
+    the_first_packet_to_a_process: PROCESS, "--direction ingress --tcp-flags syn,!ack";
 }

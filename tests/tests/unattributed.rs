@@ -1,6 +1,12 @@
 //! Packets that belong to no process are told of, and never hit.
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    io::{ErrorKind, Read as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
 
 use injector_tests::{
     agent::{Injection, Unattributed},
@@ -12,6 +18,7 @@ use injector_tests::{
         Direction, UdpFlow,
         ends::{FAR_PORT, LOAD, NEAR_PORT, PLAIN},
     },
+    wait,
 };
 
 /// Loses whatever a group sends and receives.
@@ -48,9 +55,15 @@ fn packets_that_are_only_forwarded() {
     forwarded.round(LOAD).assert_untouched(LOAD);
     let report = injection.stop().report();
     assert_eq!(report.only().injected, LOAD.count);
-    let Unattributed { egress, ingress } = report.unattributed.expect("a count");
-    // The kernel may send a word of its own, such as about multicast groups.
-    let expected = LOAD.count..LOAD.count + 20;
+    assert_counted(report.unattributed.expect("a count"), LOAD.count);
+}
+
+/// Checks that so many packets were counted both ways. The kernel may send a word of its
+/// own beside them, such as about multicast groups.
+#[track_caller]
+fn assert_counted(found: Unattributed, count: u64) {
+    let Unattributed { egress, ingress } = found;
+    let expected = count..count + 20;
     assert!(
         expected.contains(&egress) && expected.contains(&ingress),
         "{egress}, {ingress}"
@@ -71,4 +84,102 @@ fn where_everything_is_the_targets_nothing_is_nobodys() {
         ingress: 0,
     };
     assert_eq!(report.unattributed, Some(nothing));
+}
+
+/// How often something happens that nobody's packets come of.
+const COUNT: u64 = 40;
+
+/// A namespace that a target shares with somebody else, who sends and answers too, from
+/// the root of all groups.
+struct Shared {
+    pair: Pair,
+    cgroup: Cgroup,
+    victim: UdpFlow,
+    bystander: UdpFlow,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let pair = Pair::new();
+        pair.join("near1", "far1", 1);
+        let cgroup = Cgroup::new("victim");
+        Self {
+            victim: PLAIN.start(&pair, &cgroup, Direction::Egress),
+            bystander: UdpFlow::start(
+                Place::netns(&pair.near),
+                Place::netns(&pair.far),
+                SocketAddr::new(address(Ip::V4, 1, 1), NEAR_PORT),
+                SocketAddr::new(address(Ip::V4, 1, 2), FAR_PORT),
+            ),
+            pair,
+            cgroup,
+        }
+    }
+
+    /// What belonged to nobody while the rule was in force and something happened; the
+    /// bystander's packets are among what did.
+    #[track_caller]
+    fn unattributed(&self, happens: impl FnOnce()) -> Unattributed {
+        let injection = lose_all(&self.cgroup);
+        assert_eq!(self.victim.round(LOAD).missing(), LOAD.count);
+        self.bystander.round(LOAD).assert_untouched(LOAD);
+        happens();
+        let report = injection.stop().report();
+        assert_eq!(report.only().injected, LOAD.count);
+        report.unattributed.expect("a count")
+    }
+}
+
+/// What the kernel answers by itself, in a namespace that several share: nobody knows
+/// whose it would be.
+#[test]
+fn answers_of_the_kernel() {
+    require!(NetLoss);
+    let shared = Shared::new();
+    let near = Pair::near_address(Ip::V4);
+    shared
+        .pair
+        .near
+        .enter(|| fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0"))
+        .expect("answer as often as asked");
+    let found = shared.unattributed(|| {
+        shared.pair.far.enter(|| {
+            for _ in 0..COUNT {
+                let refused = TcpStream::connect((near, 9)).expect_err("nobody listens");
+                assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+                let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+                socket.connect((near, 9)).expect("connect a socket");
+                socket
+                    .set_read_timeout(Some(wait::DEADLINE))
+                    .expect("wait no longer");
+                socket.send(b"?").expect("send a packet");
+                let refused = socket.recv(&mut [0]).expect_err("nobody listens");
+                assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+            }
+        });
+    });
+    assert_counted(found, 2 * COUNT);
+}
+
+/// A connection whose near end was closed first has no socket there any more, once the
+/// other end has said that it knows.
+#[test]
+fn the_last_of_a_connection() {
+    require!(NetLoss);
+    let shared = Shared::new();
+    let far = (Pair::far_address(Ip::V4), FAR_PORT + 7);
+    let (near_netns, far_netns) = (&shared.pair.near, &shared.pair.far);
+    let listener = far_netns.enter(|| TcpListener::bind(far).expect("listen"));
+    let found = shared.unattributed(|| {
+        for _ in 0..COUNT {
+            let near = near_netns.enter(|| TcpStream::connect(far).expect("connect"));
+            let (mut accepted, _) = listener.accept().expect("a connection");
+            drop(near);
+            let end = accepted.read(&mut [0]).expect("the end of the connection");
+            assert_eq!(end, 0);
+            // The word that the end was seen may come with what is said next, or before.
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    assert_counted(found, COUNT);
 }

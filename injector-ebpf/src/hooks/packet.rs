@@ -124,7 +124,7 @@ fn aimed(
         };
     }
     // The owner is cheaper to find than the headers are to read.
-    let owned = scope::of_sender(control, skb.0, site.owner);
+    let owned = scope::of_sender(control, skb.0, space, site.owner);
     // Where a target counts as the owner of all else, others who came later
     // and ask for an echo are noted too: its reply is not the target's.
     if owned & site.rules == 0 && site.owner == 0 || !read_facts(skb.0, space, site.l2_len) {

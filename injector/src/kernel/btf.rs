@@ -8,7 +8,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 /// Where the kernel describes its own types.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// Offsets in bytes of the fields that programs read.
+/// Offsets of the fields that programs read, in bytes if nothing else is said.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Offsets {
     /// `task_struct.tgid`.
@@ -19,6 +19,8 @@ pub(super) struct Offsets {
     pub(super) signal_live: u32,
     /// `file.f_mode`.
     pub(super) file_mode: u32,
+    /// `sock.sk_kern_sock`, in bits.
+    pub(super) sock_kern: u32,
 }
 
 /// Reads the offsets.
@@ -39,10 +41,16 @@ pub(super) fn offsets() -> io::Result<Offsets> {
         task_signal: field(&btf, "task_struct", "signal")?,
         signal_live: field(&btf, "signal_struct", "live")?,
         file_mode: field(&btf, "file", "f_mode")?,
+        sock_kern: bit_field(&btf, "sock", "sk_kern_sock")?,
     })
 }
 
 fn field(btf: &Btf, structure: &str, name: &str) -> io::Result<u32> {
+    Ok(bit_field(btf, structure, name)? / 8)
+}
+
+/// Offset in bits of a field.
+fn bit_field(btf: &Btf, structure: &str, name: &str) -> io::Result<u32> {
     let types = btf
         .resolve_types_by_name(structure)
         .map_err(io::Error::other)?;
@@ -55,7 +63,6 @@ fn field(btf: &Btf, structure: &str, name: &str) -> io::Result<u32> {
                 None
             }
         })
-        .map(|bits| bits / 8)
         .ok_or_else(|| io::Error::other(format!("no field {name} in struct {structure}")))
 }
 

@@ -9,8 +9,8 @@ use crate::model::{Experiment, Fault, PacketFilter, Per, Rule, Target};
 pub struct Needs {
     /// The parts that its rules use; the programs are loaded without the others.
     pub(super) uses: Uses,
-    /// Where fields of the kernel lie: for programs that follow processes or
-    /// look into files.
+    /// Where fields of the kernel lie: for programs that follow processes, or look into
+    /// files or sockets.
     pub(super) offsets: bool,
     /// Room to remember conversations.
     pub(super) conversations: bool,
@@ -54,6 +54,7 @@ impl Needs {
         let rules = &experiment.rules;
         let offsets = rules.iter().any(|rule| {
             rule.fault.kind().family() == Family::Syscall
+                || matches!(rule.fault, Fault::Packet(..))
                 || rule
                     .targets
                     .iter()

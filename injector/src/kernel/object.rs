@@ -110,6 +110,7 @@ impl Programs {
             .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
             .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)
             .override_global("INJ_SIGNAL_LIVE", &offsets.signal_live, true)
+            .override_global("INJ_SOCK_KERN", &offsets.sock_kern, true)
             .override_global("INJ_FILE_MODE", &offsets.file_mode, true)
             .load(OBJECT)?;
         Ok(Self {
