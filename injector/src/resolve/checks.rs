@@ -5,7 +5,7 @@ use injector_common::kinds::Family;
 use super::host::{CgroupMount, Host};
 use crate::{
     error::{Error, PermissionError, Unsupported},
-    model::{Experiment, Target},
+    model::{Experiment, Rule, Target},
 };
 
 /// Checks the host and returns its cgroup v2 mounts.
@@ -26,11 +26,20 @@ pub(super) fn check(experiment: &Experiment, host: &impl Host) -> Result<Vec<Cgr
         .into());
     }
     let mounts = host.cgroup_mounts()?;
-    let has_target =
-        |wanted: fn(&Target) -> bool| experiment.rules.iter().flat_map(|r| &r.targets).any(wanted);
-    if mounts.is_empty() && has_target(|target| !matches!(target, Target::Process(_))) {
+    // Whose a socket is, is found out at the root of all cgroups.
+    let by_sockets = |rule: &Rule| rule.fault.kind().family() != Family::Syscall;
+    let by_group = |target: &Target| !matches!(target, Target::Process(_));
+    let needs_one = |rule: &&Rule| by_sockets(rule) || rule.targets.iter().any(by_group);
+    if mounts.is_empty()
+        && let Some(rule) = experiment.rules.iter().find(needs_one)
+    {
+        let what = if rule.targets.iter().any(by_group) {
+            "a target cgroup".into()
+        } else {
+            format!("{} for a target pid:N", rule.fault.kind().name()).into()
+        };
         return Err(Unsupported {
-            what: "a target cgroup".into(),
+            what,
             needs: "cgroup v2, mounted for example by `mount -t cgroup2 none /sys/fs/cgroup`"
                 .into(),
             found: "no cgroup2 mount".into(),

@@ -251,6 +251,12 @@ fn the_host_is_checked_first() {
         resolve_one(&host, &["pid:11"], errno()).is_ok(),
         "a process needs no cgroup"
     );
+    let found = resolve_one(&host, &["pid:11"], loss()).expect_err("its sockets do");
+    assert_eq!(exit_code(&found), EXIT_UNSUPPORTED);
+    assert!(
+        found.to_string().contains("net-loss for a target pid:N"),
+        "{found}"
+    );
 
     let mut host = FakeHost::new();
     host.initial_pid_namespace = false;
