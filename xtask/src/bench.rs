@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum as _;
 
 use crate::exec::{command, run, say, step};
@@ -20,7 +20,8 @@ pub(crate) struct Options {
     /// What to measure [default: everything]
     #[arg(value_enum)]
     groups: Vec<Group>,
-    /// Of fidelity, measure only these tables (delay, jitter, loss, tcp, corrupt, ...)
+    /// Of fidelity, measure only these tables (delay, jitter, loss, tcp, corrupt, ...); of
+    /// compare, these (losses, directions)
     #[arg(long, value_name = "TABLE[,TABLE...]")]
     only: Option<String>,
     /// Put fidelity's tables and plots into docs/fidelity.md and docs/fidelity/
@@ -90,15 +91,18 @@ impl Group {
 
 /// Runs the subcommand.
 pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
-    setup::victims()?;
-    build::bpf()?;
-    build::injector()?;
-    build::test_programs()?;
     let groups = if options.groups.is_empty() {
         Group::value_variants()
     } else {
         &options.groups
     };
+    if options.only.is_some() && !matches!(groups, [Group::Fidelity | Group::Compare]) {
+        bail!("--only chooses tables of one group: name fidelity or compare alone");
+    }
+    setup::victims()?;
+    build::bpf()?;
+    build::injector()?;
+    build::test_programs()?;
     if groups.contains(&Group::Compare) {
         setup::compared()?;
     }
@@ -151,9 +155,9 @@ fn in_vm(group: Group, kernel: &str, options: &Options) -> Result<bool> {
         drop(std::fs::remove_file(&results));
         machine.rw_share = Some(folder.to_path_buf());
         arguments.extend(["--json".to_owned(), results.display().to_string()]);
-        if let Some(tables) = &options.only {
-            arguments.extend(["--only".to_owned(), tables.clone()]);
-        }
+    }
+    if let Some(tables) = &options.only {
+        arguments.extend(["--only".to_owned(), tables.clone()]);
     }
     let script = vm::program_script(kernel, &program, &arguments);
     let good = machine.run(&script, &mut vm::print)?.report() == 0;

@@ -38,7 +38,7 @@ enum Group {
     /// Processor time per packet
     Packet,
     /// Instructions per packet beside other makers of faults, in a guest as above
-    Compare,
+    Compare(compare::Options),
     /// The same with many rules and targets, in a guest; elsewhere, how long it takes to start
     /// them and to add one
     Scale,
@@ -80,7 +80,7 @@ pub fn main() -> ExitCode {
         Group::FidelityDocument(options) => report(fidelity::update_document(&options)),
         Group::Syscall => measure("syscall", syscall::run),
         Group::Packet => measure("packet", packet::run),
-        Group::Compare => measure("compare", compare::run),
+        Group::Compare(options) => measure("compare", || compare::run(&options)),
         Group::Scale => measure("scale", scale::run),
         Group::Startup => measure("startup", startup::run),
     };
