@@ -1,13 +1,14 @@
 //! `cargo xtask bench`: what the injector costs those it does not disturb, and how true its
 //! faults are.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum as _;
 
-use crate::exec::{command, run, say, step};
+use crate::exec::{command, find, run, say, step};
 use crate::vm::{self, Machine};
 use crate::{build, kernel, paths, setup};
 
@@ -20,9 +21,13 @@ pub(crate) struct Options {
     /// What to measure [default: everything]
     #[arg(value_enum)]
     groups: Vec<Group>,
-    /// Of fidelity, measure only these tables (delay, jitter, loss, tcp, corrupt, ...)
+    /// Of fidelity, measure only these tables (delay, jitter, loss, tcp, corrupt, ...); of
+    /// compare, these (losses, directions, exchanges)
     #[arg(long, value_name = "TABLE[,TABLE...]")]
     only: Option<String>,
+    /// The toxiproxy-server that compare measures too [default: the one in PATH, if any]
+    #[arg(long, value_name = "PATH")]
+    toxiproxy: Option<PathBuf>,
     /// Put fidelity's tables and plots into docs/fidelity.md and docs/fidelity/
     #[arg(long)]
     update_docs: bool,
@@ -37,7 +42,8 @@ enum Group {
     Syscall,
     /// Cost per packet, on this machine
     Packet,
-    /// Cost per packet beside netem and nftables, in a virtual machine that counts instructions
+    /// Cost per packet and per exchange over TCP beside netem, nftables and toxiproxy, in a
+    /// virtual machine that counts instructions; and exchanges per second, on this machine
     Compare,
     /// Cost per packet with many rules and targets, in a virtual machine that counts
     /// instructions; and how long it takes to start them and to add one, on this machine
@@ -75,13 +81,14 @@ impl Group {
     /// them, and netem to compare them with; they are measured by instructions too, because on a
     /// busy host an emulated processor is the limit, and not the fault. Debian's kernel has the other rung of `sys-errno`,
     /// which needs more memory: one program per security hook. Debian's kernels also have nftables
-    /// with all its parts.
+    /// with all its parts. An exchange over TCP takes long enough for a real clock, so beside its
+    /// instructions its rate on the machine itself is measured.
     const fn places(self) -> &'static [Option<&'static str>] {
         match self {
             Self::Fidelity => &[Some("override")],
             Self::Syscall => &[Some("override"), Some("debian-6.12")],
             Self::Packet => &[None],
-            Self::Compare => &[Some("debian-6.12"), Some("debian-6.1")],
+            Self::Compare => &[None, Some("debian-6.12"), Some("debian-6.1")],
             Self::Scale => &[None, Some("debian-6.12")],
             Self::Startup => &[None, Some("debian-6.12")],
         }
@@ -90,15 +97,23 @@ impl Group {
 
 /// Runs the subcommand.
 pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
-    setup::victims()?;
-    build::bpf()?;
-    build::injector()?;
-    build::test_programs()?;
     let groups = if options.groups.is_empty() {
         Group::value_variants()
     } else {
         &options.groups
     };
+    if options.only.is_some() && !matches!(groups, [Group::Fidelity | Group::Compare]) {
+        bail!("--only chooses tables of one group: name fidelity or compare alone");
+    }
+    let toxiproxy = if groups.contains(&Group::Compare) {
+        toxiproxy(options.toxiproxy.as_deref())?
+    } else {
+        None
+    };
+    setup::victims()?;
+    build::bpf()?;
+    build::injector()?;
+    build::test_programs()?;
     if groups.contains(&Group::Compare) {
         setup::compared()?;
     }
@@ -106,9 +121,10 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     for &group in groups {
         for &place in group.places() {
             let title = format!("{}, {}", group.name(), place.unwrap_or("on this machine"));
+            let arguments = arguments(group, options, toxiproxy.as_deref());
             good &= step(&title, || match place {
-                None => on_host(group),
-                Some(kernel) => in_vm(group, kernel, options),
+                None => on_host(&arguments),
+                Some(kernel) => in_vm(group, kernel, arguments, options),
             })?;
         }
     }
@@ -119,9 +135,46 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     })
 }
 
-fn on_host(group: Group) -> Result<bool> {
+/// The toxiproxy to measure: this one, or the one in `PATH`.
+///
+/// A guest sees the host's files at the same paths, but has memory of its own where anybody may
+/// write.
+fn toxiproxy(named: Option<&Path>) -> Result<Option<PathBuf>> {
+    let Some(program) = named
+        .map(Path::to_path_buf)
+        .or_else(|| find("toxiproxy-server"))
+    else {
+        return Ok(None);
+    };
+    let program = program
+        .canonicalize()
+        .with_context(|| format!("there is no toxiproxy at {}", program.display()))?;
+    let hidden = ["/tmp", "/var/tmp", "/run"];
+    if hidden.iter().any(|folder| program.starts_with(folder)) {
+        bail!(
+            "a virtual machine does not see {}: put toxiproxy outside {}",
+            program.display(),
+            hidden.join(", ")
+        );
+    }
+    Ok(Some(program))
+}
+
+/// What the program that measures is told.
+fn arguments(group: Group, options: &Options, toxiproxy: Option<&Path>) -> Vec<String> {
+    let mut arguments = vec![group.name().to_owned()];
+    if let Some(tables) = &options.only {
+        arguments.extend(["--only".to_owned(), tables.clone()]);
+    }
+    if let Some(program) = toxiproxy.filter(|_| group == Group::Compare) {
+        arguments.extend(["--toxiproxy".to_owned(), program.display().to_string()]);
+    }
+    arguments
+}
+
+fn on_host(arguments: &[String]) -> Result<bool> {
     let status = command(paths::test_program(PROGRAM))
-        .arg(group.name())
+        .args(arguments)
         .env("INJECTOR_BIN", paths::injector())
         .env("INJECTOR_TEST_WHERE", "host")
         .status()
@@ -129,10 +182,14 @@ fn on_host(group: Group) -> Result<bool> {
     Ok(status.success())
 }
 
-fn in_vm(group: Group, kernel: &str, options: &Options) -> Result<bool> {
+fn in_vm(
+    group: Group,
+    kernel: &str,
+    mut arguments: Vec<String>,
+    options: &Options,
+) -> Result<bool> {
     setup::vm()?;
     let program = paths::test_program(PROGRAM);
-    let mut arguments = vec![group.name().to_owned()];
     let mut machine = Machine {
         icount: group.counts_instructions(),
         limit: Duration::from_secs(1800),
@@ -151,9 +208,6 @@ fn in_vm(group: Group, kernel: &str, options: &Options) -> Result<bool> {
         drop(std::fs::remove_file(&results));
         machine.rw_share = Some(folder.to_path_buf());
         arguments.extend(["--json".to_owned(), results.display().to_string()]);
-        if let Some(tables) = &options.only {
-            arguments.extend(["--only".to_owned(), tables.clone()]);
-        }
     }
     let script = vm::program_script(kernel, &program, &arguments);
     let good = machine.run(&script, &mut vm::print)?.report() == 0;

@@ -1,5 +1,13 @@
 //! What a packet pays for a loss of 1 %, by whoever makes it: the one that may be
-//! lost, and a bystander's on the same interface.
+//! lost, and a bystander's on the same interface. And what an exchange over TCP pays
+//! for whoever could do it harm.
+
+mod exchange;
+mod obstacle;
+mod proxy;
+mod toxiproxy;
+
+use std::path::PathBuf;
 
 use super::{
     inject,
@@ -9,11 +17,38 @@ use super::{
 use crate::{
     agent::Injection,
     command::Place,
+    kernel::Where,
     netns::{Netns, Pair},
+};
+
+pub(super) use exchange::{
+    EchoOptions, Options as ExchangeOptions, echo, run as exchange_messages,
 };
 
 /// Share of what a packet costs anyway that a bystander may pay for a rule.
 const BAR: f64 = 0.10;
+
+/// Options of the comparison.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// Measure only these tables
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Table>,
+    /// Path of a `toxiproxy-server` to measure too
+    #[arg(long, value_name = "PATH")]
+    toxiproxy: Option<PathBuf>,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Table {
+    /// Packets that may be lost, in a guest
+    Losses,
+    /// A bystander's packets in both directions, in a guest
+    Directions,
+    /// Exchanges over TCP
+    Exchanges,
+}
 
 /// Who loses packets.
 enum Maker {
@@ -122,9 +157,26 @@ impl Loss<'_> {
 }
 
 /// Runs the group; whether every bar is met.
-pub(super) fn run() -> bool {
+pub(super) fn run(options: &Options) -> bool {
+    let chosen = |table| options.only.is_empty() || options.only.contains(&table);
+    // Single packets differ by so little that only a guest's count can tell.
+    let guest = Where::current() != Where::Host;
+    if !guest && !chosen(Table::Exchanges) {
+        println!("These tables are measured in a guest only.\n");
+        return true;
+    }
     let road = Road::new();
-    makers(&road) & directions(&road)
+    let mut met = true;
+    if guest && chosen(Table::Losses) {
+        met &= makers(&road);
+    }
+    if guest && chosen(Table::Directions) {
+        met &= directions(&road);
+    }
+    if chosen(Table::Exchanges) {
+        met &= proxy::run(&road, options.toxiproxy.as_deref());
+    }
+    met
 }
 
 /// Everybody's packets, under each maker's loss.

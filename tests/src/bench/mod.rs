@@ -37,8 +37,9 @@ enum Group {
     Syscall,
     /// Processor time per packet
     Packet,
-    /// Instructions per packet beside other makers of faults, in a guest as above
-    Compare,
+    /// Instructions per packet, and per exchange over TCP, beside other makers of faults, in a
+    /// guest as above; elsewhere, exchanges per second
+    Compare(compare::Options),
     /// The same with many rules and targets, in a guest; elsewhere, how long it takes to start
     /// them and to add one
     Scale,
@@ -56,6 +57,12 @@ enum Group {
     /// Send packets to itself and say what each took
     #[command(hide = true)]
     Path(path::Options),
+    /// Exchange messages over TCP and say what that took
+    #[command(hide = true)]
+    Exchange(compare::ExchangeOptions),
+    /// Send messages back until killed
+    #[command(hide = true)]
+    Echo(compare::EchoOptions),
     /// Send packets at a steady pace until killed
     #[command(hide = true)]
     Tick(startup::TickOptions),
@@ -71,6 +78,8 @@ pub fn main() -> ExitCode {
         Group::Calls(options) => report(calls::run(&options)),
         Group::Send(options) => report(packet::send(&options)),
         Group::Path(options) => report(path::run(&options)),
+        Group::Exchange(options) => report(compare::exchange_messages(&options)),
+        Group::Echo(options) => report(compare::echo(&options)),
         Group::Tick(options) => report(startup::tick(&options)),
         Group::OpenTicks(options) => report(startup::open_ticks(&options)),
         Group::Fidelity(options) => measure("fidelity", || {
@@ -80,7 +89,7 @@ pub fn main() -> ExitCode {
         Group::FidelityDocument(options) => report(fidelity::update_document(&options)),
         Group::Syscall => measure("syscall", syscall::run),
         Group::Packet => measure("packet", packet::run),
-        Group::Compare => measure("compare", compare::run),
+        Group::Compare(options) => measure("compare", || compare::run(&options)),
         Group::Scale => measure("scale", scale::run),
         Group::Startup => measure("startup", startup::run),
     };

@@ -151,7 +151,7 @@ fn receive(to: &UdpSocket) -> anyhow::Result<bool> {
 pub(super) struct Road {
     pub(super) pair: Pair,
     pub(super) victim: Cgroup,
-    bystander: Cgroup,
+    pub(super) bystander: Cgroup,
     _residents: [Process; 2],
 }
 
