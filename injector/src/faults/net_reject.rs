@@ -1,8 +1,11 @@
 //! `net-reject`: packets are answered by an error.
 
-use injector_common::FaultKind;
+use injector_common::{FaultKind, answer::RST};
 
-use super::{FaultKindDef, packet};
+use super::{
+    FaultKindDef,
+    packet::{self, Needs, Transport},
+};
 use crate::{
     error::SpecError,
     model::{Answer, Fault, PacketFault, PacketFilter, Unreachable},
@@ -66,8 +69,25 @@ Examples:
             let problem = "a reset has no code";
             return Err(SpecError::new("code", problem, "none; or icmp as with"));
         }
+        packet::check_possible(&filter, &needs(by))?;
         let code = raw.code.map_or(Unreachable::Port, |text| text.0);
         Ok(Fault::Packet(filter, PacketFault::Reject { by, code }))
+    }
+}
+
+/// What a packet must be to be answered so.
+fn needs(by: Answer) -> Needs {
+    Needs {
+        lacks: "are not answered by resets",
+        protocols: "tcp or any; or icmp as with",
+        takes: match by {
+            Answer::Reset => |transport| transport == Transport::Tcp,
+            Answer::Either | Answer::Icmp => |_| true,
+        },
+        flags: |flags| flags & RST == 0,
+        flags_in_words: "flags without rst: a reset is never answered",
+        answers: true,
+        ..Needs::NOTHING
     }
 }
 

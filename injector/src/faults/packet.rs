@@ -2,10 +2,12 @@
 
 mod check;
 mod describe;
+mod possible;
 
 pub(super) use check::chosen as chosen_values;
 pub(crate) use check::{Options, check_ported, filter};
 pub(super) use describe::{chosen as described, describe, describe_peers, list as listed};
+pub(super) use possible::{Needs, Transport, check_possible};
 
 /// Defines the `Raw` of a kind that acts on packets: its own options and the
 /// filter's.

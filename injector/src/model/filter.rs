@@ -382,6 +382,17 @@ impl PacketFilter {
         self.state.is_some() && Protocol::Udp.is_in(&self.protocol_numbers())
     }
 
+    /// The lengths of packets that it takes, in bytes.
+    #[must_use]
+    pub fn size_ranges(&self) -> Ranges {
+        let all = Ranges::from_iter([(0, u128::from(u32::MAX))]);
+        let Some(Sizes { range, negated }) = &self.size else {
+            return all;
+        };
+        let these = Ranges::from_iter([((*range.start()).into(), (*range.end()).into())]);
+        if *negated { all.without(&these) } else { these }
+    }
+
     /// Whether a TCP packet with these flags meets the conditions on them.
     #[must_use]
     pub fn takes_flags(&self, flags: u8) -> bool {

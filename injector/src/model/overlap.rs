@@ -3,7 +3,7 @@
 
 use injector_common::packet::{PROTO_TCP, PROTO_UDP};
 
-use super::{Choice, Cidr, Direction, Mark, PacketFilter, Sizes, sets::Ranges};
+use super::{Choice, Cidr, Direction, Mark, PacketFilter, sets::Ranges};
 
 /// Whether every packet that `inner` matches is matched by `outer` too.
 pub(super) fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool {
@@ -16,7 +16,7 @@ pub(super) fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool 
         && outer
             .mark
             .is_none_or(|outer| inner.mark.is_some_and(|inner| mark_covers(outer, inner)))
-        && sizes(outer.size.as_ref()).covers(&sizes(inner.size.as_ref()))
+        && outer.size_ranges().covers(&inner.size_ranges())
         && interfaces_cover(&outer.interfaces, &inner.interfaces)
         // What a name will come to stand for is not certain.
         && outer.named_peers.is_any()
@@ -36,7 +36,7 @@ pub(super) fn filters_overlap(a: &PacketFilter, b: &PacketFilter) -> bool {
         && a.local_ports.ports().overlaps(&b.local_ports.ports())
         && a.dscps.bits() & b.dscps.bits() != 0
         && marks_overlap(a.mark, b.mark)
-        && sizes(a.size.as_ref()).overlaps(&sizes(b.size.as_ref()))
+        && a.size_ranges().overlaps(&b.size_ranges())
         && interfaces_overlap(&a.interfaces, &b.interfaces)
         && a.named_peers.is_any()
         && b.named_peers.is_any()
@@ -75,15 +75,6 @@ fn ports_cover(
     inner: &Choice<std::ops::RangeInclusive<u16>>,
 ) -> bool {
     outer.is_any() || (!inner.is_any() && outer.ports().covers(&inner.ports()))
-}
-
-fn sizes(sizes: Option<&Sizes>) -> Ranges {
-    let all = Ranges::from_iter([(0, u128::from(u32::MAX))]);
-    let Some(Sizes { range, negated }) = sizes else {
-        return all;
-    };
-    let these = Ranges::from_iter([((*range.start()).into(), (*range.end()).into())]);
-    if *negated { all.without(&these) } else { these }
 }
 
 /// Whether every mark that the second condition lets by meets the first.

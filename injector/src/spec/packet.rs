@@ -209,7 +209,7 @@ impl FromStr for Mark {
 
 /// The shortest and the longest IP packet in bytes: an IPv4 header alone, and
 /// an IPv6 header with the longest payload that it can state.
-const SIZES: RangeInclusive<u32> = 20..=65_575;
+pub(crate) const SIZES: RangeInclusive<u32> = 20..=65_575;
 
 impl FromStr for Sizes {
     type Err = ValueError;

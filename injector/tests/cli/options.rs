@@ -275,6 +275,55 @@ fn filters_that_contradict_themselves() {
 }
 
 #[test]
+fn rules_that_can_never_hit() {
+    for (line, words) in [
+        (
+            "net-corrupt --proto 47",
+            ["--proto: protocol 47 packets", "tcp, udp, icmp or any"],
+        ),
+        (
+            "net-corrupt --size 20-27",
+            ["--size: leaves no packet", "29 to 65575 bytes"],
+        ),
+        (
+            "net-reset --state new",
+            ["--state: leaves only", "net-reject"],
+        ),
+        (
+            "net-reset --tcp-flags syn,!ack",
+            ["--tcp-flags: leaves only", "neither syn nor rst"],
+        ),
+        (
+            "net-reject --tcp-flags rst",
+            ["--tcp-flags: leaves only", "without rst"],
+        ),
+        (
+            "net-reject --peer 224.0.0.0/4",
+            ["--peer: leaves only", "single hosts"],
+        ),
+        (
+            "net-reorder --delay 10ms",
+            ["--percent: is not given", "a gap of at least 2"],
+        ),
+        (
+            "net-reorder --delay 10ms --percent 100",
+            ["--percent: has every packet", "below 100"],
+        ),
+        (
+            "net-reorder --delay 10ms --when 1..5",
+            ["--when: has no packet", "such as 2+2"],
+        ),
+        (
+            "net-loss --proto udp --peer-port 67 --local-port 68",
+            ["--peer-port: leaves nothing but DHCP", "not both"],
+        ),
+    ] {
+        let line: Vec<&str> = line.split(' ').collect();
+        refused(&inject(&line), 2, &words);
+    }
+}
+
+#[test]
 fn a_partition_leaves_nothing_out() {
     for (option, value) in [("--percent", "50"), ("--when", "3+"), ("--times", "7")] {
         let line = inject(&["net-partition", option, value]);

@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
 use injector_common::filter::MAX_PORT_RANGES;
 
+use super::possible::check_filter;
 use crate::{
     error::SpecError,
     model::{
@@ -113,6 +114,7 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
             "flags that a packet of this state can have",
         ));
     }
+    check_filter(&filter)?;
     Ok(filter)
 }
 
