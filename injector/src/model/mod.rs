@@ -9,6 +9,7 @@ mod damage;
 mod dns;
 pub mod filter;
 mod link;
+mod marks;
 mod overlap;
 pub mod sets;
 
@@ -19,7 +20,7 @@ use injector_common::{FaultKind, Trigger};
 pub use damage::{Checksum, Damage, Extent, Region};
 pub use dns::{Dns, NamePattern, RecordType, Reply};
 pub use filter::{
-    Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
+    Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, State,
     TcpFlags, Unit,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};

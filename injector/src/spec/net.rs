@@ -20,6 +20,16 @@ impl FromStr for Direction {
     }
 }
 
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+            Self::Both => "both",
+        })
+    }
+}
+
 impl FromStr for Unit {
     type Err = ValueError;
 

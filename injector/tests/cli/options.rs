@@ -258,6 +258,16 @@ fn filters_that_contradict_themselves() {
         ),
         ("--local-port !1-65535", "local-port", "leaves nothing"),
         (
+            "--direction !egress,!ingress",
+            "direction",
+            "leaves nothing",
+        ),
+        ("--mark 1 --mark !1", "mark", "with and without `!`"),
+        ("--mark 1,2,3,4,5", "mark", "at most 4"),
+        ("--size 20-40,!10-50", "size", "20 to 65575"),
+        ("--size 30-40,!20-50", "size", "leaves nothing"),
+        ("--state new --state !new", "state", "with and without `!`"),
+        (
             "--interface lo --interface !lo",
             "interface",
             "with and without `!`",
@@ -271,6 +281,23 @@ fn filters_that_contradict_themselves() {
         let words = ["error: --", field, words];
         let line: Vec<&str> = ["net-loss"].into_iter().chain(options.split(' ')).collect();
         refused(&inject(&line), 2, &words);
+    }
+}
+
+#[test]
+fn filters_that_repeat() {
+    // Refused for the target only.
+    for options in [
+        "--direction egress --direction ingress",
+        "--direction !egress",
+        "--mark 1,0x10/0xf0 --mark !0x11",
+        "--size 40-60,1500 --size !50",
+        "--tcp-flags syn,!ack --tcp-flags rst --tcp-flags !ack",
+        "--state new --state established",
+        "--state !new",
+    ] {
+        let line: Vec<&str> = ["net-loss"].into_iter().chain(options.split(' ')).collect();
+        refused(&inject(&line), 2, &["error: --target"]);
     }
 }
 

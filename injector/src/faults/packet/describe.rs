@@ -3,52 +3,45 @@
 use std::{fmt::Display, ops::RangeInclusive};
 
 use crate::{
-    model::{Choice, Direction, PacketFilter, Sizes, State, Unit},
+    model::{Choice, Direction, PacketFilter, State, Unit},
     spec::net::ports,
 };
 
 /// The filter in words, as in "TCP packets that the target sends to 10.0.0.0/8".
 pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
     let protocols = &filter.protocols;
-    let mut text = match (&protocols.these[..], filter.tcp_flags, filter.state) {
-        ([], None, None) => "packets".to_owned(),
+    let states = !filter.states.is_any();
+    let mut text = match (&protocols.these[..], &filter.tcp_flags[..], states) {
+        ([], [], false) => "packets".to_owned(),
         // Only they have what is asked for.
-        ([], None, Some(_)) => "TCP or UDP packets".to_owned(),
-        ([], Some(_), _) => "TCP packets".to_owned(),
+        ([], [], true) => "TCP or UDP packets".to_owned(),
+        ([], _, _) => "TCP packets".to_owned(),
         (these, ..) => format!("{} packets", list(these)),
     };
     if !protocols.not.is_empty() {
         text += &format!(" other than {}", list(&protocols.not));
     }
-    if let Some(Sizes { range, negated }) = &filter.size {
-        let not = if *negated { "other than " } else { "" };
-        text += &match (range.start(), range.end()) {
-            (first, last) if first == last => format!(" of {not}{first} bytes"),
-            (first, last) => format!(" of {not}{first} to {last} bytes"),
+    if !filter.sizes.is_any() {
+        text += &format!(" of {} bytes", sizes(&filter.sizes));
+    }
+    if !filter.tcp_flags.is_empty() {
+        text += &format!(" with TCP flags {}", list(&filter.tcp_flags));
+    }
+    if states {
+        text += match State::ALL.map(|state| filter.states.takes(&state)) {
+            [true, false] => " that begin a conversation",
+            [false, true] => " that do not begin a conversation",
+            [_, _] => " that belong to a conversation",
         };
     }
-    if let Some(flags) = filter.tcp_flags {
-        text += &format!(" with TCP flags {flags}");
-    }
-    text += match filter.state {
-        Some(State::New) => " that begin a conversation",
-        Some(State::Established) => " that do not begin a conversation",
-        None => "",
-    };
     if !filter.dscps.is_any() {
         text += &format!(" with DSCP {}", chosen(&filter.dscps));
     }
-    if let Some(mark) = filter.mark {
-        text += if mark.negated {
-            " without mark "
-        } else {
-            " with mark "
-        };
-        text += &format!("{:#x}", mark.value);
-        if mark.mask != u32::MAX {
-            text += &format!("/{:#x}", mark.mask);
-        }
-    }
+    text += &match (&filter.marks.these[..], &filter.marks.not[..]) {
+        ([], []) => String::new(),
+        ([], not) => format!(" without mark {}", list(not)),
+        (_, _) => format!(" with mark {}", chosen(&filter.marks)),
+    };
     let (way, preposition) = match filter.direction {
         Direction::Egress => (" that the target sends", "to"),
         Direction::Ingress => (" that the target receives", "from"),
@@ -111,6 +104,21 @@ fn named(choice: &Choice<RangeInclusive<u16>>) -> String {
     match texts.these.is_empty() {
         true => format!("any {word} but {}", list(&texts.not)),
         false => format!("{word} {}", chosen(&texts)),
+    }
+}
+
+/// Sizes in words, as in "60 or 1000 to 1500".
+fn sizes(choice: &Choice<RangeInclusive<u32>>) -> String {
+    let texts = |ranges: &[RangeInclusive<u32>]| -> Vec<String> {
+        let text = |range: &RangeInclusive<u32>| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first} to {last}"),
+        };
+        ranges.iter().map(text).collect()
+    };
+    match (texts(&choice.these), texts(&choice.not)) {
+        (these, not) if these.is_empty() => format!("other than {}", list(&not)),
+        (these, not) => chosen(&Choice { these, not }),
     }
 }
 
@@ -187,6 +195,18 @@ mod tests {
             (
                 "size 1000-1500\ntcp-flags syn,!ack\nstate new\ndscp ef 5\nmark !1/0x1",
                 "TCP packets of 1000 to 1500 bytes with TCP flags syn,!ack that begin a conversation with DSCP ef or 5 without mark 0x1/0x1 that the target sends",
+            ),
+            (
+                "size 40-60 !50 1500\ntcp-flags syn,!ack rst\nmark 1/1 2 !3",
+                "TCP packets of 40 to 60 or 1500 but not 50 bytes with TCP flags syn,!ack or rst with mark 0x1/0x1 or 0x2 but not 0x3 that the target sends",
+            ),
+            (
+                "size !60 !1000-1500\nstate new established\nmark !1 !2\ndirection egress ingress",
+                "TCP or UDP packets of other than 60 or 1000 to 1500 bytes that belong to a conversation without mark 0x1 or 0x2 that the target sends or receives",
+            ),
+            (
+                "state !new",
+                "TCP or UDP packets that do not begin a conversation that the target sends",
             ),
             (
                 "proto tcp\nunit segment",

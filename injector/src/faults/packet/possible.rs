@@ -9,7 +9,7 @@ use injector_common::packet::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
 
 use crate::{
     error::SpecError,
-    model::{Direction, PacketFilter, sets::Ranges},
+    model::{Choice, Direction, PacketFilter, sets::Ranges},
     spec::packet::SIZES,
 };
 
@@ -85,6 +85,8 @@ struct Candidate {
     lengths: RangeInclusive<u32>,
     /// Whether the filter takes an address that such a packet can have.
     addressed: bool,
+    /// Whether the ports are those of DHCP alone, which no rule touches.
+    protected: bool,
 }
 
 /// All candidates of a filter that a kind may act on.
@@ -93,6 +95,7 @@ fn candidates(filter: &PacketFilter, needs: &Needs, headers: bool) -> Vec<Candid
     let families = filter.peers.addresses();
     // Names may come to stand for any address.
     let named = !filter.named_peers.is_any();
+    let dhcp = has_ports_of_dhcp(filter);
     let mut all = Vec::new();
     for (v4, addresses) in [true, false].into_iter().zip(&families) {
         if addresses.is_empty() && !named {
@@ -110,6 +113,7 @@ fn candidates(filter: &PacketFilter, needs: &Needs, headers: bool) -> Vec<Candid
                     transport,
                     lengths: ip_len + header_len + needs.payload..=longest,
                     addressed,
+                    protected: dhcp && transport == Transport::Udp,
                 });
             }
         }
@@ -141,12 +145,18 @@ fn has_flags(filter: &PacketFilter, needs: &Needs) -> bool {
 /// Refuses a filter that takes no packet of which rules speak, as far as that is not
 /// a matter of one condition alone.
 pub(super) fn check_filter(filter: &PacketFilter) -> Result<(), SpecError> {
-    let headers = !filter.peer_ports.is_any()
-        || !filter.local_ports.is_any()
-        || filter.tcp_flags.is_some()
-        || filter.state.is_some();
-    check_lengths(filter, &candidates(filter, &Needs::NOTHING, headers))?;
-    if is_dhcp(filter) {
+    let headers =
+        !filter.peer_ports.is_any() || !filter.local_ports.is_any() || !filter.takes_headless();
+    let mut possible = candidates(filter, &Needs::NOTHING, headers);
+    check_protected(&mut possible)?;
+    check_lengths(filter, &possible)
+}
+
+/// Takes out what no rule touches, and refuses a filter that leaves nothing else.
+fn check_protected(possible: &mut Vec<Candidate>) -> Result<(), SpecError> {
+    let before = possible.len();
+    possible.retain(|one| !one.protected);
+    if possible.is_empty() && before > 0 {
         return Err(SpecError::new(
             "peer-port",
             "leaves nothing but DHCP, which no rule ever touches: the host would lose its address",
@@ -177,6 +187,7 @@ pub(in crate::faults) fn check_possible(
         };
         return Err(SpecError::new("proto", problem, needs.protocols));
     }
+    check_protected(&mut possible)?;
     if !has_flags(filter, needs) {
         possible.retain(|one| one.transport != Transport::Tcp);
         if possible.is_empty() {
@@ -195,7 +206,7 @@ pub(in crate::faults) fn check_possible(
 /// Which condition leaves no flags that the kind acts on.
 fn no_flags(filter: &PacketFilter, needs: &Needs) -> SpecError {
     let alone = PacketFilter {
-        state: None,
+        states: Choice::ANY,
         ..filter.clone()
     };
     let field = if has_flags(&alone, needs) {
@@ -209,7 +220,7 @@ fn no_flags(filter: &PacketFilter, needs: &Needs) -> SpecError {
 
 /// Refuses sizes that no candidate has.
 fn check_lengths(filter: &PacketFilter, possible: &[Candidate]) -> Result<(), SpecError> {
-    let sizes = filter.size_ranges();
+    let sizes = filter.sizes.lengths();
     let ends = |lengths: &RangeInclusive<u32>| {
         Ranges::from_iter([((*lengths.start()).into(), (*lengths.end()).into())])
     };
@@ -231,13 +242,8 @@ fn check_lengths(filter: &PacketFilter, possible: &[Candidate]) -> Result<(), Sp
     Err(SpecError::new("size", problem, allowed))
 }
 
-/// Whether nothing but DHCP is left, whose ports are both of one pair.
-fn is_dhcp(filter: &PacketFilter) -> bool {
-    let numbers = filter.protocol_numbers();
-    let udp = u8::try_from(PROTO_UDP).unwrap_or_default();
-    if !numbers.without(&std::iter::once(udp).collect()).is_empty() {
-        return false;
-    }
+/// Whether both ports are always of one pair that DHCP has.
+fn has_ports_of_dhcp(filter: &PacketFilter) -> bool {
     [(67, 68), (546, 547)].into_iter().any(|pair| {
         let pair = Ranges::from_iter([pair]);
         pair.covers(&filter.peer_ports.ports()) && pair.covers(&filter.local_ports.ports())

@@ -112,6 +112,11 @@ fn what_a_kind_never_acts_on_is_refused() {
             "within 20 to 65535",
         ),
         (
+            "net-loss --peer-port 67 --local-port 68 --size 28",
+            "size",
+            "within 40",
+        ),
+        (
             "net-loss --proto udp --peer-port 67 --local-port 68",
             "peer-port",
             "DHCP",
@@ -236,9 +241,9 @@ fn flags(filter: &PacketFilter, transport: Transport, known: bool) -> Vec<u8> {
             sets.filter(|flags| filter.takes_flags(*flags)).collect()
         }
         // Any packet of UDP may be new, or not.
-        Transport::Udp if known && filter.tcp_flags.is_none() => vec![0],
+        Transport::Udp if known && filter.tcp_flags.is_empty() => vec![0],
         Transport::Tcp | Transport::Udp | Transport::Icmp | Transport::Other
-            if filter.tcp_flags.is_some() || filter.state.is_some() =>
+            if !filter.takes_headless() =>
         {
             vec![]
         }
@@ -318,7 +323,7 @@ fn has_witness(fault: &Fault) -> bool {
     };
     let numbers = filter.protocols.numbers();
     let sizes = (20..=80).chain([1500, 65_535, 65_536, 65_575]);
-    let taken = filter.size_ranges();
+    let taken = filter.sizes.lengths();
     let sizes: Vec<u32> = sizes.filter(|size| holds(&taken, (*size).into())).collect();
     let directions: Vec<Direction> = [Direction::Egress, Direction::Ingress]
         .into_iter()
