@@ -362,10 +362,20 @@ pub enum Unreachable {
     Net,
     /// The host.
     Host,
+    /// The protocol.
+    Proto,
     /// The port.
     Port,
+    /// The network, as an administrator forbids it.
+    NetProhibited,
+    /// The host, as an administrator forbids it.
+    HostProhibited,
     /// What an administrator forbids.
     Admin,
+    /// What this source may not send to.
+    PolicyFail,
+    /// What a route rejects.
+    RejectRoute,
 }
 
 /// Which end of a connection is told of its end.

@@ -363,7 +363,11 @@ fn answers() {
     let line = inject(&["net-reject", "--with", "silence"]);
     refused(&line, 2, &["--with", "rst or icmp"]);
     let line = inject(&["net-reject", "--code", "42"]);
-    refused(&line, 2, &["--code", "net, host, port or admin"]);
+    refused(
+        &line,
+        2,
+        &["--code", "net, host, proto, port or admin", "policy-fail"],
+    );
     let line = inject(&["net-reject", "--with", "rst", "--code", "net"]);
     refused(&line, 2, &["--code", "no code"]);
     let line = inject(&["net-reject", "--with", "rst", "--proto", "udp"]);
