@@ -21,6 +21,10 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
     if !protocols.not.is_empty() {
         text += &format!(" other than {}", list(&protocols.not));
     }
+    text += match filter.unit {
+        Unit::Packet => "",
+        Unit::Segment => " (super-packets split)",
+    };
     if !filter.sizes.is_any() {
         text += &format!(" of {} bytes", sizes(&filter.sizes));
     }
@@ -50,15 +54,14 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
     text.push_str(way);
     text += &describe_peers(filter, preposition);
     if !filter.local_ports.is_any() {
-        text += &format!(" on its {}", named(&filter.local_ports));
+        text += &match named(&filter.local_ports) {
+            Named::These(ports) => format!(" on its {ports}"),
+            Named::AnyBut(ports) => format!(" on any of its ports but {ports}"),
+        };
     }
     if !filter.interfaces.is_any() {
         text += &format!(" through {}", chosen(&filter.interfaces));
     }
-    text += match filter.unit {
-        Unit::Packet => "",
-        Unit::Segment => ", super-packets split",
-    };
     text
 }
 
@@ -72,12 +75,16 @@ pub(in crate::faults) fn describe_peers(filter: &PacketFilter, preposition: &str
     if !peers.is_any() {
         text += &format!(" {preposition} {}", chosen(&peers));
     }
-    match (peers.is_any(), filter.peer_ports.is_any()) {
-        (_, true) => {}
-        (true, false) => text += &format!(" {preposition} {} of a peer", named(&filter.peer_ports)),
-        (false, false) => text += &format!(" {}", named(&filter.peer_ports)),
+    if filter.peer_ports.is_any() {
+        return text;
     }
-    text
+    let ports = named(&filter.peer_ports);
+    text + &match (peers.is_any(), ports) {
+        (true, Named::These(ports)) => format!(" {preposition} {ports} of a peer"),
+        (true, Named::AnyBut(ports)) => format!(" {preposition} any port but {ports} of a peer"),
+        (false, Named::These(ports)) => format!(" {ports}"),
+        (false, Named::AnyBut(ports)) => format!(", any port but {ports}"),
+    }
 }
 
 /// The same as texts.
@@ -89,21 +96,24 @@ fn texts(choice: &Choice<impl Display>) -> Choice<String> {
     }
 }
 
-/// Ports in words, as in "ports 80 or 443".
-fn named(choice: &Choice<RangeInclusive<u16>>) -> String {
+/// Ports in words.
+enum Named {
+    /// As in "ports 80 or 443".
+    These(String),
+    /// All but such as "22".
+    AnyBut(String),
+}
+
+fn named(choice: &Choice<RangeInclusive<u16>>) -> Named {
     let texts = Choice {
         these: choice.these.iter().map(ports).collect(),
         not: choice.not.iter().map(ports).collect(),
     };
     let one = matches!(&choice.these[..], [range] if range.start() == range.end());
-    let word = if one || choice.these.is_empty() {
-        "port"
-    } else {
-        "ports"
-    };
+    let word = if one { "port" } else { "ports" };
     match texts.these.is_empty() {
-        true => format!("any {word} but {}", list(&texts.not)),
-        false => format!("{word} {}", chosen(&texts)),
+        true => Named::AnyBut(list(&texts.not)),
+        false => Named::These(format!("{word} {}", chosen(&texts))),
     }
 }
 
@@ -186,7 +196,7 @@ mod tests {
             ),
             (
                 "peer !10.0.0.0/8\ninterface !lo !eth1\npeer-port !22",
-                "packets that the target sends to any but 10.0.0.0/8 any port but 22 through any but lo or eth1",
+                "packets that the target sends to any but 10.0.0.0/8, any port but 22 through any but lo or eth1",
             ),
             (
                 "peer-port !22",
@@ -210,7 +220,11 @@ mod tests {
             ),
             (
                 "proto tcp\nunit segment",
-                "TCP packets that the target sends, super-packets split",
+                "TCP packets (super-packets split) that the target sends",
+            ),
+            (
+                "unit segment\nproto !icmp\nlocal-port !22\nsize 60",
+                "packets other than ICMP (super-packets split) of 60 bytes that the target sends on any of its ports but 22",
             ),
             (
                 "size !60\nstate established\nmark 7\ndscp !cs1",

@@ -326,6 +326,7 @@ proptest! {
     }
 }
 
+mod kinds;
 mod refusals;
 
 #[test]
