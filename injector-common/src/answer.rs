@@ -285,14 +285,14 @@ impl Ends {
     }
 }
 
-/// The head of an ICMP error in front of a quote with this sum. `pseudo` is the
-/// sum of the pseudo header, 0 for IPv4.
+/// The head of an ICMP error in front of a quote with this sum. `rest` is its second word,
+/// `pseudo` the sum of the pseudo header, 0 for IPv4.
 #[inline(always)]
 #[must_use]
-pub const fn icmp_header(kind: u8, code: u8, pseudo: u64, quote: u64) -> [u32; 2] {
+pub const fn icmp_header(kind: u8, code: u8, rest: u32, pseudo: u64, quote: u64) -> [u32; 2] {
     let head = u32::from_ne_bytes([kind, code, 0, 0]);
-    let [high, low] = complement(head as u64 + pseudo + quote).to_ne_bytes();
-    [u32::from_ne_bytes([kind, code, high, low]), 0]
+    let [high, low] = complement(head as u64 + rest as u64 + pseudo + quote).to_ne_bytes();
+    [u32::from_ne_bytes([kind, code, high, low]), rest]
 }
 
 /// Sum of words, to be folded.

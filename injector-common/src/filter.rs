@@ -1,6 +1,6 @@
 //! Which packets a rule means.
 
-use crate::packet::Facts;
+use crate::packet::{Facts, TCP_FLAGS_KNOWN};
 
 /// Direction bit: packets that the target sends.
 pub const EGRESS: u32 = 1;
@@ -28,6 +28,10 @@ pub const PEER_OUT: u32 = 0;
 
 /// How many ranges of ports a rule can name for one end.
 pub const MAX_PORT_RANGES: usize = 8;
+/// How many marks a rule can name.
+pub const MAX_MARKS: usize = 4;
+/// How many ranges of sizes a rule can name.
+pub const MAX_SIZE_RANGES: usize = 4;
 
 /// Direction bits as a filter keeps them.
 #[must_use]
@@ -92,32 +96,26 @@ pub struct PacketFilter {
     pub protocols: [u64; 4],
     /// A bit for each code point that [`Facts::dscp`] may be.
     pub dscps: u64,
+    /// A bit for each byte that the flags in [`Facts::tcp_flags`] may be, where they
+    /// are known.
+    pub tcp_flags: [u64; 4],
     /// Address of the peer's network, IPv4 as `::ffff:a.b.c.d`, in the order
     /// of the wire, read as native words.
     pub peer_addr: [u32; 4],
     /// Mask of the peer's network; all zero matches every address.
     pub peer_mask: [u32; 4],
+    /// Marks, each with the bits of it that are looked at.
+    pub marks: [[u32; 2]; MAX_MARKS],
+    /// Ranges of sizes, of which [`Facts::size`] must be in one: the first size, and by how
+    /// much the last one is larger. Counted around the end of the numbers, so that all
+    /// sizes but a range are a range as well.
+    pub sizes: [[u32; 2]; MAX_SIZE_RANGES],
     /// The peer's ports. [`PortSet::ANY`] takes in packets without ports, too.
     pub peer_ports: PortSet,
     /// The target's own ports, likewise.
     pub local_ports: PortSet,
     /// [`PEERS_BY_MASK`], [`PEERS_LISTED`] or [`PEERS_EXCEPTED`].
     pub peers: u32,
-    /// What [`Facts::mark`] must be, as far as the mask goes.
-    pub mark: u32,
-    /// Which bits of the mark are looked at.
-    pub mark_mask: u32,
-    /// 1 when the mark must differ instead.
-    pub mark_differs: u32,
-    /// The smallest [`Facts::size`]. Counted from here and around the end of
-    /// the numbers, so that all sizes but a range are a range as well.
-    pub size_first: u32,
-    /// How much larger the largest is.
-    pub size_span: u32,
-    /// What [`Facts::tcp_flags`] must be, as far as the mask goes.
-    pub tcp_flags: u16,
-    /// Which TCP flags are looked at.
-    pub tcp_flags_mask: u16,
     /// [`EGRESS`], [`INGRESS`] or both.
     pub directions: u16,
     /// [`FAMILY_V4`], [`FAMILY_V6`] or both. Addresses alone do not tell: `::/0` takes
@@ -125,8 +123,13 @@ pub struct PacketFilter {
     pub families: u16,
     /// A bit for each state that [`Facts::state`] may be.
     pub states: u16,
+    /// 1 when a packet may match whose TCP flags are not known.
+    pub flagless: u16,
+    /// A bit for each set of `marks` from which [`Facts::mark`] may differ: it is the one
+    /// whose number has bit i set if the packet's mark is not mark i.
+    pub marks_taken: u16,
     /// Zero.
-    pub _pad: [u16; 3],
+    pub _pad: u16,
 }
 
 impl PacketFilter {
@@ -134,22 +137,20 @@ impl PacketFilter {
     pub const ANY: Self = Self {
         protocols: [u64::MAX; 4],
         dscps: u64::MAX,
+        tcp_flags: [u64::MAX; 4],
         peer_addr: [0; 4],
         peer_mask: [0; 4],
+        marks: [[0; 2]; MAX_MARKS],
+        sizes: [[0, u32::MAX]; MAX_SIZE_RANGES],
         peer_ports: PortSet::ANY,
         local_ports: PortSet::ANY,
         peers: PEERS_BY_MASK,
-        mark: 0,
-        mark_mask: 0,
-        mark_differs: 0,
-        size_first: 0,
-        size_span: u32::MAX,
-        tcp_flags: 0,
-        tcp_flags_mask: 0,
         directions: directions(EGRESS | INGRESS),
         families: FAMILY_V4 | FAMILY_V6,
         states: u16::MAX,
-        _pad: [0; 3],
+        flagless: 1,
+        marks_taken: u16::MAX,
+        _pad: 0,
     };
 
     /// Whether a packet that goes in `direction` matches, but for the peer
@@ -157,7 +158,9 @@ impl PacketFilter {
     #[inline(always)]
     #[must_use]
     pub const fn matches(&self, facts: &Facts, direction: u32) -> bool {
-        self.matches_but_ports(facts, direction) && self.takes_ports(facts, direction)
+        self.matches_headers(facts, direction)
+            && self.takes_ports(facts, direction)
+            && self.takes_frame(facts)
     }
 
     /// Whether both ports of a packet that goes in `direction` match.
@@ -172,10 +175,27 @@ impl PacketFilter {
         self.peer_ports.holds(peer_port) && self.local_ports.holds(local_port)
     }
 
-    /// [`PacketFilter::matches`] of a filter that takes every port.
+    /// Whether a packet's mark and size match.
     #[inline(always)]
     #[must_use]
-    pub const fn matches_but_ports(&self, facts: &Facts, direction: u32) -> bool {
+    pub const fn takes_frame(&self, facts: &Facts) -> bool {
+        let [m0, m1, m2, m3] = self.marks;
+        let differing = differs(facts.mark, m0)
+            | differs(facts.mark, m1) << 1
+            | differs(facts.mark, m2) << 2
+            | differs(facts.mark, m3) << 3;
+        let [s0, s1, s2, s3] = self.sizes;
+        let outside = is_outside(facts.size, s0)
+            & is_outside(facts.size, s1)
+            & is_outside(facts.size, s2)
+            & is_outside(facts.size, s3);
+        (self.marks_taken >> differing) as u32 & !outside & 1 != 0
+    }
+
+    /// [`PacketFilter::matches`] of a filter that takes every port, mark and size.
+    #[inline(always)]
+    #[must_use]
+    pub const fn matches_headers(&self, facts: &Facts, direction: u32) -> bool {
         let peer = if direction == EGRESS {
             &facts.dst
         } else {
@@ -187,17 +207,17 @@ impl PacketFilter {
             | ((peer[1] ^ self.peer_addr[1]) & self.peer_mask[1])
             | ((peer[2] ^ self.peer_addr[2]) & self.peer_mask[2])
             | ((peer[3] ^ self.peer_addr[3]) & self.peer_mask[3]);
-        let mark = ((facts.mark ^ self.mark) & self.mark_mask != 0) as u32 ^ self.mark_differs;
-        let flags = (facts.tcp_flags ^ self.tcp_flags) & self.tcp_flags_mask;
+        let flags = (facts.tcp_flags & 0xff) as usize;
+        let of_flags = self.tcp_flags[flags >> 6] >> (flags & 63);
+        let known = (facts.tcp_flags / TCP_FLAGS_KNOWN) as u64;
         let protocols = self.protocols[(facts.number >> 6) as usize];
         let outside = !(protocols >> (facts.number & 63))
             | !(self.dscps >> (facts.dscp & 63))
             | !(self.states as u64 >> (facts.state & 3))
-            | !(self.families as u64 >> (facts.family >> 1 & 1));
-        let strange = (addresses | mark | flags as u32) as u64 | (outside & 1);
-        strange == 0
-            && self.directions as u32 & direction != 0
-            && facts.size.wrapping_sub(self.size_first) <= self.size_span
+            | !(self.families as u64 >> (facts.family >> 1 & 1))
+            | !(known & of_flags | !known & self.flagless as u64);
+        let strange = addresses as u64 | (outside & 1);
+        strange == 0 && self.directions as u32 & direction != 0
     }
 
     /// Whether the peer table must be asked, too.
@@ -216,6 +236,22 @@ impl PacketFilter {
             None => self.peers == PEERS_EXCEPTED,
         }
     }
+}
+
+/// 1 where a packet's mark is not this one, as far as the mask goes.
+///
+/// Here and below a carry is what is asked for: of a comparison the compiler makes a
+/// branch, and the verifier two paths.
+#[inline(always)]
+const fn differs(mark: u32, [value, mask]: [u32; 2]) -> u32 {
+    let bits = (mark ^ value) & mask;
+    ((bits as u64 + u32::MAX as u64) >> 32) as u32
+}
+
+/// 1 where a size is not in this range.
+#[inline(always)]
+const fn is_outside(size: u32, [first, span]: [u32; 2]) -> u32 {
+    ((size.wrapping_sub(first) as u64 + !span as u64) >> 32) as u32
 }
 
 /// What the peer table knows an address by. The longest network that takes the

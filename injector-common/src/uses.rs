@@ -32,6 +32,8 @@ impl Uses {
     pub const LEDGER: Self = Self(1 << 36);
     /// Super-packets are split into the packets that they are on the wire.
     pub const SEGMENTS: Self = Self(1 << 37);
+    /// Filters ask for what no header says: marks and sizes.
+    pub const FRAMES: Self = Self(1 << 38);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

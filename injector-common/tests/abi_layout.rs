@@ -68,9 +68,8 @@ fn shared() -> Vec<Type> {
         RuleSlot { versions, current }
         Trigger { threshold, first, last, step, times }
         PacketFilter {
-            protocols, dscps, peer_addr, peer_mask, peer_ports, local_ports, peers, mark,
-            mark_mask, mark_differs, size_first, size_span, tcp_flags, tcp_flags_mask, directions,
-            families, states, _pad,
+            protocols, dscps, tcp_flags, peer_addr, peer_mask, marks, sizes, peer_ports, local_ports, peers,
+            directions, families, states, flagless, marks_taken, _pad,
         }
         PortSet { ranges }
         PeerName { owner, addr }

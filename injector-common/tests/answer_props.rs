@@ -116,6 +116,7 @@ proptest! {
         (family, ends) in any_ends(),
         kind in any::<u8>(),
         code in any::<u8>(),
+        rest in any::<u32>(),
         quote in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let len = u32::try_from(8 + quote.len()).expect("short");
@@ -130,7 +131,7 @@ proptest! {
         padded.resize(quote.len().next_multiple_of(4), 0);
         let words = padded.chunks(4).map(|word| u32::from_ne_bytes(word.try_into().expect("4")));
         let quote_sum = words.map(u64::from).sum();
-        all.extend(bytes(&icmp_header(kind, code, pseudo_sum, quote_sum)));
+        all.extend(bytes(&icmp_header(kind, code, rest, pseudo_sum, quote_sum)));
         all.extend(quote);
         prop_assert_eq!(sum(&all), 0xffff);
     }

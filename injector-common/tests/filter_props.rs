@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use injector_common::{
     filter::{
-        EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, MAX_PORT_RANGES, PEER_IN, PEER_OUT, PEERS_EXCEPTED,
-        PEERS_LISTED, PacketFilter, PeerName, PortSet,
+        EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, MAX_MARKS, MAX_PORT_RANGES, MAX_SIZE_RANGES,
+        PEER_IN, PEER_OUT, PEERS_EXCEPTED, PEERS_LISTED, PacketFilter, PeerName, PortSet,
     },
-    packet::Facts,
+    packet::{Facts, TCP_FLAGS_KNOWN},
 };
 use proptest::{collection::vec, prelude::*};
 use support::{any_ends, any_facts, any_port, any_shape, any_v6, any_way, reversed, words};
@@ -84,6 +84,16 @@ fn protocols(numbers: &[u8]) -> PacketFilter {
         filter.protocols[usize::from(number >> 6)] |= 1 << (number & 63);
     }
     filter
+}
+
+fn any_mark() -> impl Strategy<Value = [u32; 2]> {
+    let mask = prop_oneof![Just(0u32), Just(1), any::<u32>(), Just(u32::MAX)];
+    (any::<u32>(), mask).prop_map(|(value, mask)| [value, mask])
+}
+
+fn any_size_range() -> impl Strategy<Value = [u32; 2]> {
+    let span = prop_oneof![0..2000u32, any::<u32>(), Just(u32::MAX)];
+    (any::<u32>(), span).prop_map(|(first, span)| [first, span])
 }
 
 proptest! {
@@ -211,26 +221,50 @@ proptest! {
     fn code_point_mark_and_flags_are_conditions(
         facts in any_facts(),
         dscps in any::<u64>(),
-        marks in [any::<u32>(), any::<u32>()],
-        mark_mask in prop_oneof![Just(0u32), Just(1), any::<u32>(), Just(u32::MAX)],
-        same_mark in any::<bool>(),
-        mark_differs in 0..=1u32,
-        tcp_flags in 0..512u16,
-        tcp_flags_mask in prop_oneof![Just(0u16), 0..512u16],
+        mark in any::<u32>(),
+        marks in [any_mark(), any_mark(), any_mark(), any_mark()],
+        same in 0..16usize,
+        marks_taken in any::<u16>(),
+        tcp_flags in [any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()],
+        flagless in 0..=1u16,
+        flags in prop_oneof![Just(0u16), TCP_FLAGS_KNOWN..2 * TCP_FLAGS_KNOWN],
         states in 0..8u16,
         state in 0..3u8,
     ) {
-        let mark = if same_mark { marks[0] } else { marks[1] };
-        let facts = Facts { mark: marks[0], state, ..facts };
+        let marks: [[u32; 2]; MAX_MARKS] = std::array::from_fn(|index| {
+            let [value, mask] = marks[index];
+            [if same >> index & 1 != 0 { mark } else { value } & mask, mask]
+        });
+        let facts = Facts { mark, state, tcp_flags: flags, ..facts };
         let filter = PacketFilter {
-            dscps, mark, mark_mask, mark_differs, tcp_flags, tcp_flags_mask, states,
-            ..PacketFilter::ANY
+            dscps, marks, marks_taken, tcp_flags, flagless, states, ..PacketFilter::ANY
         };
+        let differing = marks.iter().enumerate().fold(0, |set, (index, [value, mask])| {
+            set | usize::from(mark & mask != *value) << index
+        });
+        let byte = usize::from(flags & 0xff);
         let expected = dscps & 1 << facts.dscp != 0
-            && (mark & mark_mask == facts.mark & mark_mask) == (mark_differs == 0)
-            && facts.tcp_flags & tcp_flags_mask == tcp_flags & tcp_flags_mask
+            && marks_taken >> differing & 1 != 0
+            && (if flags == 0 { flagless == 1 } else { tcp_flags[byte / 64] >> (byte % 64) & 1 != 0 })
             && states & 1 << state != 0;
         prop_assert_eq!(filter.matches(&facts, EGRESS), expected);
+    }
+
+    #[test]
+    fn a_size_in_one_of_the_ranges_matches(
+        facts in any_facts(),
+        ranges in [any_size_range(), any_size_range(), any_size_range(), any_size_range()],
+        size in any::<u32>(),
+        near in 0..MAX_SIZE_RANGES,
+        beside in -1..=1i32,
+    ) {
+        let [first, span] = ranges[near];
+        for size in [size, first.wrapping_add_signed(beside), first.wrapping_add(span).wrapping_add_signed(beside)] {
+            let facts = Facts { size, ..facts };
+            let filter = PacketFilter { sizes: ranges, ..PacketFilter::ANY };
+            let inside = ranges.iter().any(|[first, span]| size.wrapping_sub(*first) <= *span);
+            prop_assert_eq!(filter.matches(&facts, EGRESS), inside);
+        }
     }
 
     #[test]
@@ -245,13 +279,11 @@ proptest! {
         for size in [size, first + near - 1, last.saturating_add(near) - 1] {
             let facts = Facts { size, ..facts };
             let inside = PacketFilter {
-                size_first: first,
-                size_span: last - first,
+                sizes: [[first, last - first]; MAX_SIZE_RANGES],
                 ..PacketFilter::ANY
             };
             let outside = PacketFilter {
-                size_first: last + 1,
-                size_span: first.wrapping_sub(last + 2),
+                sizes: [[last + 1, first.wrapping_sub(last + 2)]; MAX_SIZE_RANGES],
                 ..PacketFilter::ANY
             };
             prop_assert_eq!(inside.matches(&facts, EGRESS), (first..=last).contains(&size));

@@ -93,8 +93,7 @@ fn assert_only_what_is_read_matches(facts: &Facts) {
     by_port.peer_ports = PortSet::NONE;
     by_port.peer_ports.ranges[0] = [1, u16::MAX];
     let by_flags = PacketFilter {
-        tcp_flags_mask: TCP_FLAGS_KNOWN,
-        tcp_flags: TCP_FLAGS_KNOWN,
+        flagless: 0,
         ..PacketFilter::ANY
     };
     for filter in [by_port, by_flags] {

@@ -234,13 +234,14 @@ pub(crate) fn start_value(skb: *mut __sk_buff, facts: &Facts) -> u32 {
     COMPLETE
 }
 
-/// Makes a packet an ICMP error of this type and code that quotes it.
+/// Makes a packet an ICMP error of this type and code, and with this word behind its
+/// checksum, that quotes it.
 #[inline(always)]
 pub(crate) fn make_icmp(
     skb: &Skb,
     space: &mut Workspace,
     l2_len: u32,
-    (kind, code): (u8, u8),
+    (kind, code, rest): (u8, u8, u32),
 ) -> Made {
     let (facts, draft) = (&space.facts, &mut space.draft);
     let family = facts.family;
@@ -270,7 +271,7 @@ pub(crate) fn make_icmp(
     } else {
         (NEXT_ICMPV6, draft.ends.pseudo_sum(NEXT_ICMPV6, len))
     };
-    let header = answer::icmp_header(kind, code, pseudo, quote);
+    let header = answer::icmp_header(kind, code, rest, pseudo, quote);
     let offset = draft.behind();
     let written = write(skb, draft, offset, header)
         && write_network(skb.0, draft, proto, len)

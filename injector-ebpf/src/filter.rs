@@ -19,7 +19,8 @@ use crate::{
 #[inline(always)]
 pub(crate) fn matches(rule: &RuleEntry, facts: &Facts, direction: u32) -> bool {
     let filter = &rule.filter;
-    filter.matches_but_ports(facts, direction)
+    filter.matches_headers(facts, direction)
+        && (!in_use(Uses::FRAMES) || filter.takes_frame(facts))
         && (!in_use(Uses::PORTS) || filter.takes_ports(facts, direction))
         && (!filter.asks_table() || filter.takes_peer(known_peer(rule.key, facts, direction)))
 }

@@ -12,9 +12,9 @@ use std::os::fd::AsFd as _;
 use hostile::{Dice, PACKETS, Packet, packet, seed};
 use injector_common::{
     Trigger,
-    filter::{EGRESS, INGRESS, PacketFilter, PortSet, directions},
+    filter::{EGRESS, INGRESS, MAX_SIZE_RANGES, PacketFilter, PortSet, directions},
     names::{PROG_EGRESS, PROG_INGRESS, PROG_PARITY},
-    packet::{self as reading, Facts, TCP_FLAGS_KNOWN},
+    packet::{self as reading, Facts},
     parity::ParityVector,
 };
 use injector_tests::{
@@ -148,6 +148,15 @@ fn is_hit(filter: &PacketFilter, frame: &[u8], packet: &Packet, way: u32) -> boo
     parsed && facts.protected == 0 && !tunnelled && filter.matches(&facts, way)
 }
 
+/// All sets of flags that have these.
+fn flags_with(flags: u8) -> [u64; 4] {
+    let mut taken = [0; 4];
+    for set in (0..=u8::MAX).filter(|set| set & flags == flags) {
+        taken[usize::from(set >> 6)] |= 1 << (set & 63);
+    }
+    taken
+}
+
 /// A filter, of which random packets meet a good part.
 fn filter(dice: &mut Dice) -> PacketFilter {
     let mut filter = PacketFilter::ANY;
@@ -167,12 +176,12 @@ fn filter(dice: &mut Dice) -> PacketFilter {
             filter.protocols[0] = 1 << number;
         }
         4 => {
-            let flags = dice.of(&[0, 1, 2, 0x10]);
-            filter.tcp_flags_mask = TCP_FLAGS_KNOWN | flags;
-            filter.tcp_flags = TCP_FLAGS_KNOWN | flags;
+            let flags: u8 = dice.of(&[0, 1, 2, 0x10]);
+            filter.flagless = 0;
+            filter.tcp_flags = flags_with(flags);
         }
         5 => filter.states = dice.of(&[1, 2, 4, 6]),
-        6 => (filter.size_first, filter.size_span) = (dice.of(&[20, 60, 100]), 60),
+        6 => filter.sizes = [[dice.of(&[20, 60, 100]), 60]; MAX_SIZE_RANGES],
         _ => filter.directions = directions(dice.of(&[EGRESS, INGRESS])),
     }
     filter

@@ -183,6 +183,9 @@ fn marks() {
         seven,
         &[five, &[]],
     );
+    let several = ["--proto", "icmp", "--mark", "0x4/0x4,!5"];
+    check_pings(&several, seven, &[five, &[]]);
+    check_pings(&["--proto", "icmp", "--mark", "!5,!0"], seven, &[five, &[]]);
 }
 
 #[test]
@@ -196,6 +199,9 @@ fn sizes() {
     );
     let others = ["--proto", "icmp", "--size", "!20-300"];
     check_pings(&others, &["-s", "273"], &[&["-s", "252"], &[]]);
+    let several = ["--proto", "icmp", "--size", "300-400,1000-1100,!340-380"];
+    check_pings(&several, &["-s", "1000"], &[&["-s", "320"], &["-s", "600"]]);
+    check_pings(&several, &["-s", "276"], &[&["-s", "320"], &[]]);
 }
 
 #[test]
@@ -237,8 +243,15 @@ fn flags_of_tcp() {
         ("both", "rst", false),
         ("ingress", "ack,!rst", true),
         ("ingress", "syn", true),
+        ("both", "fin rst", false),
+        ("both", "fin urg,rst", true),
+        ("ingress", "syn rst,ack", false),
     ] {
-        let injection = bed.lose_going(direction, &["--tcp-flags", flags]);
+        let mut options = Vec::new();
+        for flags in flags.split(' ') {
+            options.extend(["--tcp-flags", flags]);
+        }
+        let injection = bed.lose_going(direction, &options);
         assert_eq!(bed.connect(), refused, "{direction} {flags}");
         let rule = injection.stop().rule();
         assert_eq!(rule.injected == 0, refused, "{direction} {flags}");
@@ -254,6 +267,12 @@ fn states_of_tcp() {
         ("egress", "established", true),
         ("ingress", "new", true),
         ("ingress", "established", false),
+        ("egress", "!established", false),
+        ("egress", "!new", true),
+        ("egress", "new,established", false),
+        ("!egress", "!new", false),
+        ("!ingress", "!new", true),
+        ("egress,ingress", "!new", false),
     ] {
         let injection = bed.lose_going(direction, &["--state", state, "--proto", "tcp"]);
         assert_eq!(bed.connect(), refused, "{direction} {state}");

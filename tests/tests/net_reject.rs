@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use injector_tests::{
     agent::Injection,
+    capture::Capture,
     cgroup::Cgroup,
     command::Place,
     dialer::{DialBed, Dialer},
@@ -107,18 +108,97 @@ matrix! {
 #[test]
 fn codes_become_errors() {
     require!(NetReject);
-    for (code, v4, v6) in [
+    let codes = [
         ("net", libc::ENETUNREACH, libc::ENETUNREACH),
         ("host", libc::EHOSTUNREACH, libc::EHOSTUNREACH),
+        ("proto", libc::ENOPROTOOPT, libc::EPROTO),
         ("port", libc::ECONNREFUSED, libc::ECONNREFUSED),
+        ("net-prohibited", libc::ENETUNREACH, libc::EACCES),
+        ("host-prohibited", libc::EHOSTUNREACH, libc::EACCES),
         ("admin", libc::EHOSTUNREACH, libc::EACCES),
-    ] {
-        for (ip, errno) in [(Ip::V4, v4), (Ip::V6, v6)] {
-            for way in [Direction::Egress, Direction::Ingress] {
-                let bed = DialBed::on_cable(ip, way, &[UDP, &["--told"]].concat());
+        ("policy-fail", libc::EHOSTUNREACH, libc::EACCES),
+        ("reject-route", libc::EHOSTUNREACH, libc::EACCES),
+    ];
+    for ip in [Ip::V4, Ip::V6] {
+        for way in [Direction::Egress, Direction::Ingress] {
+            let bed = DialBed::on_cable(ip, way, &[UDP, &["--told"]].concat());
+            for (code, v4, v6) in codes {
+                let errno = if ip == Ip::V4 { v4 } else { v6 };
                 check(&bed, way, &["--code", code], errno);
             }
         }
+    }
+}
+
+/// What stands on the wire: type and code of each family, and of a protocol that is
+/// unknown in IPv6 where its number is.
+#[test]
+fn codes_are_those_of_the_standards() {
+    require!(NetReject);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let target = cgroup.target();
+    let near = Place::netns(&pair.near).and_cgroup(&cgroup);
+    let _resident = near.spawn("sleep", &["1000"]);
+    let captures = [Ip::V4, Ip::V6].map(|ip| Capture::start(&pair.near, Pair::NEAR_LINK, ip));
+    for (code, v4, v6) in [
+        ("net-unreachable", [3, 0], [1, 0]),
+        ("addr-unreachable", [3, 1], [1, 3]),
+        ("proto-unreachable", [3, 2], [4, 1]),
+        ("port-unreachable", [3, 3], [1, 4]),
+        ("net-prohibited", [3, 9], [1, 1]),
+        ("host-prohibited", [3, 10], [1, 1]),
+        ("admin-prohibited", [3, 13], [1, 1]),
+        ("policy-fail", [3, 13], [1, 5]),
+        ("reject-route", [3, 13], [1, 6]),
+    ] {
+        let rule = [
+            "net-reject",
+            "--target",
+            &target,
+            "--proto",
+            "icmp",
+            "--for",
+            "60s",
+        ];
+        let injection = Injection::start(&[&rule[..], &["--code", code]].concat());
+        for (ip, capture, expected) in [(Ip::V4, &captures[0], v4), (Ip::V6, &captures[1], v6)] {
+            let _ = capture.take();
+            let far = Pair::far_address(ip).to_string();
+            let _ = near.output("ping", &["-c", "1", "-W", "1", &far]);
+            let (protocol, start) = if ip == Ip::V4 { (9, 20) } else { (6, 40) };
+            let is_error = |packet: &Vec<u8>| {
+                let number = if ip == Ip::V4 { 1 } else { 58 };
+                packet[protocol] == number && packet[start] < 128 && packet[start] != 0
+            };
+            let errors: Vec<Vec<u8>> = capture.take().into_iter().filter(is_error).collect();
+            let [error] = &errors[..] else {
+                panic!("{code} {ip:?}: {errors:?}");
+            };
+            assert_eq!(error[start..start + 2], expected, "{code} {ip:?}");
+            let parameter = if expected == [4, 1] {
+                [0, 0, 0, 6]
+            } else {
+                [0; 4]
+            };
+            assert_eq!(error[start + 4..start + 8], parameter, "{code} {ip:?}");
+        }
+        assert_eq!(injection.stop().rule().injected, 2, "{code}");
+    }
+}
+
+/// A router that tells of what will not change is believed without being asked.
+#[test]
+fn udp_is_told_of_what_is_forbidden() {
+    require!(NetReject);
+    for (ip, code, errno) in [
+        (Ip::V4, "net-prohibited", libc::ENETUNREACH),
+        (Ip::V4, "proto-unreachable", libc::ENOPROTOOPT),
+        (Ip::V6, "reject-route", libc::EACCES),
+        (Ip::V6, "proto-unreachable", libc::EPROTO),
+    ] {
+        let bed = DialBed::on_cable(ip, Direction::Egress, UDP);
+        check(&bed, Direction::Egress, &["--code", code], errno);
     }
 }
 
@@ -139,10 +219,21 @@ fn udp_is_not_told_of_what_may_pass() {
 #[test]
 fn tcp_by_icmp() {
     require!(NetReject);
-    for (ip, errno) in [(Ip::V4, libc::ENETUNREACH), (Ip::V6, libc::ENETUNREACH)] {
-        for way in [Direction::Egress, Direction::Ingress] {
+    let (both, peer) = (
+        &[Direction::Egress, Direction::Ingress][..],
+        &[Direction::Ingress][..],
+    );
+    for (ip, ways, code, errno) in [
+        (Ip::V4, both, "net", libc::ENETUNREACH),
+        (Ip::V6, both, "net", libc::ENETUNREACH),
+        (Ip::V4, peer, "proto", libc::ENOPROTOOPT),
+        (Ip::V6, peer, "proto", libc::EPROTO),
+        (Ip::V4, peer, "host-prohibited", libc::EHOSTUNREACH),
+        (Ip::V6, peer, "policy-fail", libc::EACCES),
+    ] {
+        for &way in ways {
             let bed = DialBed::on_cable(ip, way, TCP);
-            let injection = reject(&bed, way, &["--with", "icmp", "--code", "net"]);
+            let injection = reject(&bed, way, &["--with", "icmp", "--code", code]);
             bed.victim.assert_all_fail(2, errno);
             bed.bystander.assert_unharmed(COUNT);
             let rule = injection.stop().rule();

@@ -12,8 +12,8 @@ use injector_common::{
     Trigger,
     faults::{Params, net_corrupt, net_delay::MAX_DELAY_NS},
     filter::{
-        EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, PEERS_BY_MASK, PEERS_EXCEPTED, PEERS_LISTED,
-        PacketFilter, PeerName, PortSet, directions,
+        EGRESS, FAMILY_V4, FAMILY_V6, INGRESS, MAX_MARKS, MAX_SIZE_RANGES, PEERS_BY_MASK,
+        PEERS_EXCEPTED, PEERS_LISTED, PacketFilter, PeerName, PortSet, directions,
     },
     names::{MAP_PEERS, PROG_PARITY},
     packet::{self, Facts},
@@ -316,16 +316,17 @@ impl Dice {
             filter.states = self.of(&[1, 2, 4, 6]);
         }
         if self.below(6) == 0 {
-            filter.tcp_flags_mask = self.short() & self.short() & 0x1ff;
-            filter.tcp_flags = facts.tcp_flags ^ self.of(&[0, 0, 1]);
+            filter.flagless = self.of(&[0, 1]);
+            filter.tcp_flags = [self.bits(), self.bits(), self.bits(), self.bits()];
         }
         if self.below(6) == 0 {
-            (filter.mark, filter.mark_mask) = (self.of(&[0, 1]), self.of(&[1, 3, u32::MAX]));
-            filter.mark_differs = self.of(&[0, 1]);
+            filter.marks =
+                [(); MAX_MARKS].map(|()| [self.of(&[0, 1, 2]), self.of(&[0, 1, 3, u32::MAX])]);
+            filter.marks_taken = self.short();
         }
         if self.below(6) == 0 {
-            filter.size_first = self.of(&[20, 40, 100, 1500]);
-            filter.size_span = self.of(&[0, 50, 1500, u32::MAX - 10]);
+            let (first, span) = ([20, 40, 100, 1500], [0, 5, 50, 1500, u32::MAX - 10]);
+            filter.sizes = [(); MAX_SIZE_RANGES].map(|()| [self.of(&first), self.of(&span)]);
         }
         filter.peers = self.of(&[PEERS_BY_MASK, PEERS_BY_MASK, PEERS_LISTED, PEERS_EXCEPTED]);
         filter

@@ -49,6 +49,7 @@ fn what_no_rule_uses_is_not_verified() {
         let parts = Uses::DETOURS
             .and(Uses::QUEUES)
             .and(Uses::PORTS)
+            .and(Uses::FRAMES)
             .and(Uses::FLOWS)
             .and(Uses::LEDGER)
             .and(Uses::SEGMENTS);

@@ -178,7 +178,7 @@ Examples:
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let mut filter = packet::filter(&Options {
-            direction: Direction::Egress,
+            way: Direction::Egress,
             proto: &raw.proto,
             peer: &raw.peer,
             peer_target: &raw.peer_target,

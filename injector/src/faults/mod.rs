@@ -249,6 +249,9 @@ pub fn explain(fault: &Fault) -> String {
     }
 }
 
+#[cfg(test)]
+mod texts;
+
 /// The options of a kind from a command line.
 #[cfg(test)]
 fn raw<R: Args>(line: &str) -> R {

@@ -5,7 +5,10 @@ use injector_common::{
     faults::net_corrupt::{MAX_CHANGES, MAX_HEADER_BYTES},
 };
 
-use super::{FaultKindDef, packet};
+use super::{
+    FaultKindDef,
+    packet::{self, Needs, Transport},
+};
 use crate::{
     error::SpecError,
     model::{Checksum, Damage, Extent, Fault, PacketFault, PacketFilter, Region},
@@ -89,7 +92,27 @@ Examples:
             extent,
             region,
         };
+        packet::check_possible(&filter, &needs(damage))?;
         Ok(Fault::Packet(filter, PacketFault::Corrupt(damage)))
+    }
+}
+
+/// What a packet must have to be damaged so.
+fn needs(damage: Damage) -> Needs {
+    let bytes = match damage.extent {
+        Extent::Bits(count) => count.div_ceil(4),
+        Extent::Bytes(count) => count,
+    };
+    Needs {
+        lacks: "have no payload and no header that is known here, and so nothing to damage",
+        protocols: "tcp, udp, icmp or any",
+        takes: |transport| transport != Transport::Other,
+        payload: match damage.region {
+            Region::Payload => bytes,
+            // Every header has room for as much as may change in it.
+            Region::Headers => 0,
+        },
+        ..Needs::NOTHING
     }
 }
 

@@ -131,7 +131,7 @@ pub(super) fn explain(filter: &PacketFilter, model: LossModel, visibility: Visib
             let bad = f64::from(model.p) / (f64::from(model.p) + f64::from(model.r));
             let lost = bad * f64::from(model.bad) + (1.0 - bad) * f64::from(model.good);
             text += &format!(
-                " in bursts: {} begin one and {} end it, {} on average",
+                ", in bursts: {} of them begin one and {} end it, and {} are lost on average",
                 Share(model.p),
                 Share(model.r),
                 rounded(lost)
@@ -139,7 +139,7 @@ pub(super) fn explain(filter: &PacketFilter, model: LossModel, visibility: Visib
         }
         LossModel::Markov(model) => {
             text += &format!(
-                " by a chain of four states: p13 {}, p31 {}, p32 {}, p23 {}, p14 {}",
+                ", by a chain of four states: p13 {}, p31 {}, p32 {}, p23 {}, p14 {}",
                 Share(model.p13),
                 Share(model.p31),
                 Share(model.p32),

@@ -98,8 +98,17 @@ pub(super) fn explain(filter: &PacketFilter, link: &Link) -> String {
         Per::Rule => "",
         Per::Flow => " for each flow",
     };
+    let burst = match link.burst {
+        0 => String::new(),
+        bytes => format!(", {bytes} bytes at once after a pause"),
+    };
+    let overhead = match link.overhead {
+        0 => String::new(),
+        bytes if bytes < 0 => format!(", each {} bytes shorter than it is", bytes.unsigned_abs()),
+        bytes => format!(", each {bytes} bytes longer than it is"),
+    };
     format!(
-        "sends {packets} over a link of {}{each} with a queue of {}{}",
+        "sends {packets} over a link of {}{each}{burst}{overhead}, with a queue of {}{}",
         rate::format(link.rate),
         duration::format(link.queue),
         holding(link.memory)

@@ -102,7 +102,7 @@ Examples:
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let filter = packet::filter(&Options {
-            direction: Direction::Egress,
+            way: Direction::Egress,
             proto: &raw.proto,
             peer: &raw.peer,
             peer_target: &raw.peer_target,

@@ -1,8 +1,11 @@
 //! `net-reject`: packets are answered by an error.
 
-use injector_common::FaultKind;
+use injector_common::{FaultKind, answer::RST};
 
-use super::{FaultKindDef, packet};
+use super::{
+    FaultKindDef,
+    packet::{self, Needs, Transport},
+};
 use crate::{
     error::SpecError,
     model::{Answer, Fault, PacketFault, PacketFilter, Unreachable},
@@ -21,7 +24,8 @@ packet::packet_kind! {
         #[serde(default)]
         pub with: Option<Text<Answer>>,
 
-        /// What an ICMP error says is out of reach: net, host, port or admin [default: port]
+        /// What an ICMP error says is out of reach: net, host, proto, port or admin, or a word of iptables such
+        /// as host-prohibited, no-route or policy-fail [default: port]
         #[arg(long, value_name = "CODE")]
         #[serde(default)]
         pub code: Option<Text<Unreachable>>,
@@ -36,7 +40,9 @@ A rejected packet does not arrive. Its sender gets an answer as if from its rece
 or ICMP \"destination unreachable\" for other packets and with --with icmp. A packet that the target
 sends is answered to the target, one that it would receive to its peer. A connection that opens then
 fails with ECONNREFUSED, one that is open breaks. By ICMP the code decides: port gives ECONNREFUSED,
-net ENETUNREACH, host EHOSTUNREACH, admin EHOSTUNREACH or, in IPv6, EACCES. A TCP connection that is
+net ENETUNREACH, host EHOSTUNREACH, admin EHOSTUNREACH or, in IPv6, EACCES. The other codes are those
+of iptables: net-prohibited, host-prohibited, proto-unreachable, and policy-fail and reject-route of
+IPv6. In the other family a code becomes the one that stands for it there. A TCP connection that is
 open, a UDP socket that is not connected and, for net and host, any UDP socket only lose the packet,
 unless they ask for errors (IP_RECVERR). Never answered, and not counted, are resets, ICMP errors,
 later fragments and what goes to many.";
@@ -66,8 +72,25 @@ Examples:
             let problem = "a reset has no code";
             return Err(SpecError::new("code", problem, "none; or icmp as with"));
         }
+        packet::check_possible(&filter, &needs(by))?;
         let code = raw.code.map_or(Unreachable::Port, |text| text.0);
         Ok(Fault::Packet(filter, PacketFault::Reject { by, code }))
+    }
+}
+
+/// What a packet must be to be answered so.
+fn needs(by: Answer) -> Needs {
+    Needs {
+        lacks: "are not answered by resets",
+        protocols: "tcp or any; or icmp as with",
+        takes: match by {
+            Answer::Reset => |transport| transport == Transport::Tcp,
+            Answer::Either | Answer::Icmp => |_| true,
+        },
+        flags: |flags| flags & RST == 0,
+        flags_in_words: "flags without rst: a reset is never answered",
+        answers: true,
+        ..Needs::NOTHING
     }
 }
 
@@ -76,8 +99,13 @@ pub(super) fn explain(filter: &PacketFilter, by: Answer, code: Unreachable) -> S
     let code = match code {
         Unreachable::Net => "net unreachable",
         Unreachable::Host => "host unreachable",
+        Unreachable::Proto => "protocol unreachable",
         Unreachable::Port => "port unreachable",
+        Unreachable::NetProhibited => "network prohibited",
+        Unreachable::HostProhibited => "host prohibited",
         Unreachable::Admin => "administratively prohibited",
+        Unreachable::PolicyFail => "source address failed policy",
+        Unreachable::RejectRoute => "reject route to destination",
     };
     let by_icmp = format!("by ICMP \"{code}\"");
     let answer = match by {

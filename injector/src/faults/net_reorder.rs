@@ -47,11 +47,12 @@ impl FaultKindDef for NetReorder {
     const SUMMARY: &'static str = "Packets overtake those before them";
     const MANUAL: &'static str = "\
 Selected packets go ahead at once, while all others that match wait for DELAY, as with tc-netem(8)'s
-`delay DELAY reorder PERCENT`. With --gap, only every N-th packet is drawn for (netem draws for each
-packet after the gap until one goes ahead). How far a packet gets ahead depends on how many packets
-are under way in DELAY. `injected` counts those that went ahead, `passed` those that waited;
-once --times is spent, the `exhausted` ones wait as well. One that would have to wait is lost where
-those that wait take all of --queue-memory already: it is counted as `dropped` too, not as `injected`.
+`delay DELAY reorder PERCENT`. Who goes ahead must be said, by --percent, --gap or --when. With
+--gap, only every N-th packet is drawn for (netem draws for each packet after the gap until one goes
+ahead). How far a packet gets ahead depends on how many packets are under way in DELAY. `injected`
+counts those that went ahead, `passed` those that waited; once --times is spent, the `exhausted` ones
+wait as well. One that would have to wait is lost where those that wait take all of --queue-memory
+already: it is counted as `dropped` too, not as `injected`.
 To hold single packets back instead, use net-delay with --percent, or with --jitter and --reorder.";
     const EXAMPLES: &'static str = "\
 Examples:

@@ -1,8 +1,11 @@
 //! `net-reset`: TCP connections are torn down.
 
-use injector_common::FaultKind;
+use injector_common::{FaultKind, faults::net_reset::is_open};
 
-use super::{FaultKindDef, packet};
+use super::{
+    FaultKindDef,
+    packet::{self, Needs, Transport},
+};
 use crate::{
     error::SpecError,
     model::{After, Choice, End, Fault, PacketFault, PacketFilter, Protocol},
@@ -80,8 +83,24 @@ Examples:
             (None, Some(Text(Span(time)))) => After::Time(time),
             (None, None) => After::Nothing,
         };
+        packet::check_possible(&filter, &needs(after))?;
         let end = raw.end.map_or(End::Both, |text| text.0);
         Ok(Fault::Packet(filter, PacketFault::Reset { end, after }))
+    }
+}
+
+/// What a packet must be to belong to an open connection.
+fn needs(after: After) -> Needs {
+    Needs {
+        lacks: "have no connection to reset",
+        protocols: "tcp or any",
+        takes: |transport| transport == Transport::Tcp,
+        // Some packet must carry what is counted.
+        payload: u32::from(matches!(after, After::Bytes(_))),
+        flags: is_open,
+        flags_in_words: "packets of connections that are open, which have ack, and neither syn nor rst; for \
+                         those that shall not open there is net-reject",
+        ..Needs::NOTHING
     }
 }
 

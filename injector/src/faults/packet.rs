@@ -2,10 +2,12 @@
 
 mod check;
 mod describe;
+mod possible;
 
 pub(super) use check::chosen as chosen_values;
 pub(crate) use check::{Options, check_ported, filter};
 pub(super) use describe::{chosen as described, describe, describe_peers, list as listed};
+pub(super) use possible::{Needs, Transport, check_possible};
 
 /// Defines the `Raw` of a kind that acts on packets: its own options and the
 /// filter's.
@@ -30,11 +32,12 @@ macro_rules! packet_kind {
             #[arg(
                 long,
                 value_name = "WAY",
+                value_delimiter = ',',
                 help_heading = "Packet filter",
                 help = concat!("Which packets, seen from the target: egress, ingress or both [default: ", $word, "]"),
             )]
-            #[serde(default)]
-            pub direction: Option<$crate::spec::text::Text<$crate::model::Direction>>,
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub direction: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Direction>>>,
 
             /// Only these transports: tcp, udp (QUIC included), icmp (both families), the number of a
             /// protocol, or any [default: any]. Here and below: may repeat; a leading ! leaves out
@@ -75,26 +78,27 @@ macro_rules! packet_kind {
             #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
             pub dscp: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Dscp>>>,
 
-            /// Only packets with this mark, as far as the mask goes, or with a leading ! any other
-            #[arg(long, value_name = "VALUE[/MASK]", allow_hyphen_values = true, help_heading = "Packet filter")]
-            #[serde(default)]
-            pub mark: Option<$crate::spec::text::Text<$crate::model::Mark>>,
+            /// Only packets with one of these marks, up to four, each as far as its mask goes
+            #[arg(long, value_name = "VALUE[/MASK]", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub mark: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Mark>>>,
 
-            /// Only IP packets of A, or A to B, bytes, or with a leading ! any others. Of a super-packet,
-            /// the size of one segment counts
-            #[arg(long, value_name = "A[-B]", allow_hyphen_values = true, help_heading = "Packet filter")]
-            #[serde(default)]
-            pub size: Option<$crate::spec::text::Text<$crate::model::Sizes>>,
+            /// Only IP packets of A, or A to B, bytes, up to four ranges. Of a super-packet, the size of
+            /// one segment counts
+            #[arg(long, value_name = "A[-B]", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub size: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::packet::Sizes>>>,
 
-            /// Only TCP packets with these flags set, and those with a leading ! not, such as syn,!ack
+            /// Only TCP packets with all these flags set, and those with a leading ! not, such as syn,!ack;
+            /// where it is repeated, one of the sets is enough
             #[arg(long, value_name = "FLAGS", allow_hyphen_values = true, help_heading = "Packet filter")]
-            #[serde(default)]
-            pub tcp_flags: Option<$crate::spec::text::Text<$crate::model::TcpFlags>>,
+            #[serde(default, deserialize_with = "crate::spec::text::list")]
+            pub tcp_flags: Vec<$crate::spec::text::Text<$crate::model::TcpFlags>>,
 
             /// Only packets of TCP and UDP that begin a conversation (new), or only others (established)
-            #[arg(long, value_name = "STATE", help_heading = "Packet filter")]
-            #[serde(default)]
-            pub state: Option<$crate::spec::text::Text<$crate::model::State>>,
+            #[arg(long, value_name = "STATE", value_delimiter = ',', help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub state: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::State>>>,
 
             /// What counts as one packet: packet, as the kernel handles it, or segment, as it is on the
             /// wire, for which super-packets of segmentation offload are split [default: packet]
@@ -106,10 +110,8 @@ macro_rules! packet_kind {
         impl Raw {
             fn filter(&self) -> Result<$crate::model::PacketFilter, $crate::error::SpecError> {
                 $crate::faults::packet::filter(&$crate::faults::packet::Options {
-                    direction: self
-                        .direction
-                        .as_ref()
-                        .map_or($crate::model::Direction::$way, |text| text.0),
+                    direction: &self.direction,
+                    way: $crate::model::Direction::$way,
                     proto: &self.proto,
                     peer: &self.peer,
                     peer_target: &self.peer_target,
@@ -117,10 +119,10 @@ macro_rules! packet_kind {
                     local_port: &self.local_port,
                     interface: &self.interface,
                     dscp: &self.dscp,
-                    mark: self.mark.as_ref(),
-                    size: self.size.as_ref(),
-                    tcp_flags: self.tcp_flags.as_ref(),
-                    state: self.state.as_ref(),
+                    mark: &self.mark,
+                    size: &self.size,
+                    tcp_flags: &self.tcp_flags,
+                    state: &self.state,
                     unit: self.unit.as_ref().map_or_else(Default::default, |text| text.0),
                 })
             }

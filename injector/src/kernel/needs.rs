@@ -96,13 +96,14 @@ fn parts(rule: &Rule) -> Uses {
         Fault::SysErrno { .. } | Fault::Refuse { .. } => (false, false),
     };
     let splits = fault.filter().is_some_and(PacketFilter::splits);
-    let ports = fault
-        .conditions()
-        .is_some_and(|filter| !(filter.peer_ports.is_any() && filter.local_ports.is_any()));
+    let asks = |so: fn(&PacketFilter) -> bool| fault.conditions().is_some_and(so);
+    let ports = asks(|filter| !(filter.peer_ports.is_any() && filter.local_ports.is_any()));
+    let frames = asks(|filter| !(filter.marks.is_any() && filter.sizes.is_any()));
     Uses::kind(fault.kind())
         .and_if(detours, Uses::DETOURS)
         .and_if(queues, Uses::QUEUES)
         .and_if(ports, Uses::PORTS)
+        .and_if(frames, Uses::FRAMES)
         .and_if(rule.per == Per::Flow, Uses::FLOWS)
         .and_if(splits, Uses::SEGMENTS)
 }
@@ -114,7 +115,7 @@ mod tests {
     use injector_common::{FaultKind, Trigger};
 
     use super::*;
-    use crate::model::{Choice, Direction, PacketFault, QueueMemory, Unit};
+    use crate::model::{Choice, Direction, Mark, PacketFault, QueueMemory, Unit};
 
     fn rule(filter: PacketFilter, fault: PacketFault) -> Rule {
         Rule {
@@ -141,6 +142,20 @@ mod tests {
         };
         let of_ports = parts(&rule(ports, PacketFault::LOSS));
         assert_eq!(of_ports, loss.and(Uses::PORTS));
+
+        for of_frames in [
+            PacketFilter {
+                sizes: Choice::from(vec![40..=60]),
+                ..any()
+            },
+            PacketFilter {
+                marks: Choice::from(vec![Mark { value: 1, mask: 1 }]),
+                ..any()
+            },
+        ] {
+            let uses = parts(&rule(of_frames, PacketFault::LOSS));
+            assert_eq!(uses, loss.and(Uses::FRAMES));
+        }
 
         let split = PacketFilter {
             unit: Unit::Segment,

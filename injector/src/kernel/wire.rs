@@ -112,8 +112,13 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
             match code {
                 Unreachable::Net => net_reject::NET,
                 Unreachable::Host => net_reject::HOST,
+                Unreachable::Proto => net_reject::PROTO,
                 Unreachable::Port => net_reject::PORT,
+                Unreachable::NetProhibited => net_reject::NET_PROHIBITED,
+                Unreachable::HostProhibited => net_reject::HOST_PROHIBITED,
                 Unreachable::Admin => net_reject::ADMIN,
+                Unreachable::PolicyFail => net_reject::POLICY_FAIL,
+                Unreachable::RejectRoute => net_reject::REJECT_ROUTE,
             },
         ),
         PacketFault::Dns(rule) => dns::params(rule),

@@ -34,14 +34,14 @@ pub struct PacketFilter {
     pub interfaces: Choice<String>,
     /// The code points of differentiated services.
     pub dscps: Choice<Dscp>,
-    /// The mark.
-    pub mark: Option<Mark>,
-    /// The length of the IP packet.
-    pub size: Option<Sizes>,
-    /// The flags of a TCP packet.
-    pub tcp_flags: Option<TcpFlags>,
-    /// Whether it begins a conversation.
-    pub state: Option<State>,
+    /// The marks.
+    pub marks: Choice<Mark>,
+    /// The lengths of the IP packet, in bytes.
+    pub sizes: Choice<RangeInclusive<u32>>,
+    /// The flags of a TCP packet: one of these is enough; none for any packet.
+    pub tcp_flags: Vec<TcpFlags>,
+    /// Whether it begins a conversation. A packet of none meets no condition on that.
+    pub states: Choice<State>,
     /// What counts as one packet.
     pub unit: Unit,
 }
@@ -67,7 +67,7 @@ pub struct Choice<T> {
 }
 
 /// Which way packets go, seen from the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// What the target sends.
     Egress,
@@ -117,24 +117,13 @@ pub struct Cidr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dscp(pub u8);
 
-/// A condition on the mark of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A mark of a packet, or some bits of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
-    /// What the masked bits must be, or must not. None lies outside the mask.
+    /// What the masked bits are. None lies outside the mask.
     pub value: u32,
     /// Which bits are looked at, at least one.
     pub mask: u32,
-    /// Whether they must differ instead.
-    pub negated: bool,
-}
-
-/// A condition on the length of an IP packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// The lengths in bytes.
-    pub range: RangeInclusive<u32>,
-    /// Whether it must be another one instead.
-    pub negated: bool,
 }
 
 /// A condition on the flags of TCP, as the bits that they have in its header.
@@ -148,12 +137,17 @@ pub struct TcpFlags {
 }
 
 /// Whether a packet begins a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// It does: a SYN without ACK, or the first of UDP.
     New,
     /// Any other packet of TCP or UDP.
     Established,
+}
+
+impl State {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::New, Self::Established];
 }
 
 impl<T> Choice<T> {
@@ -255,6 +249,24 @@ impl Choice<RangeInclusive<u16>> {
     }
 }
 
+impl Choice<RangeInclusive<u32>> {
+    /// The lengths that it takes.
+    #[must_use]
+    pub fn lengths(&self) -> Ranges {
+        let all = |list: &[RangeInclusive<u32>]| {
+            let wide =
+                |range: &RangeInclusive<u32>| ((*range.start()).into(), (*range.end()).into());
+            Ranges::from_iter(list.iter().map(wide))
+        };
+        let these = if self.these.is_empty() {
+            Ranges::from_iter([(0, u128::from(u32::MAX))])
+        } else {
+            all(&self.these)
+        };
+        these.without(&all(&self.not))
+    }
+}
+
 impl Cidr {
     /// First and last address, as numbers.
     fn ends(&self) -> (u128, u128) {
@@ -314,10 +326,10 @@ impl PacketFilter {
             local_ports: Choice::ANY,
             interfaces: Choice::ANY,
             dscps: Choice::ANY,
-            mark: None,
-            size: None,
-            tcp_flags: None,
-            state: None,
+            marks: Choice::ANY,
+            sizes: Choice::ANY,
+            tcp_flags: Vec::new(),
+            states: Choice::ANY,
             unit: Unit::Packet,
         }
     }
@@ -334,9 +346,9 @@ impl PacketFilter {
     pub fn possible_protocols(&self) -> Numbers {
         let of = |list: &[Protocol]| Choice::from(list.to_vec()).numbers();
         let ported = !self.peer_ports.is_any() || !self.local_ports.is_any();
-        if self.tcp_flags.is_some() {
+        if !self.tcp_flags.is_empty() {
             of(&[Protocol::Tcp])
-        } else if ported || self.state.is_some() {
+        } else if ported || !self.states.is_any() {
             of(&[Protocol::Tcp, Protocol::Udp])
         } else {
             Numbers::ALL
@@ -379,17 +391,33 @@ impl PacketFilter {
     /// way they went.
     #[must_use]
     pub fn follows_conversations(&self) -> bool {
-        self.state.is_some() && Protocol::Udp.is_in(&self.protocol_numbers())
+        !self.states.is_any() && Protocol::Udp.is_in(&self.protocol_numbers())
     }
 
     /// Whether a TCP packet with these flags meets the conditions on them.
     #[must_use]
     pub fn takes_flags(&self, flags: u8) -> bool {
         let begins = flags & (SYN | ACK) == SYN;
-        self.tcp_flags.is_none_or(|wanted| wanted.takes(flags))
-            && self
-                .state
-                .is_none_or(|state| begins == (state == State::New))
+        let state = if begins {
+            State::New
+        } else {
+            State::Established
+        };
+        self.takes_these_flags(flags) && self.states.takes(&state)
+    }
+
+    /// Whether a TCP packet with these flags meets the condition on flags alone.
+    #[must_use]
+    pub fn takes_these_flags(&self, flags: u8) -> bool {
+        let mut wanted = self.tcp_flags.iter();
+        self.tcp_flags.is_empty() || wanted.any(|wanted| wanted.takes(flags))
+    }
+
+    /// Whether a packet can match whose header of TCP or UDP is not known, such as a
+    /// later fragment, as far as flags and conversations go.
+    #[must_use]
+    pub const fn takes_headless(&self) -> bool {
+        self.tcp_flags.is_empty() && self.states.is_any()
     }
 }
 

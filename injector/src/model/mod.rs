@@ -9,6 +9,7 @@ mod damage;
 mod dns;
 pub mod filter;
 mod link;
+mod marks;
 mod overlap;
 pub mod sets;
 
@@ -19,7 +20,7 @@ use injector_common::{FaultKind, Trigger};
 pub use damage::{Checksum, Damage, Extent, Region};
 pub use dns::{Dns, NamePattern, RecordType, Reply};
 pub use filter::{
-    Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
+    Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, State,
     TcpFlags, Unit,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
@@ -361,10 +362,20 @@ pub enum Unreachable {
     Net,
     /// The host.
     Host,
+    /// The protocol.
+    Proto,
     /// The port.
     Port,
+    /// The network, as an administrator forbids it.
+    NetProhibited,
+    /// The host, as an administrator forbids it.
+    HostProhibited,
     /// What an administrator forbids.
     Admin,
+    /// What this source may not send to.
+    PolicyFail,
+    /// What a route rejects.
+    RejectRoute,
 }
 
 /// Which end of a connection is told of its end.

@@ -3,7 +3,7 @@
 
 use injector_common::packet::{PROTO_TCP, PROTO_UDP};
 
-use super::{Choice, Cidr, Direction, Mark, PacketFilter, Sizes, sets::Ranges};
+use super::{Choice, Cidr, Direction, PacketFilter, sets::Ranges};
 
 /// Whether every packet that `inner` matches is matched by `outer` too.
 pub(super) fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool {
@@ -13,10 +13,8 @@ pub(super) fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool 
         && ports_cover(&outer.peer_ports, &inner.peer_ports)
         && ports_cover(&outer.local_ports, &inner.local_ports)
         && inner.dscps.bits() & !outer.dscps.bits() == 0
-        && outer
-            .mark
-            .is_none_or(|outer| inner.mark.is_some_and(|inner| mark_covers(outer, inner)))
-        && sizes(outer.size.as_ref()).covers(&sizes(inner.size.as_ref()))
+        && outer.marks.covers(&inner.marks)
+        && outer.sizes.lengths().covers(&inner.sizes.lengths())
         && interfaces_cover(&outer.interfaces, &inner.interfaces)
         // What a name will come to stand for is not certain.
         && outer.named_peers.is_any()
@@ -35,8 +33,8 @@ pub(super) fn filters_overlap(a: &PacketFilter, b: &PacketFilter) -> bool {
         && a.peer_ports.ports().overlaps(&b.peer_ports.ports())
         && a.local_ports.ports().overlaps(&b.local_ports.ports())
         && a.dscps.bits() & b.dscps.bits() != 0
-        && marks_overlap(a.mark, b.mark)
-        && sizes(a.size.as_ref()).overlaps(&sizes(b.size.as_ref()))
+        && a.marks.overlaps(&b.marks)
+        && a.sizes.lengths().overlaps(&b.sizes.lengths())
         && interfaces_overlap(&a.interfaces, &b.interfaces)
         && a.named_peers.is_any()
         && b.named_peers.is_any()
@@ -45,7 +43,7 @@ pub(super) fn filters_overlap(a: &PacketFilter, b: &PacketFilter) -> bool {
             .any(|(a, b)| a.overlaps(b))
 }
 
-/// For every protocol, and all flags and states that its packets can have,
+/// For every protocol, and all flags and states that its packets can have, also none,
 /// whether `a` takes it and whether `b` does.
 fn packets_of_protocols<'a>(
     a: &'a PacketFilter,
@@ -59,13 +57,13 @@ fn packets_of_protocols<'a>(
                 .map(|flags| [a.takes_flags(flags), b.takes_flags(flags)])
                 .collect(),
             PROTO_UDP => [super::State::New, super::State::Established]
-                .map(|state| [a, b].map(|one| one.state.is_none_or(|wanted| wanted == state)))
+                .map(|state| [a, b].map(|one| one.states.takes(&state)))
                 .into(),
-            _ => vec![[true; 2]],
+            _ => vec![],
         };
-        takes
-            .into_iter()
-            .map(move |takes| (has[0] && takes[0], has[1] && takes[1]))
+        let headless = [a, b].map(PacketFilter::takes_headless);
+        let takes = takes.into_iter().chain([headless]);
+        takes.map(move |takes| (has[0] && takes[0], has[1] && takes[1]))
     })
 }
 
@@ -75,42 +73,6 @@ fn ports_cover(
     inner: &Choice<std::ops::RangeInclusive<u16>>,
 ) -> bool {
     outer.is_any() || (!inner.is_any() && outer.ports().covers(&inner.ports()))
-}
-
-fn sizes(sizes: Option<&Sizes>) -> Ranges {
-    let all = Ranges::from_iter([(0, u128::from(u32::MAX))]);
-    let Some(Sizes { range, negated }) = sizes else {
-        return all;
-    };
-    let these = Ranges::from_iter([((*range.start()).into(), (*range.end()).into())]);
-    if *negated { all.without(&these) } else { these }
-}
-
-/// Whether every mark that the second condition lets by meets the first.
-const fn mark_covers(outer: Mark, inner: Mark) -> bool {
-    let common = (outer.value ^ inner.value) & outer.mask & inner.mask;
-    match (outer.negated, inner.negated) {
-        (false, false) => outer.mask & !inner.mask == 0 && common == 0,
-        (true, false) => common != 0,
-        // What the first leaves out, the second must leave out as well.
-        (true, true) => inner.mask & !outer.mask == 0 && common == 0,
-        // A mark of many fits; only a single bit is settled by not being another.
-        (false, true) => {
-            outer.mask == inner.mask && outer.mask.count_ones() == 1 && outer.value != inner.value
-        }
-    }
-}
-
-fn marks_overlap(a: Option<Mark>, b: Option<Mark>) -> bool {
-    let (Some(a), Some(b)) = (a, b) else {
-        return true;
-    };
-    // They have none in common where one takes in only what the other leaves out.
-    let opposite = Mark {
-        negated: !b.negated,
-        ..b
-    };
-    !mark_covers(opposite, a)
 }
 
 fn interfaces_cover(outer: &Choice<String>, inner: &Choice<String>) -> bool {

@@ -45,7 +45,11 @@ impl FromStr for Share {
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&percent::format(u64::from(self.0) * 2))
+        let text = match self.0 {
+            0 => "0 %".to_owned(),
+            share => percent::shortest(u64::from(share) * 2, |text| text.parse() == Ok(*self)),
+        };
+        f.write_str(&text)
     }
 }
 
@@ -193,6 +197,25 @@ mod tests {
             ("0.0000001", 2),
         ] {
             assert_eq!(text.parse(), Ok(Share(share)), "{text}");
+        }
+        for text in [
+            "0",
+            "100",
+            "1",
+            "25",
+            "0.1",
+            "33.3",
+            "99.999999",
+            "0.0000001",
+        ] {
+            let share: Share = text.parse().expect(text);
+            assert_eq!(share.to_string(), format!("{text} %"));
+        }
+        // Between two that can be written there may be one that cannot.
+        for share in [1, CERTAIN - 1, CERTAIN / 3] {
+            let told = Share(share).to_string();
+            let again: Share = told.parse().expect("a share");
+            assert!(again.0.abs_diff(share) <= 1, "{told}");
         }
         refused::<Share>("-1", "is negative");
         refused::<Share>("101", "is more than 100");

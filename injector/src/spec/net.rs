@@ -20,6 +20,16 @@ impl FromStr for Direction {
     }
 }
 
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+            Self::Both => "both",
+        })
+    }
+}
+
 impl FromStr for Unit {
     type Err = ValueError;
 
@@ -78,17 +88,36 @@ impl FromStr for End {
     }
 }
 
+/// Short words, and those of the targets REJECT of iptables and ip6tables.
+const UNREACHABLE: [(&str, Unreachable); 17] = [
+    ("net", Unreachable::Net),
+    ("net-unreachable", Unreachable::Net),
+    ("no-route", Unreachable::Net),
+    ("host", Unreachable::Host),
+    ("host-unreachable", Unreachable::Host),
+    ("addr-unreachable", Unreachable::Host),
+    ("proto", Unreachable::Proto),
+    ("proto-unreachable", Unreachable::Proto),
+    ("port", Unreachable::Port),
+    ("port-unreachable", Unreachable::Port),
+    ("net-prohibited", Unreachable::NetProhibited),
+    ("host-prohibited", Unreachable::HostProhibited),
+    ("admin", Unreachable::Admin),
+    ("admin-prohibited", Unreachable::Admin),
+    ("adm-prohibited", Unreachable::Admin),
+    ("policy-fail", Unreachable::PolicyFail),
+    ("reject-route", Unreachable::RejectRoute),
+];
+
+const UNREACHABLE_ALLOWED: &str = "net, host, proto, port or admin; or as iptables has them net-unreachable, \
+     host-unreachable, proto-unreachable, port-unreachable, net-prohibited, host-prohibited, admin-prohibited, \
+     no-route, addr-unreachable, adm-prohibited, policy-fail or reject-route";
+
 impl FromStr for Unreachable {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let words = [
-            ("net", Self::Net),
-            ("host", Self::Host),
-            ("port", Self::Port),
-            ("admin", Self::Admin),
-        ];
-        word(text, &words, "net, host, port or admin")
+        word(text, &UNREACHABLE, UNREACHABLE_ALLOWED)
     }
 }
 
@@ -343,6 +372,31 @@ mod tests {
         ] {
             let error = text.parse::<Peer>().expect_err(text);
             assert!(error.allowed.contains("name of a host"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn codes_have_the_words_of_iptables() {
+        for (words, code) in [
+            ("net net-unreachable no-route", Unreachable::Net),
+            ("host host-unreachable addr-unreachable", Unreachable::Host),
+            ("proto proto-unreachable", Unreachable::Proto),
+            ("port port-unreachable", Unreachable::Port),
+            ("net-prohibited", Unreachable::NetProhibited),
+            ("host-prohibited", Unreachable::HostProhibited),
+            ("admin admin-prohibited adm-prohibited", Unreachable::Admin),
+            ("policy-fail", Unreachable::PolicyFail),
+            ("reject-route", Unreachable::RejectRoute),
+        ] {
+            for word in words.split(' ') {
+                assert_eq!(word.parse(), Ok(code), "{word}");
+            }
+        }
+        for (word, _) in UNREACHABLE {
+            assert!(UNREACHABLE_ALLOWED.contains(word), "{word}");
+        }
+        for text in ["", "3", "icmp-net-unreachable", "tcp-reset"] {
+            assert!(text.parse::<Unreachable>().is_err(), "{text}");
         }
     }
 

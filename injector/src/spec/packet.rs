@@ -3,7 +3,7 @@
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use crate::{
-    model::{Choice, Dscp, Mark, Protocol, Sizes, State, TcpFlags},
+    model::{Choice, Dscp, Mark, Protocol, State, TcpFlags},
     spec::text::{Text, ValueError, is_digits, sign, word},
 };
 
@@ -175,7 +175,7 @@ impl FromStr for Mark {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refuse = |what: &str| {
             let allowed = "VALUE or VALUE/MASK, each from 0 to 4294967295 or 0x0 to 0xffffffff, \
-                           the value within the mask, such as 0x10/0xf0; or one with a leading !";
+                           the value within the mask, such as 0x10/0xf0; each with a leading ! or without";
             ValueError::new(text, what, allowed)
         };
         let word = |text: &str| match text.strip_prefix("0x") {
@@ -185,10 +185,9 @@ impl FromStr for Mark {
             Some(_) => None,
             None => number(text),
         };
-        let (negated, rest) = sign(text);
-        let (value, mask) = match rest.split_once('/') {
+        let (value, mask) = match text.split_once('/') {
             Some((value, mask)) => (word(value), word(mask)),
-            None => (word(rest), Some(u32::MAX)),
+            None => (word(text), Some(u32::MAX)),
         };
         let (Some(value), Some(mask)) = (value, mask) else {
             return Err(refuse("is no mark"));
@@ -199,17 +198,48 @@ impl FromStr for Mark {
         if value & !mask != 0 {
             return Err(refuse("has bits outside of its mask"));
         }
-        Ok(Self {
-            value,
-            mask,
-            negated,
-        })
+        Ok(Self { value, mask })
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.value)?;
+        if self.mask != u32::MAX {
+            write!(f, "/{:#x}", self.mask)?;
+        }
+        Ok(())
     }
 }
 
 /// The shortest and the longest IP packet in bytes: an IPv4 header alone, and
 /// an IPv6 header with the longest payload that it can state.
-const SIZES: RangeInclusive<u32> = 20..=65_575;
+pub(crate) const SIZES: RangeInclusive<u32> = 20..=65_575;
+
+/// A range of lengths of IP packets, within [`SIZES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sizes {
+    /// The first.
+    pub first: u32,
+    /// The last.
+    pub last: u32,
+}
+
+impl From<Sizes> for RangeInclusive<u32> {
+    fn from(sizes: Sizes) -> Self {
+        sizes.first..=sizes.last
+    }
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
 
 impl FromStr for Sizes {
     type Err = ValueError;
@@ -217,11 +247,10 @@ impl FromStr for Sizes {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refuse = |what: &str| {
             let allowed = "a length or a range of lengths A-B within 20 to 65575 bytes, such as \
-                           1000-1500; or one with a leading !";
+                           1000-1500; each with a leading ! or without";
             ValueError::new(text, what, allowed)
         };
-        let (negated, rest) = sign(text);
-        let (first, last) = rest.split_once('-').unwrap_or((rest, rest));
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
         if !is_digits(first) || !is_digits(last) {
             return Err(refuse("is no length"));
         }
@@ -232,11 +261,7 @@ impl FromStr for Sizes {
         if first > last {
             return Err(refuse("ends before it starts"));
         }
-        let range = first..=last;
-        if negated && range == SIZES {
-            return Err(refuse("leaves no packet"));
-        }
-        Ok(Self { range, negated })
+        Ok(Self { first, last })
     }
 }
 
@@ -285,6 +310,15 @@ impl fmt::Display for TcpFlags {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "new",
+            Self::Established => "established",
+        })
     }
 }
 

@@ -70,6 +70,11 @@ const MAX_DECIMALS: usize = 8;
 /// as the same.
 #[must_use]
 pub fn format(threshold: u64) -> String {
+    shortest(threshold, |text| text.parse() == Ok(Percent { threshold }))
+}
+
+/// A threshold as a percentage, with as few decimals as are read back as the same.
+pub(super) fn shortest(threshold: u64, is_same: impl Fn(&str) -> bool) -> String {
     // A float is exact enough to read, and used for nothing else.
     #[expect(
         clippy::cast_precision_loss,
@@ -78,7 +83,7 @@ pub fn format(threshold: u64) -> String {
     let percent = threshold as f64 * 100.0 / THRESHOLD_ALWAYS as f64;
     let text = (0..MAX_DECIMALS)
         .map(|decimals| format!("{percent:.decimals$}"))
-        .find(|text| text.parse() == Ok(Percent { threshold }))
+        .find(|text| is_same(text))
         .unwrap_or_else(|| format!("{percent:.MAX_DECIMALS$}"));
     format!("{text} %")
 }

@@ -35,6 +35,21 @@ pub(super) fn settle(
             (trigger.first, trigger.step) = (*gap, *gap);
             Ok(())
         }
+        PacketFault::Reorder { .. } if !can_overtake(trigger) => {
+            let (field, problem) = if has_when {
+                ("when", "has no packet go ahead of one that waits")
+            } else if has_percent {
+                ("percent", "has every packet go ahead, so that none waits")
+            } else {
+                (
+                    "percent",
+                    "is not given, and so every packet would go ahead and none wait",
+                )
+            };
+            let allowed = "a percent below 100, a gap of at least 2, or a when that leaves out a packet \
+                           before one that goes ahead, such as 2+2";
+            Err(SpecError::new(field, problem, allowed))
+        }
         PacketFault::Rate(_) if has_percent || has_when || trigger.times != 0 => {
             Err(SpecError::new(
                 "rate",
@@ -66,6 +81,19 @@ pub(super) fn settle(
         | PacketFault::Reject { .. }
         | PacketFault::Reset { .. } => Ok(()),
     }
+}
+
+/// Whether a packet that is selected can come behind one that is not.
+const fn can_overtake(trigger: &Trigger) -> bool {
+    let Trigger {
+        threshold,
+        first,
+        last,
+        step,
+        times,
+    } = *trigger;
+    let second = first.saturating_add(step);
+    threshold != THRESHOLD_ALWAYS || first > 1 || (step > 1 && second <= last && times != 1)
 }
 
 fn settle_loss(
@@ -119,6 +147,47 @@ fn correlated(threshold: u64, correlation: u32) -> Gilbert {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{
+        build::{Entropy, build},
+        document,
+    };
+
+    #[test]
+    fn a_packet_goes_ahead_of_one_that_waits() {
+        for (options, field) in [
+            ("", Some("percent")),
+            ("percent: 100", Some("percent")),
+            ("gap: 1", Some("percent")),
+            ("times: 5", Some("percent")),
+            ("gap: 1, percent: 100", Some("percent")),
+            ("when: 1", Some("when")),
+            ("when: 1+", Some("when")),
+            ("when: 1..9", Some("when")),
+            ("when: 1..2+2", Some("when")),
+            ("when: 1+2, times: 1", Some("when")),
+            ("percent: 99.9", None),
+            ("gap: 2", None),
+            ("gap: 2, percent: 100", None),
+            ("when: 2", None),
+            ("when: 2+", None),
+            ("when: 2+, times: 1", None),
+            ("when: 1..3+2", None),
+            ("when: 1+2, times: 2", None),
+        ] {
+            let comma = if options.is_empty() { "" } else { ", " };
+            let rule = format!("{{kind: net-reorder, target: pid:7, delay: 1ms{comma}{options}}}");
+            let text = format!("version: 1\nfor: 1s\nrules: [{rule}]");
+            let input = document::parse("x.yaml".as_ref(), text.as_bytes()).expect(options);
+            let found = build(input, Entropy { id: 1, seed: 1 }).err();
+            let found = found.map(|error| error.to_string());
+            let expected = field.map(|field| format!("rules[0].{field}: "));
+            let fits = match (&found, expected) {
+                (Some(found), Some(expected)) => found.contains(&expected),
+                (found, expected) => found.is_none() && expected.is_none(),
+            };
+            assert!(fits, "{options}: {found:?}");
+        }
+    }
 
     #[test]
     fn correlation_keeps_the_rate() {

@@ -258,6 +258,16 @@ fn filters_that_contradict_themselves() {
         ),
         ("--local-port !1-65535", "local-port", "leaves nothing"),
         (
+            "--direction !egress,!ingress",
+            "direction",
+            "leaves nothing",
+        ),
+        ("--mark 1 --mark !1", "mark", "with and without `!`"),
+        ("--mark 1,2,3,4,5", "mark", "at most 4"),
+        ("--size 20-40,!10-50", "size", "20 to 65575"),
+        ("--size 30-40,!20-50", "size", "leaves nothing"),
+        ("--state new --state !new", "state", "with and without `!`"),
+        (
             "--interface lo --interface !lo",
             "interface",
             "with and without `!`",
@@ -275,6 +285,72 @@ fn filters_that_contradict_themselves() {
 }
 
 #[test]
+fn filters_that_repeat() {
+    // Refused for the target only.
+    for options in [
+        "--direction egress --direction ingress",
+        "--direction !egress",
+        "--mark 1,0x10/0xf0 --mark !0x11",
+        "--size 40-60,1500 --size !50",
+        "--tcp-flags syn,!ack --tcp-flags rst --tcp-flags !ack",
+        "--state new --state established",
+        "--state !new",
+    ] {
+        let line: Vec<&str> = ["net-loss"].into_iter().chain(options.split(' ')).collect();
+        refused(&inject(&line), 2, &["error: --target"]);
+    }
+}
+
+#[test]
+fn rules_that_can_never_hit() {
+    for (line, words) in [
+        (
+            "net-corrupt --proto 47",
+            ["--proto: protocol 47 packets", "tcp, udp, icmp or any"],
+        ),
+        (
+            "net-corrupt --size 20-27",
+            ["--size: leaves no packet", "29 to 65575 bytes"],
+        ),
+        (
+            "net-reset --state new",
+            ["--state: leaves only", "net-reject"],
+        ),
+        (
+            "net-reset --tcp-flags syn,!ack",
+            ["--tcp-flags: leaves only", "neither syn nor rst"],
+        ),
+        (
+            "net-reject --tcp-flags rst",
+            ["--tcp-flags: leaves only", "without rst"],
+        ),
+        (
+            "net-reject --peer 224.0.0.0/4",
+            ["--peer: leaves only", "single hosts"],
+        ),
+        (
+            "net-reorder --delay 10ms",
+            ["--percent: is not given", "a gap of at least 2"],
+        ),
+        (
+            "net-reorder --delay 10ms --percent 100",
+            ["--percent: has every packet", "below 100"],
+        ),
+        (
+            "net-reorder --delay 10ms --when 1..5",
+            ["--when: has no packet", "such as 2+2"],
+        ),
+        (
+            "net-loss --proto udp --peer-port 67 --local-port 68",
+            ["--peer-port: leaves nothing but DHCP", "not both"],
+        ),
+    ] {
+        let line: Vec<&str> = line.split(' ').collect();
+        refused(&inject(&line), 2, &words);
+    }
+}
+
+#[test]
 fn a_partition_leaves_nothing_out() {
     for (option, value) in [("--percent", "50"), ("--when", "3+"), ("--times", "7")] {
         let line = inject(&["net-partition", option, value]);
@@ -287,7 +363,11 @@ fn answers() {
     let line = inject(&["net-reject", "--with", "silence"]);
     refused(&line, 2, &["--with", "rst or icmp"]);
     let line = inject(&["net-reject", "--code", "42"]);
-    refused(&line, 2, &["--code", "net, host, port or admin"]);
+    refused(
+        &line,
+        2,
+        &["--code", "net, host, proto, port or admin", "policy-fail"],
+    );
     let line = inject(&["net-reject", "--with", "rst", "--code", "net"]);
     refused(&line, 2, &["--code", "no code"]);
     let line = inject(&["net-reject", "--with", "rst", "--proto", "udp"]);

@@ -2,24 +2,27 @@
 
 use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
-use injector_common::filter::MAX_PORT_RANGES;
+use injector_common::filter::{MAX_MARKS, MAX_PORT_RANGES, MAX_SIZE_RANGES};
 
+use super::possible::check_filter;
 use crate::{
     error::SpecError,
     model::{
-        Choice, Cidr, Direction, Dscp, Mark, NamedPeer, PacketFilter, Protocol, Sizes, State,
-        Target, TcpFlags, Unit,
+        Choice, Cidr, Direction, Dscp, Mark, NamedPeer, PacketFilter, Protocol, State, Target,
+        TcpFlags, Unit, sets::Ranges,
     },
     spec::{
         net::{InterfaceName, Peer, Ports},
-        packet::{Proto, Signed, choice},
+        packet::{Proto, SIZES, Signed, Sizes, choice},
         text::Text,
     },
 };
 
 /// The options of a filter, as written.
 pub(crate) struct Options<'a> {
-    pub(crate) direction: Direction,
+    pub(crate) direction: &'a [Text<Signed<Direction>>],
+    /// Which way where `direction` does not say.
+    pub(crate) way: Direction,
     pub(crate) proto: &'a [Text<Signed<Proto>>],
     pub(crate) peer: &'a [Text<Signed<Peer>>],
     pub(crate) peer_target: &'a [Text<Signed<Target>>],
@@ -27,17 +30,18 @@ pub(crate) struct Options<'a> {
     pub(crate) local_port: &'a [Text<Signed<Ports>>],
     pub(crate) interface: &'a [Text<Signed<InterfaceName>>],
     pub(crate) dscp: &'a [Text<Signed<Dscp>>],
-    pub(crate) mark: Option<&'a Text<Mark>>,
-    pub(crate) size: Option<&'a Text<Sizes>>,
-    pub(crate) tcp_flags: Option<&'a Text<TcpFlags>>,
-    pub(crate) state: Option<&'a Text<State>>,
+    pub(crate) mark: &'a [Text<Signed<Mark>>],
+    pub(crate) size: &'a [Text<Signed<Sizes>>],
+    pub(crate) tcp_flags: &'a [Text<TcpFlags>],
+    pub(crate) state: &'a [Text<Signed<State>>],
     pub(crate) unit: Unit,
 }
 
 impl Options<'_> {
     /// Nothing is written; what a target sends is meant.
     pub(crate) const NONE: Self = Self {
-        direction: Direction::Egress,
+        direction: &[],
+        way: Direction::Egress,
         proto: &[],
         peer: &[],
         peer_target: &[],
@@ -45,10 +49,10 @@ impl Options<'_> {
         local_port: &[],
         interface: &[],
         dscp: &[],
-        mark: None,
-        size: None,
-        tcp_flags: None,
-        state: None,
+        mark: &[],
+        size: &[],
+        tcp_flags: &[],
+        state: &[],
         unit: Unit::Packet,
     };
 }
@@ -74,7 +78,7 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
     named_peers.these.extend(targets.these);
     named_peers.not.extend(targets.not);
     let filter = PacketFilter {
-        direction: options.direction,
+        direction: direction(options.direction, options.way)?,
         protocols: protocols(options.proto)?,
         peers,
         named_peers,
@@ -82,10 +86,10 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
         local_ports: ports("local-port", options.local_port)?,
         interfaces: chosen("interface", options.interface, |name| name.0)?,
         dscps: chosen("dscp", options.dscp, |point| point)?,
-        mark: options.mark.map(|text| text.0),
-        size: options.size.map(|text| text.0.clone()),
-        tcp_flags: options.tcp_flags.map(|text| text.0),
-        state: options.state.map(|text| text.0),
+        marks: marks(options.mark)?,
+        sizes: sizes(options.size)?,
+        tcp_flags: options.tcp_flags.iter().map(|text| text.0).collect(),
+        states: chosen("state", options.state, |state| state)?,
         unit: options.unit,
     };
     if filter.named_peers.is_any()
@@ -104,16 +108,79 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
     if !names.these.is_empty() && !names.these.iter().any(|name| names.takes(name)) {
         return Err(nothing_left("interface", "names that leave an interface"));
     }
+    if !State::ALL.iter().any(|state| filter.states.takes(state)) {
+        return Err(nothing_left("state", "new, established or both"));
+    }
     check_protocols(&filter)?;
     let mut flags = 0..=u8::MAX;
-    if filter.tcp_flags.is_some() && !flags.any(|flags| filter.takes_flags(flags)) {
+    if !filter.tcp_flags.is_empty() && !flags.any(|flags| filter.takes_flags(flags)) {
         return Err(SpecError::new(
             "state",
             "contradicts tcp-flags: a packet with syn and without ack is new, any other is established",
             "flags that a packet of this state can have",
         ));
     }
+    check_filter(&filter)?;
     Ok(filter)
+}
+
+/// Which ways are meant, if any is said.
+fn direction(
+    options: &[Text<Signed<Direction>>],
+    otherwise: Direction,
+) -> Result<Direction, SpecError> {
+    if options.is_empty() {
+        return Ok(otherwise);
+    }
+    let ways = chosen("direction", options, |way| way)?;
+    let takes = |way| {
+        let means = |word: &Direction| *word == way || *word == Direction::Both;
+        (ways.these.is_empty() || ways.these.iter().any(means)) && !ways.not.iter().any(means)
+    };
+    match (takes(Direction::Egress), takes(Direction::Ingress)) {
+        (true, true) => Ok(Direction::Both),
+        (true, false) => Ok(Direction::Egress),
+        (false, true) => Ok(Direction::Ingress),
+        (false, false) => Err(nothing_left("direction", "egress, ingress or both")),
+    }
+}
+
+fn marks(options: &[Text<Signed<Mark>>]) -> Result<Choice<Mark>, SpecError> {
+    let marks = chosen("mark", options, |mark| mark)?;
+    check_count("mark", "marks", &marks, MAX_MARKS)?;
+    if !marks.takes_some() {
+        return Err(nothing_left("mark", "marks that leave one"));
+    }
+    Ok(marks)
+}
+
+fn sizes(options: &[Text<Signed<Sizes>>]) -> Result<Choice<RangeInclusive<u32>>, SpecError> {
+    let sizes = chosen("size", options, RangeInclusive::from)?;
+    check_count("size", "ranges of sizes", &sizes, MAX_SIZE_RANGES)?;
+    let all = Ranges::from_iter([((*SIZES.start()).into(), (*SIZES.end()).into())]);
+    if !sizes.lengths().overlaps(&all) {
+        return Err(nothing_left(
+            "size",
+            "sizes that leave one of 20 to 65575 bytes",
+        ));
+    }
+    Ok(sizes)
+}
+
+/// Refuses more values of an option than programs have room for.
+fn check_count<T>(
+    field: &'static str,
+    what: &str,
+    values: &Choice<T>,
+    most: usize,
+) -> Result<(), SpecError> {
+    let count = values.these.len() + values.not.len();
+    if count > most {
+        let problem = format!("names {count} {what}");
+        let allowed = format!("at most {most}, those with ! included");
+        return Err(SpecError::new(field, problem, allowed));
+    }
+    Ok(())
 }
 
 /// What a peer's target can be.
@@ -200,12 +267,7 @@ fn ports(
     values: &[Text<Signed<Ports>>],
 ) -> Result<Choice<RangeInclusive<u16>>, SpecError> {
     let ports = chosen(field, values, RangeInclusive::from)?;
-    let count = ports.these.len() + ports.not.len();
-    if count > MAX_PORT_RANGES {
-        let problem = format!("names {count} ranges of ports");
-        let allowed = format!("at most {MAX_PORT_RANGES}, those with ! included");
-        return Err(SpecError::new(field, problem, allowed));
-    }
+    check_count(field, "ranges of ports", &ports, MAX_PORT_RANGES)?;
     if ports.ports().is_empty() {
         return Err(nothing_left(field, "ranges that leave a port"));
     }
@@ -216,9 +278,9 @@ fn ports(
 /// asked for beside them.
 fn check_protocols(filter: &PacketFilter) -> Result<(), SpecError> {
     let possible = filter.possible_protocols();
-    let (field, what, allowed) = if filter.tcp_flags.is_some() {
+    let (field, what, allowed) = if !filter.tcp_flags.is_empty() {
         ("tcp-flags", "flags", "tcp or any as proto")
-    } else if filter.state.is_some() {
+    } else if !filter.states.is_any() {
         ("state", "conversations", "tcp, udp or any as proto")
     } else if !filter.peer_ports.is_any() {
         (
@@ -252,138 +314,4 @@ fn check_protocols(filter: &PacketFilter) -> Result<(), SpecError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    fn parse<T: std::str::FromStr<Err = crate::spec::text::ValueError>>(
-        words: &str,
-    ) -> Vec<Text<T>> {
-        words
-            .split_whitespace()
-            .map(|word| word.parse().expect(word))
-            .collect()
-    }
-
-    /// A filter from `option value…` lines.
-    pub(in crate::faults::packet) fn from_lines(text: &str) -> Result<PacketFilter, SpecError> {
-        let words = |option: &str| -> String {
-            let lines = text.lines().map(str::trim);
-            let values = lines.filter_map(|line| line.strip_prefix(option)?.strip_prefix(' '));
-            values.collect::<Vec<_>>().join(" ")
-        };
-        filter(&Options {
-            direction: parse(&words("direction"))
-                .first()
-                .map_or(Direction::Egress, |text: &Text<Direction>| text.0),
-            proto: &parse(&words("proto")),
-            peer: &parse(&words("peer")),
-            peer_target: &parse(&words("peer-target")),
-            peer_port: &parse(&words("peer-port")),
-            local_port: &parse(&words("local-port")),
-            interface: &parse(&words("interface")),
-            dscp: &parse(&words("dscp")),
-            mark: parse(&words("mark")).first(),
-            size: parse(&words("size")).first(),
-            tcp_flags: parse(&words("tcp-flags")).first(),
-            state: parse(&words("state")).first(),
-            unit: parse(&words("unit"))
-                .first()
-                .map_or(Unit::Packet, |text: &Text<Unit>| text.0),
-        })
-    }
-
-    #[test]
-    fn what_can_never_match_is_refused() {
-        for (text, field, part) in [
-            ("proto tcp !tcp", "proto", "with and without"),
-            ("proto any tcp", "proto", "any by itself"),
-            ("proto !any", "proto", "any by itself"),
-            ("proto 58 !icmp", "proto", "leaves nothing"),
-            ("peer 10.0.0.0/8 !10.0.0.0/8", "peer", "`10.0.0.0/8`"),
-            ("peer !0.0.0.0/0 !::/0", "peer", "leaves nothing"),
-            (
-                "peer-target pid:7 !pid:7",
-                "peer-target",
-                "with and without",
-            ),
-            ("peer-target command", "peer-target", "before it starts"),
-            (
-                "peer 10.0.0.0/8 !10.0.0.0/9 !10.128.0.0/9",
-                "peer",
-                "leaves nothing",
-            ),
-            ("peer-port 80 !80", "peer-port", "with and without"),
-            ("peer-port 80 !1-100", "peer-port", "leaves nothing"),
-            ("local-port !1-65535", "local-port", "leaves nothing"),
-            ("peer-port 1 2 3 4 5 6 7 8 9", "peer-port", "at most 8"),
-            ("peer-port !1 !2 !3 !4 !5 6 7 8 9", "peer-port", "at most 8"),
-            ("interface lo !lo", "interface", "with and without"),
-            ("dscp ef !46", "dscp", "`ef`"),
-            (
-                "proto icmp\npeer-port 80",
-                "peer-port",
-                "ICMP packets have no ports",
-            ),
-            (
-                "proto icmp\nlocal-port 80",
-                "local-port",
-                "ICMP packets have no ports",
-            ),
-            (
-                "proto tcp icmp\npeer-port 80",
-                "peer-port",
-                "ICMP packets have no ports",
-            ),
-            (
-                "proto 132\npeer-port 80",
-                "peer-port",
-                "protocol 132 packets",
-            ),
-            ("proto !tcp !udp\npeer-port 80", "proto", "tcp, udp"),
-            ("proto icmp\nstate new", "state", "no conversations"),
-            ("proto tcp 47\nstate new", "state", "no conversations"),
-            (
-                "proto udp\ntcp-flags syn",
-                "tcp-flags",
-                "none of TCP's flags",
-            ),
-            ("proto !tcp\ntcp-flags syn", "proto", "tcp or any"),
-            (
-                "tcp-flags syn,!ack\nstate established",
-                "state",
-                "contradicts tcp-flags",
-            ),
-            ("tcp-flags ack\nstate new", "state", "contradicts tcp-flags"),
-        ] {
-            let error = from_lines(text).expect_err(text);
-            assert_eq!(error.field, field, "{text}: {error}");
-            assert!(error.to_string().contains(part), "{text}: {error}");
-        }
-        let all: Vec<String> = (0..64).map(|point| format!("!{point}")).collect();
-        let error = from_lines(&format!("dscp {}", all.join(" "))).expect_err("no code point");
-        assert_eq!(error.field, "dscp");
-    }
-
-    #[test]
-    fn what_can_match_is_not() {
-        for text in [
-            "",
-            "proto any",
-            "proto tcp udp\npeer-port 80",
-            "proto !icmp\npeer-port 80",
-            "proto icmp !1",
-            "proto !tcp\nstate established",
-            "peer !0.0.0.0/0",
-            "peer 10.0.0.0/8 !10.0.0.0/9 10.1.0.0/16",
-            "peer-port !1 !3 !5 !7 !9 !11 !13 !15",
-            "peer-port 1-100 !80",
-            "interface !lo",
-            "tcp-flags syn\nstate new",
-            "tcp-flags syn,ack\nstate established",
-            "tcp-flags rst\nproto tcp",
-            "size !1000-1500\nmark !0/1",
-        ] {
-            assert!(from_lines(text).is_ok(), "{text}: {:?}", from_lines(text));
-        }
-    }
-}
+pub(super) mod tests;

@@ -3,52 +3,49 @@
 use std::{fmt::Display, ops::RangeInclusive};
 
 use crate::{
-    model::{Choice, Direction, PacketFilter, Sizes, State, Unit},
+    model::{Choice, Direction, PacketFilter, State, Unit},
     spec::net::ports,
 };
 
 /// The filter in words, as in "TCP packets that the target sends to 10.0.0.0/8".
 pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
     let protocols = &filter.protocols;
-    let mut text = match (&protocols.these[..], filter.tcp_flags, filter.state) {
-        ([], None, None) => "packets".to_owned(),
+    let states = !filter.states.is_any();
+    let mut text = match (&protocols.these[..], &filter.tcp_flags[..], states) {
+        ([], [], false) => "packets".to_owned(),
         // Only they have what is asked for.
-        ([], None, Some(_)) => "TCP or UDP packets".to_owned(),
-        ([], Some(_), _) => "TCP packets".to_owned(),
+        ([], [], true) => "TCP or UDP packets".to_owned(),
+        ([], _, _) => "TCP packets".to_owned(),
         (these, ..) => format!("{} packets", list(these)),
     };
     if !protocols.not.is_empty() {
         text += &format!(" other than {}", list(&protocols.not));
     }
-    if let Some(Sizes { range, negated }) = &filter.size {
-        let not = if *negated { "other than " } else { "" };
-        text += &match (range.start(), range.end()) {
-            (first, last) if first == last => format!(" of {not}{first} bytes"),
-            (first, last) => format!(" of {not}{first} to {last} bytes"),
+    text += match filter.unit {
+        Unit::Packet => "",
+        Unit::Segment => " (super-packets split)",
+    };
+    if !filter.sizes.is_any() {
+        text += &format!(" of {} bytes", sizes(&filter.sizes));
+    }
+    if !filter.tcp_flags.is_empty() {
+        text += &format!(" with TCP flags {}", list(&filter.tcp_flags));
+    }
+    if states {
+        text += match State::ALL.map(|state| filter.states.takes(&state)) {
+            [true, false] => " that begin a conversation",
+            [false, true] => " that do not begin a conversation",
+            [_, _] => " that belong to a conversation",
         };
     }
-    if let Some(flags) = filter.tcp_flags {
-        text += &format!(" with TCP flags {flags}");
-    }
-    text += match filter.state {
-        Some(State::New) => " that begin a conversation",
-        Some(State::Established) => " that do not begin a conversation",
-        None => "",
-    };
     if !filter.dscps.is_any() {
         text += &format!(" with DSCP {}", chosen(&filter.dscps));
     }
-    if let Some(mark) = filter.mark {
-        text += if mark.negated {
-            " without mark "
-        } else {
-            " with mark "
-        };
-        text += &format!("{:#x}", mark.value);
-        if mark.mask != u32::MAX {
-            text += &format!("/{:#x}", mark.mask);
-        }
-    }
+    text += &match (&filter.marks.these[..], &filter.marks.not[..]) {
+        ([], []) => String::new(),
+        ([], not) => format!(" without mark {}", list(not)),
+        (_, _) => format!(" with mark {}", chosen(&filter.marks)),
+    };
     let (way, preposition) = match filter.direction {
         Direction::Egress => (" that the target sends", "to"),
         Direction::Ingress => (" that the target receives", "from"),
@@ -57,15 +54,14 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
     text.push_str(way);
     text += &describe_peers(filter, preposition);
     if !filter.local_ports.is_any() {
-        text += &format!(" on its {}", named(&filter.local_ports));
+        text += &match named(&filter.local_ports) {
+            Named::These(ports) => format!(" on its {ports}"),
+            Named::AnyBut(ports) => format!(" on any of its ports but {ports}"),
+        };
     }
     if !filter.interfaces.is_any() {
         text += &format!(" through {}", chosen(&filter.interfaces));
     }
-    text += match filter.unit {
-        Unit::Packet => "",
-        Unit::Segment => ", super-packets split",
-    };
     text
 }
 
@@ -79,12 +75,16 @@ pub(in crate::faults) fn describe_peers(filter: &PacketFilter, preposition: &str
     if !peers.is_any() {
         text += &format!(" {preposition} {}", chosen(&peers));
     }
-    match (peers.is_any(), filter.peer_ports.is_any()) {
-        (_, true) => {}
-        (true, false) => text += &format!(" {preposition} {} of a peer", named(&filter.peer_ports)),
-        (false, false) => text += &format!(" {}", named(&filter.peer_ports)),
+    if filter.peer_ports.is_any() {
+        return text;
     }
-    text
+    let ports = named(&filter.peer_ports);
+    text + &match (peers.is_any(), ports) {
+        (true, Named::These(ports)) => format!(" {preposition} {ports} of a peer"),
+        (true, Named::AnyBut(ports)) => format!(" {preposition} any port but {ports} of a peer"),
+        (false, Named::These(ports)) => format!(" {ports}"),
+        (false, Named::AnyBut(ports)) => format!(", any port but {ports}"),
+    }
 }
 
 /// The same as texts.
@@ -96,21 +96,39 @@ fn texts(choice: &Choice<impl Display>) -> Choice<String> {
     }
 }
 
-/// Ports in words, as in "ports 80 or 443".
-fn named(choice: &Choice<RangeInclusive<u16>>) -> String {
+/// Ports in words.
+enum Named {
+    /// As in "ports 80 or 443".
+    These(String),
+    /// All but such as "22".
+    AnyBut(String),
+}
+
+fn named(choice: &Choice<RangeInclusive<u16>>) -> Named {
     let texts = Choice {
         these: choice.these.iter().map(ports).collect(),
         not: choice.not.iter().map(ports).collect(),
     };
     let one = matches!(&choice.these[..], [range] if range.start() == range.end());
-    let word = if one || choice.these.is_empty() {
-        "port"
-    } else {
-        "ports"
-    };
+    let word = if one { "port" } else { "ports" };
     match texts.these.is_empty() {
-        true => format!("any {word} but {}", list(&texts.not)),
-        false => format!("{word} {}", chosen(&texts)),
+        true => Named::AnyBut(list(&texts.not)),
+        false => Named::These(format!("{word} {}", chosen(&texts))),
+    }
+}
+
+/// Sizes in words, as in "60 or 1000 to 1500".
+fn sizes(choice: &Choice<RangeInclusive<u32>>) -> String {
+    let texts = |ranges: &[RangeInclusive<u32>]| -> Vec<String> {
+        let text = |range: &RangeInclusive<u32>| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first} to {last}"),
+        };
+        ranges.iter().map(text).collect()
+    };
+    match (texts(&choice.these), texts(&choice.not)) {
+        (these, not) if these.is_empty() => format!("other than {}", list(&not)),
+        (these, not) => chosen(&Choice { these, not }),
     }
 }
 
@@ -178,7 +196,7 @@ mod tests {
             ),
             (
                 "peer !10.0.0.0/8\ninterface !lo !eth1\npeer-port !22",
-                "packets that the target sends to any but 10.0.0.0/8 any port but 22 through any but lo or eth1",
+                "packets that the target sends to any but 10.0.0.0/8, any port but 22 through any but lo or eth1",
             ),
             (
                 "peer-port !22",
@@ -189,8 +207,24 @@ mod tests {
                 "TCP packets of 1000 to 1500 bytes with TCP flags syn,!ack that begin a conversation with DSCP ef or 5 without mark 0x1/0x1 that the target sends",
             ),
             (
+                "size 40-60 !50 1500\ntcp-flags syn,!ack rst\nmark 1/1 2 !3",
+                "TCP packets of 40 to 60 or 1500 but not 50 bytes with TCP flags syn,!ack or rst with mark 0x1/0x1 or 0x2 but not 0x3 that the target sends",
+            ),
+            (
+                "size !60 !1000-1500\nstate new established\nmark !1 !2\ndirection egress ingress",
+                "TCP or UDP packets of other than 60 or 1000 to 1500 bytes that belong to a conversation without mark 0x1 or 0x2 that the target sends or receives",
+            ),
+            (
+                "state !new",
+                "TCP or UDP packets that do not begin a conversation that the target sends",
+            ),
+            (
                 "proto tcp\nunit segment",
-                "TCP packets that the target sends, super-packets split",
+                "TCP packets (super-packets split) that the target sends",
+            ),
+            (
+                "unit segment\nproto !icmp\nlocal-port !22\nsize 60",
+                "packets other than ICMP (super-packets split) of 60 bytes that the target sends on any of its ports but 22",
             ),
             (
                 "size !60\nstate established\nmark 7\ndscp !cs1",

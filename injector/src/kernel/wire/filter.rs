@@ -5,27 +5,28 @@ use std::{net::IpAddr, ops::RangeInclusive};
 use aya::maps::lpm_trie::Key;
 use injector_common::{
     conversation::{STATE_ESTABLISHED, STATE_NEW},
-    filter::{self, PEER_IN, PEER_OUT, PacketFilter as WireFilter, PeerName, PortSet},
-    packet::TCP_FLAGS_KNOWN,
+    filter::{
+        self, MAX_MARKS, MAX_SIZE_RANGES, PEER_IN, PEER_OUT, PacketFilter as WireFilter, PeerName,
+        PortSet,
+    },
 };
 
-use crate::model::{Choice, Cidr, Direction, PacketFilter, Sizes, State};
+use crate::model::{Choice, Cidr, Direction, Mark, PacketFilter, State, sets::Numbers};
 
 pub(super) fn entry(filter: &PacketFilter) -> WireFilter {
     let peers = &filter.peers;
     let single = filter.single_peer();
     let (peer_addr, peer_mask) = single.map_or(([0; 4], [0; 4]), network);
-    let (size_first, size_span) = filter.size.as_ref().map_or((0, u32::MAX), sizes);
-    let flags = filter.tcp_flags.map_or((0, 0), |flags| {
-        // Where the header was not read, nothing is known to be clear.
-        let all = u16::from(flags.set | flags.clear) | TCP_FLAGS_KNOWN;
-        (u16::from(flags.set) | TCP_FLAGS_KNOWN, all)
-    });
+    let (marks, marks_taken) = marks(&filter.marks);
+    let flags = (0..=u8::MAX).filter(|flags| filter.takes_these_flags(*flags));
     WireFilter {
         protocols: filter.protocol_numbers().0,
         dscps: filter.dscps.bits(),
+        tcp_flags: Numbers::from_iter(flags).0,
         peer_addr,
         peer_mask,
+        marks,
+        sizes: sizes(&filter.sizes),
         peer_ports: ports(&filter.peer_ports),
         local_ports: ports(&filter.local_ports),
         peers: match (peers.is_any() || single.is_some(), peers.these.is_empty()) {
@@ -33,13 +34,6 @@ pub(super) fn entry(filter: &PacketFilter) -> WireFilter {
             (false, false) => filter::PEERS_LISTED,
             (false, true) => filter::PEERS_EXCEPTED,
         },
-        mark: filter.mark.map_or(0, |mark| mark.value),
-        mark_mask: filter.mark.map_or(0, |mark| mark.mask),
-        mark_differs: filter.mark.map_or(0, |mark| mark.negated.into()),
-        size_first,
-        size_span,
-        tcp_flags: flags.0,
-        tcp_flags_mask: flags.1,
         directions: filter::directions(match filter.direction {
             Direction::Egress => filter::EGRESS,
             Direction::Ingress => filter::INGRESS,
@@ -51,11 +45,11 @@ pub(super) fn entry(filter: &PacketFilter) -> WireFilter {
                 IpAddr::V6(_) => filter::FAMILY_V6,
             }
         }),
-        states: filter.state.map_or(u16::MAX, |state| match state {
-            State::New => 1 << STATE_NEW,
-            State::Established => 1 << STATE_ESTABLISHED,
-        }),
-        _pad: [0; 3],
+        states: states(&filter.states),
+        // Where the header was not read, nothing is known to be clear.
+        flagless: filter.tcp_flags.is_empty().into(),
+        marks_taken,
+        _pad: 0,
     }
 }
 
@@ -95,16 +89,68 @@ fn ports(choice: &Choice<RangeInclusive<u16>>) -> PortSet {
     set
 }
 
-/// The first size and how many more there are, counted around the end of the
-/// numbers for all but a range.
-fn sizes(sizes: &Sizes) -> (u32, u32) {
-    let (first, last) = (*sizes.range.start(), *sizes.range.end());
-    let (first, last) = if sizes.negated {
-        (last.wrapping_add(1), first.wrapping_sub(1))
-    } else {
-        (first, last)
+/// A bit for each state that a packet may have.
+fn states(choice: &Choice<State>) -> u16 {
+    if choice.is_any() {
+        return u16::MAX;
+    }
+    let taken = State::ALL.iter().filter(|state| choice.takes(state));
+    taken.fold(0, |bits, state| {
+        bits | 1
+            << match state {
+                State::New => STATE_NEW,
+                State::Established => STATE_ESTABLISHED,
+            }
+    })
+}
+
+/// The marks with their masks, and which sets of them a packet's may differ from.
+fn marks(choice: &Choice<Mark>) -> ([[u32; 2]; MAX_MARKS], u16) {
+    let mut marks = [[0; 2]; MAX_MARKS];
+    // Unused, one differs from no packet's mark.
+    let slots = marks.iter_mut().zip(choice.each());
+    let asked: Vec<bool> = slots
+        .map(|(slot, (mark, left_out))| {
+            *slot = [mark.value, mark.mask];
+            !left_out
+        })
+        .collect();
+    let takes = |differing: usize| {
+        let meets = |wanted: bool| {
+            let mut marks = asked.iter().enumerate();
+            marks.any(|(index, asked)| *asked == wanted && differing >> index & 1 == 0)
+        };
+        (choice.these.is_empty() || meets(true)) && !meets(false)
     };
-    (first, last.wrapping_sub(first))
+    let sets = (0..1 << MAX_MARKS).filter(|differing| takes(*differing));
+    (
+        marks,
+        sets.fold(0, |taken, differing| taken | 1 << differing),
+    )
+}
+
+/// The first size of each range and how many more there are. What ends with the last of
+/// all numbers goes on with what begins at 0; a range that is not needed is the first one
+/// again.
+fn sizes(choice: &Choice<RangeInclusive<u32>>) -> [[u32; 2]; MAX_SIZE_RANGES] {
+    let lengths = choice.lengths();
+    let number = |size: u128| u32::try_from(size).unwrap_or(u32::MAX);
+    let mut ranges: Vec<[u32; 2]> = lengths
+        .ends()
+        .iter()
+        .map(|&(first, last)| [number(first), number(last - first)])
+        .collect();
+    if let [[0, span], .., [first, _]] = ranges[..] {
+        let around = [first, span.wrapping_sub(first)];
+        ranges.pop();
+        ranges[0] = around;
+    }
+    let first = ranges.first().copied().unwrap_or([0, u32::MAX]);
+    let mut slots = [first; MAX_SIZE_RANGES];
+    for (slot, range) in slots.iter_mut().zip(ranges) {
+        *slot = range;
+    }
+    slots
 }
 
 /// Address and mask of a network, IPv4 as its mapped IPv6 form.
@@ -129,7 +175,7 @@ fn words(bits: u128) -> [u32; 4] {
 mod tests {
     use std::net::Ipv6Addr;
 
-    use injector_common::packet::Facts;
+    use injector_common::packet::{Facts, TCP_FLAGS_KNOWN};
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -230,34 +276,76 @@ mod tests {
         }
 
         #[test]
-        fn sizes_flags_and_states_are_those_of_the_model(
-            first in 20..200u32, more in 0..100u32, negated in any::<bool>(), size in 20..320u32,
-            set in any::<u8>(), clear in any::<u8>(), flags in any::<u8>(), known in any::<bool>(),
+        fn sizes_are_those_of_the_choice(
+            these in vec((20..200u32, 0..100u32), 0..=MAX_SIZE_RANGES),
+            not in vec((20..200u32, 0..100u32), 0..=MAX_SIZE_RANGES),
+            size in 20..320u32,
+        ) {
+            let not = &not[..not.len().min(MAX_SIZE_RANGES - these.len())];
+            let ranges = |list: &[(u32, u32)]| -> Vec<RangeInclusive<u32>> {
+                list.iter().map(|(first, more)| *first..=first + more).collect()
+            };
+            let choice = Choice { these: ranges(&these), not: ranges(not) };
+            let inside = |list: &[RangeInclusive<u32>]| list.iter().any(|range| range.contains(&size));
+            let expected = (choice.these.is_empty() || inside(&choice.these)) && !inside(&choice.not);
+            prop_assume!(!choice.lengths().is_empty());
+            let filter = PacketFilter { sizes: choice, ..PacketFilter::new(Direction::Egress) };
+            let facts = Facts { size, ..packet() };
+            prop_assert_eq!(entry(&filter).matches(&facts, filter::EGRESS), expected);
+        }
+
+        #[test]
+        fn marks_are_those_of_the_choice(
+            marks in vec((0..8u32, 1..8u32, any::<bool>()), 0..=MAX_MARKS),
+            mark in 0..8u32,
+        ) {
+            let of = |wanted: bool| -> Vec<Mark> {
+                let some = marks.iter().filter(|(_, _, asked)| *asked == wanted);
+                some.map(|(value, mask, _)| Mark { value: value & mask, mask: *mask }).collect()
+            };
+            let choice = Choice { these: of(true), not: of(false) };
+            let meets = |list: &[Mark]| list.iter().any(|one| mark & one.mask == one.value);
+            let expected = (choice.these.is_empty() || meets(&choice.these)) && !meets(&choice.not);
+            let filter = PacketFilter { marks: choice, ..PacketFilter::new(Direction::Egress) };
+            let facts = Facts { mark, ..packet() };
+            prop_assert_eq!(entry(&filter).matches(&facts, filter::EGRESS), expected);
+        }
+
+        #[test]
+        fn flags_and_states_are_those_of_the_model(
+            wanted in vec((any::<u8>(), any::<u8>()), 1..4),
+            flags in any::<u8>(), known in any::<bool>(),
             state in prop_oneof![Just(State::New), Just(State::Established)],
+            negated in any::<bool>(), both in any::<bool>(),
         ) {
             use injector_common::conversation::tcp_state;
             let any = || PacketFilter::new(Direction::Egress);
-            let sized = Sizes { range: first..=first + more, negated };
-            let filter = PacketFilter { size: Some(sized.clone()), ..any() };
-            let facts = Facts { size, ..packet() };
-            prop_assert_eq!(
-                entry(&filter).matches(&facts, filter::EGRESS),
-                sized.range.contains(&size) != negated
-            );
-            let wanted = crate::model::TcpFlags { set: set & !clear, clear };
-            let filter = PacketFilter { tcp_flags: Some(wanted), ..any() };
+            let of = |(set, clear): &(u8, u8)| {
+                crate::model::TcpFlags { set: set & !clear, clear: *clear }
+            };
+            let tcp_flags = wanted.iter().map(of).collect();
+            let filter = PacketFilter { tcp_flags, ..any() };
             let tcp_flags = if known { u16::from(flags) | TCP_FLAGS_KNOWN } else { 0 };
             let facts = Facts { tcp_flags, ..packet() };
-            prop_assert_eq!(
-                entry(&filter).matches(&facts, filter::EGRESS),
-                known && filter.takes_flags(flags)
-            );
-            let filter = PacketFilter { state: Some(state), ..any() };
+            let met = wanted.iter().any(|(set, clear)| {
+                flags & (set & !clear) == set & !clear && flags & clear == 0
+            });
+            prop_assert_eq!(entry(&filter).matches(&facts, filter::EGRESS), known && met);
+
+            let mut states = Choice::<State>::ANY;
+            if negated { states.not.push(state) } else { states.these.push(state) }
+            if both && !negated {
+                states.these = State::ALL.to_vec();
+            }
+            let filter = PacketFilter { states, ..any() };
             let facts = Facts { state: tcp_state(flags.into()), ..packet() };
             prop_assert_eq!(
                 entry(&filter).matches(&facts, filter::EGRESS),
                 filter.takes_flags(flags)
             );
+            // A packet of no conversation meets no condition on one.
+            let facts = Facts { state: 0, ..packet() };
+            prop_assert!(!entry(&filter).matches(&facts, filter::EGRESS));
         }
     }
 }

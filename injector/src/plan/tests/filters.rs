@@ -13,7 +13,7 @@ fn conversations_are_followed_both_ways() {
     ] {
         let filter = PacketFilter {
             protocols: protocols.into(),
-            state: Some(State::New),
+            states: vec![State::New].into(),
             ..filter(Direction::Egress)
         };
         let scope = packets_of(web(), host(&[("eth0", 2)]));

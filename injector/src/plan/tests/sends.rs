@@ -61,7 +61,7 @@ fn only_udp_needs_what_is_received() {
     ] {
         let filter = PacketFilter {
             protocols: vec![protocol].into(),
-            state: Some(State::New),
+            states: vec![State::New].into(),
             ..filter(Direction::Egress)
         };
         let expected = format!(

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{
-        Cidr, Delay, Direction, Dscp, Experiment, Fault, PacketFault, Protocol, State, Target,
-        TcpFlags,
+        Cidr, Delay, Direction, Dscp, Experiment, Fault, Mark, PacketFault, Protocol, State,
+        Target, TcpFlags,
     },
     spec::build::{Entropy, build},
 };
@@ -32,17 +32,17 @@ rules:
     target: cgroup:/web
     delay: 100ms
     jitter: 0.5ms
-    direction: both
+    direction: [egress, ingress]
     peer: [10.0.0.0/8, '!10.1.0.0/16', 'fd00::/8']
     peer-port: [443, 8000-8999, '!8080']
     local-port: 1024
     proto: 6
     interface: eth0
     dscp: '!ef,!cs1'
-    mark: '!0x1/0xff'
-    size: 40-100
-    tcp-flags: syn,!ack
-    state: new
+    mark: ['!0x1/0xff', 0x10, '!2/0xff']
+    size: 40-100,1500,!60
+    tcp-flags: ['syn,!ack', fin]
+    state: '!established'
     percent: 12.5
   - name: disk full
     target: [cgroup:/web, pid:4242, command]
@@ -100,14 +100,18 @@ fn every_key_is_read() {
     assert_eq!(filter.peers.these, ["10.0.0.0/8", "fd00::/8"].map(cidr));
     assert_eq!(filter.peers.not, ["10.1.0.0/16"].map(cidr));
     assert_eq!(filter.dscps.not, [Dscp(46), Dscp(8)]);
-    assert_eq!(filter.tcp_flags, Some(TcpFlags { set: 2, clear: 16 }));
-    assert_eq!(filter.state, Some(State::New));
-    let mark = filter.mark.expect("a mark");
-    assert_eq!((mark.value, mark.mask, mark.negated), (1, 255, true));
-    assert_eq!(
-        filter.size.as_ref().map(|size| size.range.clone()),
-        Some(40..=100)
+    let (syn, fin) = (
+        TcpFlags { set: 2, clear: 16 },
+        TcpFlags { set: 1, clear: 0 },
     );
+    assert_eq!(filter.tcp_flags, [syn, fin]);
+    assert_eq!(filter.states.not, [State::Established]);
+    assert_eq!(filter.direction, Direction::Both);
+    let mark = |value, mask| Mark { value, mask };
+    assert_eq!(filter.marks.these, [mark(0x10, u32::MAX)]);
+    assert_eq!(filter.marks.not, [mark(1, 255), mark(2, 255)]);
+    assert_eq!(filter.sizes.these, [40..=100, 1500..=1500]);
+    assert_eq!(filter.sizes.not, [60..=60]);
 
     let full = &experiment.rules[1];
     assert_eq!(
@@ -322,6 +326,7 @@ proptest! {
     }
 }
 
+mod kinds;
 mod refusals;
 
 #[test]

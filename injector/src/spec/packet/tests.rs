@@ -59,16 +59,18 @@ fn code_points() {
 #[test]
 fn marks() {
     let mark = |value, mask, negated| {
-        Ok(Mark {
-            value,
-            mask,
-            negated,
-        })
+        let value = Mark { value, mask };
+        Ok(Signed { negated, value })
     };
-    assert_eq!("7".parse(), mark(7, u32::MAX, false));
-    assert_eq!("!0x10/0xf0".parse(), mark(0x10, 0xf0, true));
-    assert_eq!("0/1".parse(), mark(0, 1, false));
-    assert_eq!("0xffffffff".parse(), mark(u32::MAX, u32::MAX, false));
+    for (text, parsed, told) in [
+        ("7", mark(7, u32::MAX, false), "0x7"),
+        ("!0x10/0xf0", mark(0x10, 0xf0, true), "0x10/0xf0"),
+        ("0/1", mark(0, 1, false), "0x0/0x1"),
+        ("0xffffffff", mark(u32::MAX, u32::MAX, false), "0xffffffff"),
+    ] {
+        assert_eq!(text.parse(), parsed, "{text}");
+        assert_eq!(parsed.expect("a mark").value.to_string(), told);
+    }
     let bad = [
         "",
         "0x",
@@ -82,30 +84,30 @@ fn marks() {
         "+1",
         "0x+1",
         "1/2/3",
+        "!!1",
     ];
-    refused::<Mark>(&bad, "VALUE/MASK");
+    refused::<Signed<Mark>>(&bad, "VALUE/MASK");
 }
 
 #[test]
 fn sizes() {
-    let sizes = |range, negated| Ok(Sizes { range, negated });
-    assert_eq!("1500".parse(), sizes(1500..=1500, false));
-    assert_eq!("!20-1000".parse(), sizes(20..=1000, true));
-    assert_eq!("20-65575".parse(), sizes(SIZES, false));
+    let sizes = |first, last, negated| {
+        let value = Sizes { first, last };
+        Ok(Signed { negated, value })
+    };
+    for (text, parsed) in [
+        ("1500", sizes(1500, 1500, false)),
+        ("!20-1000", sizes(20, 1000, true)),
+        ("20-65575", sizes(20, 65_575, false)),
+    ] {
+        assert_eq!(text.parse(), parsed, "{text}");
+        let told = parsed.expect("sizes").value.to_string();
+        assert_eq!(text.trim_start_matches('!'), told);
+    }
     let bad = [
-        "",
-        "19",
-        "0",
-        "65576",
-        "100-99",
-        "-5",
-        "5-",
-        "1k",
-        "+50",
-        "!20-65575",
-        "50-60-70",
+        "", "19", "0", "65576", "100-99", "-5", "5-", "1k", "+50", "50-60-70",
     ];
-    refused::<Sizes>(&bad, "20 to 65575");
+    refused::<Signed<Sizes>>(&bad, "20 to 65575");
 }
 
 #[test]
@@ -148,10 +150,11 @@ proptest! {
     fn no_text_panics(text in "(\\PC*|[!0-9a-fx/,-]{0,20})") {
         let _ = text.parse::<Signed<Proto>>();
         let _ = text.parse::<Signed<Dscp>>();
-        let _ = text.parse::<Mark>();
-        let _ = text.parse::<Sizes>();
+        let _ = text.parse::<Signed<Mark>>();
+        let _ = text.parse::<Signed<Sizes>>();
         let _ = text.parse::<TcpFlags>();
-        let _ = text.parse::<State>();
+        let _ = text.parse::<Signed<State>>();
+        let _ = text.parse::<Signed<crate::model::Direction>>();
     }
 
     #[test]

@@ -49,8 +49,8 @@ fn values_are_refused_with_their_place() {
         ),
         ("interface: a/b", "rules[0].interface", "1 to 15 bytes"),
         (
-            "direction: [egress]",
-            "rules[0].direction: is of another type",
+            "unit: [packet]",
+            "rules[0].unit: is of another type",
             "a single value",
         ),
         (
