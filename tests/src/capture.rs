@@ -58,6 +58,34 @@ impl Capture {
         Self { socket }
     }
 
+    /// How many packets have arrived since the last call, whether there was room to keep
+    /// them for [`Self::take`] or not.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not tell.
+    #[must_use]
+    #[track_caller]
+    pub fn count(&self) -> u64 {
+        let mut stats = libc::tpacket_stats {
+            tp_packets: 0,
+            tp_drops: 0,
+        };
+        let mut size = u32::try_from(size_of_val(&stats)).expect("small");
+        // SAFETY: the value and its size are those of one value.
+        let status = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut stats).cast(),
+                &raw mut size,
+            )
+        };
+        assert_eq!(status, 0, "{}", io::Error::last_os_error());
+        stats.tp_packets.into()
+    }
+
     /// What has arrived since the last call, each packet from its network header
     /// on.
     ///

@@ -89,6 +89,26 @@ impl Ledger {
         packets.flatten().sum()
     }
 
+    /// Of each hit its rule, its number and how long it waits for it, in ns, sorted.
+    #[must_use]
+    pub fn waits(&self) -> Vec<(String, u64, u64)> {
+        let number = |hit: &Value, key: &str| hit[key].as_u64().unwrap_or(0);
+        let hits = self.hits.iter().map(|hit| {
+            let rule = hit["rule"].as_str().unwrap_or_default().to_owned();
+            (rule, number(hit, "n"), number(hit, "wait_ns"))
+        });
+        let mut hits: Vec<_> = hits.collect();
+        hits.sort_unstable();
+        hits
+    }
+
+    /// When each hit of this rule was, in ns since the rules came in force.
+    #[must_use]
+    pub fn times(&self, rule: &str) -> Vec<u64> {
+        let hits = self.hits.iter().filter(|hit| hit["rule"] == rule);
+        hits.filter_map(|hit| hit["time_ns"].as_u64()).collect()
+    }
+
     /// How many hits of this rule there are.
     #[must_use]
     pub fn count(&self, rule: &str) -> u64 {
@@ -130,8 +150,25 @@ impl Ledger {
 #[must_use]
 #[track_caller]
 pub fn replay(path: &Path) -> Injection {
+    replay_with(path, &[])
+}
+
+/// The same, telling of it in this ledger.
+///
+/// # Panics
+///
+/// When the rules do not come in force.
+#[must_use]
+#[track_caller]
+pub fn replay_told(path: &Path, ledger: &Path) -> Injection {
+    let ledger = ledger.to_str().expect("a path in UTF-8");
+    replay_with(path, &["--ledger", ledger])
+}
+
+#[track_caller]
+fn replay_with(path: &Path, options: &[&str]) -> Injection {
     let path = path.to_str().expect("a path in UTF-8");
-    let line = ["run", "--replay", path, "--output", "json"];
+    let line = [&["run", "--replay", path, "--output", "json"], options].concat();
     Injection::from_agent(Agent::start(Place::HERE, &line, &[]))
 }
 

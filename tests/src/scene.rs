@@ -48,6 +48,10 @@ pub enum Kind {
     Refusal,
     /// No name exists.
     Names,
+    /// Every name is told late.
+    LateNames,
+    /// Every packet goes over a link of a profile.
+    Link,
 }
 
 impl Kind {
@@ -59,7 +63,9 @@ impl Kind {
             Self::Denial => Feature::SendErrno,
             Self::Rejection => Feature::NetReject,
             Self::Reset => Feature::NetReset,
-            Self::Delay | Self::Rate | Self::Reordering => Feature::NetDelay,
+            Self::Delay | Self::Rate | Self::Reordering | Self::Link => Feature::NetDelay,
+            // The name server is on the loopback.
+            Self::LateNames => Feature::LoopbackDelay,
             Self::Corruption => Feature::NetCorrupt,
             Self::Errno => Feature::SysErrno,
             Self::Refusal => Feature::NetRefuse,
@@ -67,7 +73,9 @@ impl Kind {
         }
     }
 
-    const fn fault(self) -> &'static [&'static str] {
+    /// What follows `injector inject`: the name of a kind or recipe, and its options.
+    #[must_use]
+    pub const fn fault(self) -> &'static [&'static str] {
         match self {
             Self::Loss => &["net-loss"],
             Self::Denial => &["net-loss", "--visibility", "errno=EPERM"],
@@ -85,6 +93,8 @@ impl Kind {
             Self::Errno => &["sys-errno", "--call", "mkdir", "--errno", "EIO"],
             Self::Refusal => &["net-refuse"],
             Self::Names => &["dns", "--answer", "nxdomain"],
+            Self::LateNames => &["dns", "--answer", "delay", "--delay", "60ms"],
+            Self::Link => &["net-link", "--profile", "3g"],
         }
     }
 
@@ -193,7 +203,9 @@ impl Scene {
             | Kind::Reordering
             | Kind::Errno
             | Kind::Refusal
-            | Kind::Names => self.target(),
+            | Kind::Names
+            | Kind::LateNames
+            | Kind::Link => self.target(),
         }
     }
 
@@ -208,12 +220,16 @@ impl Scene {
             Kind::Errno => failures(&self.calls.round(LOAD.count)),
             Kind::Refusal | Kind::Reset => self.dialer.round(LOAD.count).failures,
             Kind::Names => self.asker.seen(LOAD.count)[0].failures,
+            Kind::LateNames => {
+                assert_eq!(self.asker.seen(LOAD.count)[0].failures, 0);
+                u64::from(self.asker.shortest() >= DELAY) * LOAD.count
+            }
             Kind::Loss | Kind::Reception | Kind::Rejection | Kind::Corruption | Kind::Partition => {
                 self.flow.round(LOAD).missing()
             }
             Kind::Denial => self.flow.round(LOAD).send_errors.0,
             Kind::Duplication => self.flow.round(LOAD).duplicates,
-            Kind::Delay | Kind::Rate | Kind::Reordering => {
+            Kind::Delay | Kind::Rate | Kind::Reordering | Kind::Link => {
                 let arrived = self.flow.round(LOAD);
                 assert_eq!(arrived.intact, LOAD.count, "{arrived:?}");
                 arrived.delays.at_least(DELAY)

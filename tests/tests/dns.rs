@@ -9,7 +9,7 @@ use injector_tests::{
     agent::Injection,
     cgroup::Cgroup,
     command::Place,
-    netns::{Ip, Netns, Pair},
+    netns::{Ip, Netns, Pair, address},
     require,
     resolver::{Asker, NameServer},
 };
@@ -251,12 +251,9 @@ fn a_share_is_answered() {
 }
 
 /// The server's own answer, later, over UDP and TCP.
-#[test]
-fn a_delay() {
-    require!(NetDelay);
+#[track_caller]
+fn check_delay(bed: &Bed<'_>) {
     const DELAY: Duration = Duration::from_millis(300);
-    let pair = Pair::new();
-    let bed = Bed::on_cable(&pair, Ip::V4);
     let questions = ["example.net/A"];
     let (udp, tcp) = (
         bed.victim(&[], &questions),
@@ -270,6 +267,94 @@ fn a_delay() {
     assert!(injection.stop().rule().injected >= 4);
     assert_eq!(udp.round(1), [GENUINE]);
     assert!(udp.shortest() < DELAY, "{:?}", udp.shortest());
+}
+
+#[test]
+fn a_delay() {
+    require!(NetDelay);
+    let pair = Pair::new();
+    for ip in [Ip::V4, Ip::V6] {
+        check_delay(&Bed::on_cable(&pair, ip));
+    }
+}
+
+#[test]
+fn a_delay_on_loopback() {
+    require!(LoopbackDelay);
+    check_delay(&Bed::on_loopback(&Netns::new(), Ip::V6, PORT));
+}
+
+/// Whom a query is sent to, how, and through what: filters of packets, for queries.
+#[test]
+fn filters() {
+    require!(Dns);
+    let pair = Pair::new();
+    pair.join("near1", "far1", 1);
+    let elsewhere = pair.join_another("near2", "far2", 2);
+    let bed = Bed::on_cable(&pair, Ip::V4);
+    // Its namespace is its group's alone, so that its group stands for its address.
+    let peer = Cgroup::new("peer");
+    let own = Place::netns(&elsewhere).and_cgroup(&peer);
+    let far = Place::netns(&pair.far);
+    let server = |place, ip, net| {
+        let to = SocketAddr::new(address(ip, net, 2), PORT);
+        (NameServer::start(place, to), to)
+    };
+    let (_v6, to_v6) = server(far, Ip::V6, 0);
+    let (_other, to_other) = server(far, Ip::V4, 1);
+    let (_peer, to_peer) = server(own, Ip::V4, 2);
+    let near = Place::netns(&pair.near).and_cgroup(&bed.cgroup);
+    let askers = [
+        (bed.to, "--edns"),
+        (bed.to, "--tcp"),
+        (to_v6, "--edns"),
+        (to_other, "--edns"),
+        (to_peer, "--edns"),
+    ]
+    .map(|(to, how)| Asker::start(near, to, &[how], &["example.net/A"]));
+    let group = peer.target();
+    let not_group = format!("!{group}");
+    for (filter, hit) in [
+        (
+            &["--peer", "10.77.0.0/24"][..],
+            [true, true, false, false, false],
+        ),
+        (
+            &["--peer", "!10.77.0.0/23"],
+            [false, false, true, false, true],
+        ),
+        (
+            &["--peer", "::/0,10.77.1.2"],
+            [false, false, true, true, false],
+        ),
+        (&["--proto", "tcp"], [false, true, false, false, false]),
+        (&["--proto", "udp"], [true, false, true, true, true]),
+        (
+            &["--interface", "near1"],
+            [false, false, false, true, false],
+        ),
+        (
+            &["--interface", "!near0"],
+            [false, false, false, true, true],
+        ),
+        (
+            &["--peer-target", &group],
+            [false, false, false, false, true],
+        ),
+        (
+            &["--peer-target", &not_group],
+            [true, true, true, true, false],
+        ),
+    ] {
+        let injection = bed.inject(&[&["--answer", "refused"], filter].concat());
+        for (asker, hit) in askers.iter().zip(hit) {
+            let answer = if hit { u32::from(REFUSED) } else { GENUINE };
+            assert_eq!(asker.round(1), [answer], "{filter:?} {hit:?}");
+        }
+        let rule = injection.stop().rule();
+        let hits = hit.into_iter().filter(|&hit| hit).count() as u64;
+        assert_eq!((rule.matched, rule.injected), (hits, hits), "{filter:?}");
+    }
 }
 
 /// What the C library makes of the answers, whose list of name servers is replaced

@@ -70,33 +70,6 @@ fn check(kind: Kind, end: End, stride: usize) {
     panic!("two hundred parts");
 }
 
-macro_rules! half_way {
-    ($($name:ident: $kind:ident, $end:ident, $stride:literal;)+) => {
-        $(
-            #[test]
-            fn $name() {
-                check(Kind::$kind, End::$end, $stride);
-            }
-        )+
-    };
-}
-
-// Kinds with many parts share most of them with others.
-half_way! {
-    loss_fails_half_way: Loss, Fail, 1;
-    reception_fails_half_way: Reception, Fail, 4;
-    corruption_fails_half_way: Corruption, Fail, 5;
-    delay_fails_half_way: Delay, Fail, 3;
-    errno_fails_half_way: Errno, Fail, 2;
-    refusal_fails_half_way: Refusal, Fail, 2;
-    loss_is_killed_half_way: Loss, Kill, 3;
-    reception_is_killed_half_way: Reception, Kill, 7;
-    corruption_is_killed_half_way: Corruption, Kill, 11;
-    delay_is_killed_half_way: Delay, Kill, 5;
-    errno_is_killed_half_way: Errno, Kill, 4;
-    refusal_is_killed_half_way: Refusal, Kill, 4;
-}
-
 #[track_caller]
 fn check_panic(kind: Kind) {
     require_for!(kind.feature());
@@ -113,22 +86,50 @@ fn check_panic(kind: Kind) {
     assert_eq!(scene.harm(kind), Harm::Nothing);
 }
 
-macro_rules! panics {
-    ($($name:ident: $kind:ident;)+) => {
+macro_rules! half_way {
+    ($($module:ident: $kind:ident, fail every $fail:literal, kill every $kill:literal;)+) => {
         $(
-            #[test]
-            fn $name() {
-                check_panic(Kind::$kind);
+            mod $module {
+                use super::*;
+
+                #[test]
+                fn fails() {
+                    check(Kind::$kind, End::Fail, $fail);
+                }
+
+                #[test]
+                fn is_killed() {
+                    check(Kind::$kind, End::Kill, $kill);
+                }
+
+                #[test]
+                fn panics() {
+                    check_panic(Kind::$kind);
+                }
             }
         )+
+
+        // A kind of victim that is not among them does not compile.
+        const _: fn(Kind) = |kind| match kind { $(Kind::$kind => {})+ };
     };
 }
 
-panics! {
-    loss_panics_half_way: Loss;
-    reception_panics_half_way: Reception;
-    corruption_panics_half_way: Corruption;
-    delay_panics_half_way: Delay;
-    errno_panics_half_way: Errno;
-    refusal_panics_half_way: Refusal;
+// Kinds with many parts share most of them with others.
+half_way! {
+    loss: Loss, fail every 1, kill every 3;
+    denial: Denial, fail every 2, kill every 4;
+    reception: Reception, fail every 4, kill every 7;
+    delay: Delay, fail every 3, kill every 5;
+    corruption: Corruption, fail every 5, kill every 11;
+    duplication: Duplication, fail every 7, kill every 8;
+    reordering: Reordering, fail every 23, kill every 29;
+    rate: Rate, fail every 23, kill every 29;
+    partition: Partition, fail every 7, kill every 8;
+    refusal: Refusal, fail every 2, kill every 4;
+    rejection: Rejection, fail every 7, kill every 8;
+    reset: Reset, fail every 7, kill every 8;
+    names: Names, fail every 7, kill every 8;
+    delayed_names: LateNames, fail every 23, kill every 29;
+    errno: Errno, fail every 2, kill every 4;
+    delayed_link: Link, fail every 23, kill every 29;
 }

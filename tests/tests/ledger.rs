@@ -1,4 +1,10 @@
-//! Millions of packets: what the report says is what was seen outside.
+//! Millions of packets: what the report and the ledger say is what was seen outside.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::Path,
+};
 
 use injector_common::{
     random::{draw, roll, rule_seed},
@@ -7,10 +13,11 @@ use injector_common::{
 use injector_tests::{
     agent::Injection,
     board::OUTCOMES,
+    capture::Capture,
     cgroup::Cgroup,
     command::Process,
     kernel::Where,
-    netns::Pair,
+    netns::{Ip, Pair},
     require,
     traffic::{Arrived, Load, ends::both_ways},
 };
@@ -64,6 +71,22 @@ fn check(arrived: &[Arrived], counted: [u64; 3], before: u64) {
     assert_eq!(counted, [sent, sent - lost, 0]);
 }
 
+/// The numbers of all hits that a ledger tells of, and its last line.
+#[track_caller]
+fn told(ledger: &Path) -> (Vec<u64>, String) {
+    let (mut numbers, mut last) = (Vec::new(), String::new());
+    for line in BufReader::new(File::open(ledger).expect("a ledger")).lines() {
+        last = line.expect("a line");
+        if last.starts_with(r#"{"hit":"#) {
+            let (_, number) = last.split_once(r#""n":"#).expect("a number");
+            let digits = number.split([',', '}']).next().unwrap_or_default();
+            numbers.push(digits.parse().expect("a number"));
+        }
+    }
+    numbers.sort_unstable();
+    (numbers, last)
+}
+
 /// Lets a process use one processor only.
 fn keep_on(cpu: usize, process: &Process) {
     let mut only = CpuSet::new();
@@ -74,7 +97,8 @@ fn keep_on(cpu: usize, process: &Process) {
 
 /// Each packet is numbered, and the receiver looks at every one. Which are lost is
 /// known in advance, from the seed: of a flow by itself the very packets, of two that
-/// meet in the rule on two processors how many.
+/// meet in the rule on two processors how many. The ledger names each, and captures
+/// behind the rule see the others.
 #[test]
 fn two_million_packets_are_counted_right() {
     require!(NetLoss);
@@ -87,10 +111,16 @@ fn two_million_packets_are_counted_right() {
     keep_on(first, out.sender());
     keep_on(cpus.next().unwrap_or(first), back.sender());
     let target = cgroup.target();
+    let folder = tempfile::tempdir().expect("make a folder");
+    let ledger = folder.path().join("hits.jsonl");
     let line = format!(
         "net-loss --percent {PERCENT} --seed {SEED} --target {target} --direction both \
-         --proto udp --for 10m"
+         --proto udp --for 10m --ledger {}",
+        ledger.display()
     );
+    // Of one protocol, such a socket sees what programs at the interface have let in.
+    let captures = [(&pair.far, Pair::FAR_LINK), (&pair.near, Pair::NEAR_LINK)]
+        .map(|(netns, link)| Capture::start(netns, link, Ip::V4));
     let injection = Injection::start(&line.split_whitespace().collect::<Vec<_>>());
     let counts = |work: &dyn Fn() -> Vec<Arrived>| {
         let before = counted(&pair);
@@ -116,6 +146,13 @@ fn two_million_packets_are_counted_right() {
     assert_eq!(rule.passed, 2 * million - missing, "{rule:?}");
     assert_eq!((rule.exhausted, rule.errors), (0, 0), "{rule:?}");
     check(&alone, of_one, 0);
+    let captured: u64 = captures.iter().map(Capture::count).sum();
+    assert_eq!(captured, 2 * million - missing, "captured");
+    let (numbers, last) = told(&ledger);
+    let expected: Vec<u64> = (1..=2 * million).filter(|&n| selected(n)).collect();
+    assert_eq!(numbers.len() as u64, rule.injected, "{last}");
+    assert!(numbers == expected, "the ledger tells of others");
+    assert!(last.contains(r#""lost":0"#), "{last}");
     let first: Vec<u64> = (1..=OUTCOMES).filter(|&n| selected(n)).collect();
     assert_eq!(alone[0].lost, first, "other packets than those selected");
     check(&both, of_two, million);

@@ -1,6 +1,8 @@
 //! How an injection ends: always, on time, and without a trace.
 
+use injector_common::FaultKind;
 use injector_tests::{
+    agent,
     cgroup::Cgroup,
     require, require_for,
     residue::Snapshot,
@@ -24,13 +26,26 @@ enum End {
 const COMMAND: [&str; 3] = ["--", "sleep", "100"];
 
 /// Brings a fault in force on a victim, ends it, and compares everything with
-/// what was there before, foreign queueing disciplines included.
+/// what was there before, foreign queueing disciplines included: in each of these
+/// ways, one after the other.
 #[track_caller]
-fn check(kind: Kind, end: End) {
+fn check(kind: Kind, ends: &[End]) {
     require_for!(kind.feature());
     let scene = Scene::new();
     let snapshot = scene.snapshot();
-    assert_eq!(scene.harm(kind), Harm::Nothing, "before the fault");
+    for &end in ends {
+        // What a failing test was at.
+        println!("{kind:?}, {end:?}");
+        assert_eq!(scene.harm(kind), Harm::Nothing, "before the fault");
+        run(&scene, &snapshot, kind, end);
+        snapshot.assert_clean();
+    }
+    assert_eq!(scene.harm(kind), Harm::Nothing, "after the end");
+    snapshot.assert_clean();
+}
+
+#[track_caller]
+fn run(scene: &Scene, snapshot: &Snapshot<'_>, kind: Kind, end: End) {
     match end {
         End::Deadline => {
             let injection = scene.inject(kind, &["--for", "3s"], &[]);
@@ -89,69 +104,103 @@ fn check(kind: Kind, end: End) {
             assert_ne!(finished.status.code(), Some(0), "{finished:?}");
         }
     }
-    snapshot.assert_clean();
-    assert_eq!(scene.harm(kind), Harm::Nothing, "after the end");
-    snapshot.assert_clean();
 }
 
+/// Those that the agent sees coming.
+const ORDERLY: &[End] = &[
+    End::Deadline,
+    End::Signal(Signal::SIGINT),
+    End::Signal(Signal::SIGTERM),
+];
+
+/// Those that it does not.
+const ABRUPT: &[End] = &[
+    End::Kill { command: false },
+    End::PanicInForce { command: false },
+];
+
+/// The same with a command; a panicking agent's is waited for.
+const OF_COMMANDS: &[End] = &[End::CommandExit, End::Kill { command: true }];
+const PANIC_WITH_COMMAND: &[End] = &[End::PanicInForce { command: true }];
+
 macro_rules! crash_matrix {
-    ($($name:ident: $kind:ident, $end:expr;)+) => {
+    ($($module:ident: $kind:ident;)+) => {
+        $(
+            mod $module {
+                use super::*;
+
+                #[test]
+                fn ends_orderly() {
+                    check(Kind::$kind, ORDERLY);
+                }
+
+                #[test]
+                fn ends_abruptly() {
+                    check(Kind::$kind, ABRUPT);
+                }
+            }
+        )+
+
+        /// All of them. A kind of victim that is not among them does not compile.
+        const MATRIX: &[Kind] = &[$(Kind::$kind),+];
+        const _: fn(Kind) = |kind| match kind { $(Kind::$kind => {})+ };
+    };
+}
+
+crash_matrix! {
+    loss: Loss;
+    denial: Denial;
+    reception: Reception;
+    delay: Delay;
+    corruption: Corruption;
+    duplication: Duplication;
+    reordering: Reordering;
+    rate: Rate;
+    partition: Partition;
+    refusal: Refusal;
+    rejection: Rejection;
+    reset: Reset;
+    names: Names;
+    delayed_names: LateNames;
+    errno: Errno;
+    delayed_link: Link;
+}
+
+/// The registry has nothing that does not end in all these ways.
+#[test]
+fn every_kind_and_every_recipe_is_in_the_matrix() {
+    let kinds = FaultKind::ALL.iter().map(|kind| kind.name().to_owned());
+    let list = agent::run(&["faults"]).stdout;
+    // Recipes stand behind the kinds; a line that goes on begins with blanks.
+    let names = list
+        .lines()
+        .skip(1)
+        .map_while(|line| line.split(' ').next());
+    let listed = names.take_while(|name| !name.starts_with('`'));
+    let mut missing: Vec<String> = kinds.chain(listed.map(str::to_owned)).collect();
+    assert!(missing.iter().any(|name| name == "net-link"), "{list}");
+    missing.retain(|name| !name.is_empty() && MATRIX.iter().all(|kind| kind.fault()[0] != name));
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+macro_rules! with_a_command {
+    ($($name:ident: $kind:ident, $ends:expr;)+) => {
         $(
             #[test]
             fn $name() {
-                check(Kind::$kind, $end);
+                check(Kind::$kind, $ends);
             }
         )+
     };
 }
 
-crash_matrix! {
-    loss_until_deadline: Loss, End::Deadline;
-    loss_until_command_exit: Loss, End::CommandExit;
-    loss_until_interrupt: Loss, End::Signal(Signal::SIGINT);
-    loss_until_terminate: Loss, End::Signal(Signal::SIGTERM);
-    loss_until_kill: Loss, End::Kill { command: false };
-    loss_until_kill_with_command: Loss, End::Kill { command: true };
-    loss_until_panic: Loss, End::PanicInForce { command: false };
-    loss_until_panic_with_command: Loss, End::PanicInForce { command: true };
-    denial_until_kill: Denial, End::Kill { command: false };
-    reception_until_deadline: Reception, End::Deadline;
-    reception_until_kill: Reception, End::Kill { command: false };
-    corruption_until_deadline: Corruption, End::Deadline;
-    corruption_until_command_exit: Corruption, End::CommandExit;
-    corruption_until_interrupt: Corruption, End::Signal(Signal::SIGINT);
-    corruption_until_terminate: Corruption, End::Signal(Signal::SIGTERM);
-    corruption_until_kill: Corruption, End::Kill { command: false };
-    corruption_until_kill_with_command: Corruption, End::Kill { command: true };
-    corruption_until_panic: Corruption, End::PanicInForce { command: false };
-    delay_until_deadline: Delay, End::Deadline;
-    delay_until_command_exit: Delay, End::CommandExit;
-    delay_until_interrupt: Delay, End::Signal(Signal::SIGINT);
-    delay_until_terminate: Delay, End::Signal(Signal::SIGTERM);
-    delay_until_kill: Delay, End::Kill { command: false };
-    delay_until_kill_with_command: Delay, End::Kill { command: true };
-    delay_until_panic: Delay, End::PanicInForce { command: false };
-    errno_until_deadline: Errno, End::Deadline;
-    errno_until_command_exit: Errno, End::CommandExit;
-    errno_until_interrupt: Errno, End::Signal(Signal::SIGINT);
-    errno_until_terminate: Errno, End::Signal(Signal::SIGTERM);
-    errno_until_kill: Errno, End::Kill { command: false };
-    errno_until_kill_with_command: Errno, End::Kill { command: true };
-    errno_until_panic: Errno, End::PanicInForce { command: false };
-    errno_until_panic_with_command: Errno, End::PanicInForce { command: true };
-    duplication_until_kill: Duplication, End::Kill { command: false };
-    partition_until_kill: Partition, End::Kill { command: false };
-    rate_until_kill: Rate, End::Kill { command: false };
-    reordering_until_kill: Reordering, End::Kill { command: false };
-    rejection_until_deadline: Rejection, End::Deadline;
-    rejection_until_kill: Rejection, End::Kill { command: false };
-    reset_until_deadline: Reset, End::Deadline;
-    reset_until_kill: Reset, End::Kill { command: false };
-    names_until_deadline: Names, End::Deadline;
-    names_until_kill: Names, End::Kill { command: false };
-    refusal_until_deadline: Refusal, End::Deadline;
-    refusal_until_kill: Refusal, End::Kill { command: false };
-    refusal_until_panic: Refusal, End::PanicInForce { command: false };
+with_a_command! {
+    loss_with_a_command: Loss, OF_COMMANDS;
+    loss_panics_with_a_command: Loss, PANIC_WITH_COMMAND;
+    corruption_with_a_command: Corruption, OF_COMMANDS;
+    delay_with_a_command: Delay, OF_COMMANDS;
+    errno_with_a_command: Errno, OF_COMMANDS;
+    errno_panics_with_a_command: Errno, PANIC_WITH_COMMAND;
 }
 
 #[test]

@@ -149,6 +149,38 @@ fn a_burst_is_held_whole() {
     assert!(arrived.delays.shortest >= Duration::from_secs(3));
 }
 
+/// The longest delay there is, of requests in one family and of answers in the other.
+/// Where the machine counts instructions, nobody has to wait as long.
+#[test]
+fn a_minute() {
+    require!(NetDelay);
+    let bed = Alone::new();
+    let target = bed.cgroup.target();
+    let rule = |name: &str, peer: &str, way: &str| {
+        format!(
+            "- {{name: {name}, kind: net-delay, delay: 60s, target: '{target}', proto: icmp, \
+             peer: '{peer}', direction: {way}}}\n"
+        )
+    };
+    let rules = rule("sent", "0.0.0.0/0", "egress") + &rule("answered", "::/0", "ingress");
+    let injection = Injection::of_spec(&format!("version: 1\nfor: 80s\nrules:\n{rules}"));
+    let [v4, v6] = [Ip::V4, Ip::V6].map(|ip| Pair::far_address(ip).to_string());
+    let both = "ping -n -c 3 -i 0.2 -W 70 $0 & ping -n -c 3 -i 0.2 -W 70 $1 & wait";
+    let place = Place::netns(&bed.pair.near).and_cgroup(&bed.cgroup);
+    let text = place.run("sh", &["-c", both, &v4, &v6]);
+    let times = text.lines().filter_map(|line| line.split_once("time="));
+    let times: Vec<f64> = times
+        .filter_map(|(_, time)| time.split(' ').next()?.parse().ok())
+        .collect();
+    assert_eq!(times.len(), 6, "{text}");
+    assert!(
+        times.iter().all(|ms| (60_000.0..61_000.0).contains(ms)),
+        "{text}"
+    );
+    let report = injection.stop().report();
+    assert_eq!(report.hits(), [("sent", 3, 3), ("answered", 3, 3)]);
+}
+
 /// Both interfaces have the same index, each in a namespace of its own, and
 /// programs see no more than that.
 #[test]

@@ -145,9 +145,20 @@ fn protocols_by_number_and_by_what_they_are_not() {
 /// others make, in both families.
 #[track_caller]
 fn check_pings(filter: &[&str], hit: &[&str], spared: &[&[&str]]) {
+    check_pings_going("egress", filter, hit, spared);
+}
+
+/// The same of the answers, which have the code point and the size of what they answer.
+#[track_caller]
+fn check_answers(filter: &[&str], hit: &[&str], spared: &[&[&str]]) {
+    check_pings_going("ingress", filter, hit, spared);
+}
+
+#[track_caller]
+fn check_pings_going(direction: &str, filter: &[&str], hit: &[&str], spared: &[&[&str]]) {
     require!(NetLoss);
     let bed = Alone::new();
-    let injection = bed.lose_going("egress", filter);
+    let injection = bed.lose_going(direction, filter);
     for ip in [Ip::V4, Ip::V6] {
         assert!(!bed.ping_with(ip, hit), "{filter:?} {hit:?} {ip:?}");
         for options in spared {
@@ -167,6 +178,7 @@ fn code_points() {
         &[cs1, &[]],
     );
     check_pings(&["--proto", "icmp", "--dscp", "!cs1,!0"], ef, &[cs1, &[]]);
+    check_answers(&["--proto", "icmp", "--dscp", "ef"], ef, &[cs1, &[]]);
 }
 
 #[test]
@@ -188,6 +200,24 @@ fn marks() {
     check_pings(&["--proto", "icmp", "--mark", "!5,!0"], seven, &[five, &[]]);
 }
 
+/// A mark does not leave the namespace, so what arrives has none but on the loopback.
+#[test]
+fn marks_of_what_arrives() {
+    require!(NetLoss);
+    let bed = Alone::new();
+    let rule = ["--proto", "icmp", "--interface", "lo", "--mark", "7"];
+    let injection = bed.lose_going("ingress", &rule);
+    let near = Place::netns(&bed.pair.near).and_cgroup(&bed.cgroup);
+    for to in ["127.0.0.1", "::1"] {
+        for (mark, answered) in [("7", false), ("5", true)] {
+            let words = ["-n", "-c", "1", "-W", "1", "-m", mark, to];
+            let status = near.output("ping", &words).status;
+            assert_eq!(status.success(), answered, "{to} {mark}");
+        }
+    }
+    assert_eq!(injection.stop().rule().injected, 2);
+}
+
 #[test]
 fn sizes() {
     // With 28 bytes of headers in IPv4, and 48 in IPv6.
@@ -202,6 +232,7 @@ fn sizes() {
     let several = ["--proto", "icmp", "--size", "300-400,1000-1100,!340-380"];
     check_pings(&several, &["-s", "1000"], &[&["-s", "320"], &["-s", "600"]]);
     check_pings(&several, &["-s", "276"], &[&["-s", "320"], &[]]);
+    check_answers(&others, &["-s", "273"], &[&["-s", "252"], &[]]);
 }
 
 #[test]

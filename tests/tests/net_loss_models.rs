@@ -1,9 +1,14 @@
-//! `net-loss` with models that have a memory.
+//! `net-loss` with models that have a memory, and with a time of its own.
+
+use std::time::Duration;
 
 use injector_tests::{
-    agent::RuleReport,
+    agent::{Injection, RuleReport},
+    cgroup::Cgroup,
+    ledger::Ledger,
+    netns::Pair,
     require,
-    traffic::{Arrived, Bed, Case, Direction, Load},
+    traffic::{Arrived, Bed, Case, Direction, Load, ends::PLAIN},
 };
 
 fn bed(direction: Direction) -> Bed {
@@ -91,4 +96,43 @@ fn one_seed_loses_the_same_packets_again() {
     let first = lost();
     assert!(!first.is_empty());
     assert_eq!(first, lost());
+}
+
+/// A rule with a time of its own in a run that goes on: whatever is sent meanwhile is
+/// lost, and nothing before or after it. Another rule sees what it leaves.
+#[test]
+fn a_window_of_time() {
+    require!(NetLoss);
+    let window = 2_000_000_000..3_000_000_000;
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let flow = PLAIN.start(&pair, &cgroup, Direction::Egress);
+    let folder = tempfile::tempdir().expect("make a folder");
+    let ledger = folder.path().join("hits.jsonl");
+    let common = format!("target: '{}', proto: udp", cgroup.target());
+    let spec = format!(
+        "version: 1\nrules:\n\
+         - {{name: gone, kind: net-loss, {common}, start: 2s, for: 1s}}\n\
+         - {{name: seen, kind: net-duplicate, {common}, for: 60s}}\n"
+    );
+    let injection = Injection::of_spec_told(&spec, &ledger);
+    let load = Load::of(4500)
+        .spaced(Duration::from_millis(1))
+        .windowed(1 << 40);
+    let arrived = flow.round(load);
+    let report = injection.stop().report();
+    let told = Ledger::read(&ledger);
+    let lost = arrived.missing();
+    let seen = load.count - lost;
+    assert_eq!(report.hits(), [("gone", lost, lost), ("seen", seen, seen)]);
+    assert_eq!(arrived.duplicates, seen, "{arrived:?}");
+    let [gone, others] = ["gone", "seen"].map(|rule| told.times(rule));
+    assert_eq!((gone.len() as u64, others.len() as u64), (lost, seen));
+    assert!(gone.iter().all(|time| window.contains(time)), "{gone:?}");
+    assert!(!others.iter().any(|time| window.contains(time)));
+    // In one piece, with packets before and behind it.
+    let first = *arrived.lost.first().expect("a lost packet");
+    assert!(first > 1 && first + lost <= load.count, "{first}, {lost}");
+    let piece: Vec<u64> = (first..first + lost).collect();
+    assert_eq!(arrived.lost, piece);
 }

@@ -3,9 +3,14 @@
 use std::time::{Duration, Instant};
 
 use injector_tests::{
-    netns::Ip,
+    agent::Injection,
+    cgroup::Cgroup,
+    netns::{Ip, Pair},
     packet_matrix, require,
-    traffic::{Bed, Case, Direction, Load},
+    traffic::{
+        Bed, Case, Direction, Load,
+        ends::{OTHER_PORTS, PLAIN},
+    },
 };
 
 /// 100 packets of 1,000 bytes of payload, all under way at once.
@@ -113,4 +118,45 @@ fn overhead_counts_for_each_packet() {
     let more = loaded.saturating_sub(bare);
     assert!(more >= Duration::from_millis(130), "{bare:?} {loaded:?}");
     assert!(more <= Duration::from_millis(190), "{bare:?} {loaded:?}");
+    // As without the headers of Ethernet, 14 bytes of each 50.
+    let light = longest(&mut bed, &["--overhead", "-14"]);
+    let less = bare.saturating_sub(light);
+    assert!(less >= time(14 * 80, 1_000_000), "{bare:?} {light:?}");
+    assert!(less <= time(14 * 120, 1_000_000), "{bare:?} {light:?}");
+}
+
+/// Two flows of one target share a link, or have one each.
+#[test]
+fn flows_share_a_link_or_have_one_each() {
+    require!(NetDelay);
+    let pair = Pair::new();
+    let cgroup = Cgroup::new("victim");
+    let flows = [PLAIN, OTHER_PORTS].map(|flow| flow.start(&pair, &cgroup, Direction::Egress));
+    let target = cgroup.target();
+    let own = time(
+        (u64::from(LOAD.size) + headers(Ip::V4)) * LOAD.count,
+        4_000_000,
+    );
+    for (per, together) in [("rule", 2 * own), ("flow", own)] {
+        let link = ["net-rate", "--rate", "4mbit", "--queue", "5s", "--per", per];
+        let whom = ["--target", &target, "--proto", "udp", "--for", "60s"];
+        let injection = Injection::start(&[&link[..], &whom].concat());
+        flows.iter().for_each(|flow| flow.begin(LOAD));
+        let longest = flows.each_ref().map(|flow| {
+            let arrived = flow.finish();
+            arrived.assert_untouched(LOAD);
+            arrived.delays.longest
+        });
+        let rule = injection.stop().rule();
+        assert_eq!((rule.injected, rule.dropped), (2 * LOAD.count, Some(0)));
+        // The last packet may have been sent somewhat later than the first one.
+        let last = longest[0].max(longest[1]);
+        let slack = Duration::from_millis(40);
+        assert!(last >= together - slack, "{per}: {longest:?}");
+        assert!(last <= together + slack, "{per}: {longest:?}");
+        assert!(
+            longest.iter().all(|&one| one >= own - slack),
+            "{per}: {longest:?}"
+        );
+    }
 }

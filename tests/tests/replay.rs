@@ -1,6 +1,7 @@
 //! The ledger, and running again what it tells of.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use injector_tests::{
     cgroup::Cgroup,
     command::Place,
     kernel::{Feature, Where},
-    ledger::{Ledger, replay, replayed},
+    ledger::{Ledger, replay_told, replayed},
     netns::Pair,
     require,
     traffic::{
@@ -51,7 +52,7 @@ fn late_hits_of_several_rules_are_told() {
     let cgroup = Cgroup::new("victim");
     let flow = PLAIN.start(&pair, &cgroup, Direction::Egress);
     let target = cgroup.target();
-    let waits = Feature::NetDelay.available().is_ok();
+    let waits_at_all = Feature::NetDelay.available().is_ok();
     let mut rules = String::new();
     let mut rule = |name: &str, options: &str| {
         rules += &format!(
@@ -60,8 +61,12 @@ fn late_hits_of_several_rules_are_told() {
         );
     };
     rule("damage", "net-corrupt");
-    if waits {
+    if waits_at_all {
         rule("late", "net-delay, delay: 2ms");
+        rule(
+            "spread",
+            "net-delay, delay: 3ms, jitter: 2ms, reorder: true",
+        );
     }
     rule("twice", "net-duplicate");
     rule("answered", "net-reject");
@@ -101,7 +106,8 @@ fn late_hits_of_several_rules_are_told() {
 
     // The file is not needed any more.
     fs::remove_file(&spec).expect("remove a file");
-    let injection = replay(&ledger);
+    let other = directory.path().join("again.jsonl");
+    let injection = replay_told(&ledger, &other);
     flow.begin(load);
     let _ = flow.finish();
     let again = injection.stop().report();
@@ -111,6 +117,12 @@ fn late_hits_of_several_rules_are_told() {
         replayed(flows, 0, 0),
         "{report:?} {again:?}"
     );
+    // Packet by packet, and how long each has waited.
+    let (first, second) = (told.waits(), Ledger::read(&other).waits());
+    assert_eq!(first, second);
+    let spread = first.iter().filter(|(rule, ..)| rule == "spread");
+    let waits: BTreeSet<_> = spread.map(|&(_, _, wait)| wait).collect();
+    assert_eq!(waits.len() > 20, waits_at_all, "{waits:?}");
 }
 
 /// Calls that fail are told by their process, and compared by their numbers.

@@ -1,6 +1,6 @@
 //! `--unit segment`: super-packets are judged as the packets that they are on the wire.
 
-use std::{os::fd::AsFd as _, time::Duration};
+use std::{ops::RangeInclusive, os::fd::AsFd as _, time::Duration};
 
 use injector_common::{
     FaultKind, SiteEntry,
@@ -14,6 +14,7 @@ use injector_tests::{
     agent::{self, Injection},
     cgroup::Cgroup,
     command::Place,
+    dialer::DialBed,
     netns::{Ip, Pair},
     require,
     test_run::{self, NEXT},
@@ -156,6 +157,106 @@ fn segments_are_late() {
         assert_eq!((rule.matched, rule.injected), (LOAD.count, chosen));
         assert_eq!(arrived.missing(), 0, "{arrived:?}");
         assert_eq!(arrived.delays.at_least(Duration::from_millis(298)), chosen);
+    }
+}
+
+/// The packets of the third judgement: a super-packet, or a segment.
+fn third(unit: &str) -> RangeInclusive<u64> {
+    match unit {
+        "packet" => 2 * TOGETHER + 1..=3 * TOGETHER,
+        _ => 3..=3,
+    }
+}
+
+/// What the other kinds do to a packet, they do to a segment.
+#[test]
+fn other_kinds_hit_single_segments() {
+    require!(Segments);
+    let few = Load::of(10 * TOGETHER).sized(500);
+    for (direction, ip) in [(Direction::Egress, Ip::V4), (Direction::Ingress, Ip::V6)] {
+        let bed = Bed::new(direction, ip);
+        for unit in ["packet", "segment"] {
+            let round = |kind: &str| {
+                let words: Vec<&str> = kind.split(' ').collect();
+                let fault = [&words[..], &["--when", "3", "--unit", unit]].concat();
+                let injection = bed.inject(&fault, direction);
+                let arrived = bed.victim.round(few);
+                bed.bystander.round(few).assert_untouched(few);
+                let rule = injection.stop().rule();
+                assert_eq!(rule.injected, 1, "{kind} {unit}: {rule:?}");
+                let judged = if unit == "packet" { TOGETHER } else { 1 };
+                assert_eq!(rule.matched, few.count / judged, "{kind} {unit}: {rule:?}");
+                arrived
+            };
+            let third: Vec<u64> = third(unit).collect();
+            let twice = round("net-duplicate");
+            assert_eq!((twice.missing(), twice.duplicates), (0, third.len() as u64));
+            let mut numbers: Vec<u64> = bed.victim.notes().iter().map(|&(n, _)| n + 1).collect();
+            numbers.sort_unstable();
+            let again = numbers.windows(2).filter(|pair| pair[0] == pair[1]);
+            assert_eq!(
+                again.map(|pair| pair[0]).collect::<Vec<_>>(),
+                third,
+                "{unit}"
+            );
+            // One of the segments is damaged; but a broken checksum is that of all.
+            let damaged = round("net-corrupt");
+            assert_eq!((damaged.damaged, damaged.lost.len()), (1, 1), "{unit}");
+            assert!(third.contains(&damaged.lost[0]), "{unit}: {damaged:?}");
+            assert_eq!(round("net-corrupt --checksum broken").lost, third, "{unit}");
+            assert_eq!(round("net-reject").lost, third, "{unit}");
+        }
+        bed.victim.round(few).assert_untouched(few);
+    }
+}
+
+/// A connection breaks by what its segments have carried.
+#[test]
+fn connections_break() {
+    require!(Segments);
+    const COUNT: u64 = 4;
+    let options = ["--exchanges", "5", "--size", "20000"];
+    let broken = libc::ECONNRESET.unsigned_abs();
+    for (direction, ip) in [(Direction::Egress, Ip::V6), (Direction::Ingress, Ip::V4)] {
+        let bed = DialBed::on_cable(ip, Direction::Egress, &options);
+        let when = ["--after-bytes", "30000", "--unit", "segment"];
+        let way = ["--direction", direction.word()];
+        let injection = bed.inject("net-reset", &[&way[..], &when].concat());
+        bed.bystander.begin(COUNT);
+        let seen = bed.victim.round(COUNT);
+        assert_eq!((seen.failures, seen.errno), (COUNT, broken), "{seen:?}");
+        let answered = bed.victim.answered(COUNT);
+        assert_eq!((answered.failures, answered.errno), (COUNT, broken));
+        bed.assert_bystander_unharmed(COUNT);
+        let rule = injection.stop().rule();
+        assert!(rule.injected >= COUNT && rule.errors == 0, "{rule:?}");
+        bed.assert_unharmed(COUNT);
+    }
+}
+
+/// On a slow link a super-packet leaves as a whole, when its last byte would have; its
+/// segments leave one by one.
+#[test]
+fn a_link_takes_segments_one_by_one() {
+    require!(NetDelay);
+    let few = Load::of(TOGETHER).sized(500);
+    // With the headers of Ethernet, IP and UDP.
+    let segment = Duration::from_micros((500 + 42) * 8);
+    let all = segment * u32::try_from(TOGETHER).expect("few");
+    for direction in [Direction::Egress, Direction::Ingress] {
+        let bed = Bed::new(direction, Ip::V4);
+        for (unit, first) in [("packet", all), ("segment", segment)] {
+            let fault = ["net-rate", "--rate", "1mbit", "--unit", unit];
+            let injection = bed.inject(&fault, direction);
+            let delays = bed.victim.round(few).delays;
+            let rule = injection.stop().rule();
+            let judged = if unit == "packet" { TOGETHER } else { 1 };
+            assert_eq!(rule.injected * judged, few.count, "{unit}: {rule:?}");
+            assert!(delays.shortest >= first, "{unit}: {delays:?}");
+            assert!(delays.longest >= all, "{unit}: {delays:?}");
+            let prompt = delays.shortest < all - segment;
+            assert_eq!(prompt, unit == "segment", "{unit}: {delays:?}");
+        }
     }
 }
 

@@ -268,6 +268,100 @@ fn packets_begin_to_wait() {
     flow_b.round(LOAD).assert_untouched(LOAD);
 }
 
+/// Changes a rule that makes packets wait while they come, from one kind's options to the
+/// other's: each packet waits at least as long as the first says, and from one packet on
+/// all wait as long as the second.
+#[track_caller]
+fn values_change_under_way(kind: [&str; 2], least: [Duration; 2], load: Load) {
+    let bed = Bed::new(Direction::Egress);
+    let (cgroup, flow) = &bed.a;
+    let target = cgroup.target();
+    let rule =
+        |kind: &str| format!("- {{name: it, kind: {kind}, target: '{target}', proto: udp}}\n");
+    let watched = Watched::start(&rule(kind[0]));
+    flow.begin(load);
+    wait::until("packets", || {
+        (flow.arrived_so_far() >= load.count / 8).then_some(())
+    });
+    watched.change(&rule(kind[1]));
+    let arrived = flow.finish();
+    arrived.assert_untouched(load);
+    assert!(arrived.delays.shortest >= least[0], "{:?}", arrived.delays);
+    let mut notes = flow.notes();
+    notes.sort_unstable();
+    let short = notes.iter().rposition(|&(_, delay)| delay < least[1]);
+    let short = short.expect("packets before the change") as u64;
+    assert!(short < load.count * 7 / 8, "{short} of {}", load.count);
+    let rule = watched.injection.stop().rule();
+    assert_eq!((rule.matched, rule.injected), (load.count, load.count));
+    assert_eq!(rule.dropped, Some(0));
+}
+
+#[test]
+fn the_time_to_wait_changes_under_way() {
+    require!(NetDelay);
+    values_change_under_way(
+        ["net-delay, delay: 100ms", "net-delay, delay: 300ms"],
+        [100, 300].map(Duration::from_millis),
+        Load::of(2000)
+            .spaced(Duration::from_millis(2))
+            .windowed(1 << 40),
+    );
+}
+
+/// A packet of 1042 bytes takes 2.1 ms on the first link, and 8.3 ms on the second.
+#[test]
+fn the_link_to_wait_for_changes_under_way() {
+    require!(NetDelay);
+    values_change_under_way(
+        ["net-rate, rate: 4mbit", "net-rate, rate: 1mbit"],
+        [2_084, 8_336].map(Duration::from_micros),
+        Load::of(400)
+            .sized(1000)
+            .spaced(Duration::from_millis(10))
+            .windowed(1 << 40),
+    );
+}
+
+/// From one model of loss to another that loses everything as well, on a link that is
+/// good or bad, or in one of four states.
+#[test]
+fn no_packet_slips_through_while_models_change() {
+    require!(NetLoss);
+    let bed = Bed::new(Direction::Egress);
+    let (cgroup, flow) = &bed.a;
+    let port = FAR_PORT.to_string();
+    let rule = |model: &str| loss("all", cgroup, &port).replace('}', &format!(", {model}}}"));
+    let models = [
+        "when: 1..1000000",
+        "burst: '50,50,100,100'",
+        "markov: '100,0,0,100,0'",
+        "burst: '30,70,100,100'",
+        "percent: 100",
+    ];
+    let watched = Watched::start(&rule(models[0]));
+    let load = Load::of(40_000)
+        .windowed(1 << 40)
+        .spaced(Duration::from_micros(50));
+    flow.begin(load);
+    for model in &models[1..] {
+        watched.change(&rule(model));
+    }
+    let arrived = flow.finish();
+    assert_eq!((arrived.sent, arrived.intact), (load.count, 0));
+    // The last one is one of its own: bursts that begin with each second packet.
+    watched.change(&rule("when: 2+2"));
+    let few = Load::of(1000);
+    assert_eq!(flow.round(few).missing(), few.count / 2);
+    watched.change(&rule("burst: '100,100'"));
+    assert_eq!(flow.round(few).missing(), few.count / 2);
+    let rule = watched.injection.stop().rule();
+    assert_eq!(
+        (rule.matched, rule.injected),
+        (load.count + 2 * few.count, load.count + few.count)
+    );
+}
+
 /// What waits goes on to count, whatever the limit becomes, and the queue has the room
 /// that the new one says.
 #[test]

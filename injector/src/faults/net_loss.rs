@@ -47,12 +47,12 @@ impl FaultKindDef for NetLoss {
     const MANUAL: &'static str = "\
 A lost packet was sent, as far as its sender knows: `sendto` succeeds, TCP learns of the loss
 by duplicate acknowledgements and time-outs and retransmits. With --visibility local the sender's
-stack is told, as by a full queue of its own: TCP sends the packet again without taking it for
-congestion on the way, a UDP socket with IP_RECVERR gets ENOBUFS. With --visibility errno=EPERM the
-call fails that sends the packet, as where a local firewall drops it: sendto, sendmsg, send and write
-of UDP, ICMP and raw sockets. The kernel has no other error for that. TCP keeps it to itself, and
-sends again when its timers say so. What no call sends is left alone. Neighbour discovery and DHCP
-are never lost, so that the host keeps its address.
+stack is told, as by a full queue of its own: TCP sends the packet later, with nothing to retransmit,
+and slows down as after congestion; a UDP socket with IP_RECVERR gets ENOBUFS. With --visibility
+errno=EPERM the call fails that sends the packet, as where a local firewall drops it: sendto, sendmsg,
+send and write of UDP, ICMP and raw sockets. The kernel has no other error for that. TCP keeps it to
+itself, and sends again when its timers say so. What no call sends is left alone. Neighbour discovery
+and DHCP are never lost, so that the host keeps its address.
 
 Losses are independent with --percent, correlated with --correlation beside it, or come in bursts:
 --burst is a link that is good or bad, --markov a chain of four states. Each direction is a link of

@@ -46,37 +46,29 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
             if let Some(reason) = units_differ(first, second) {
                 return Err(refuse(reason));
             }
-            if !overlap_in_time(first, second) {
-                continue;
-            }
-            if let Some(reason) = hides_call(first, second).filter(|_| cover(a, b)) {
-                return Err(refuse(reason));
-            }
-            if let Some(reason) = hides_connect(first, second).filter(|_| cover(a, b)) {
-                return Err(refuse(reason));
-            }
-            // A call that fails at its entry gets no further, whichever rule
-            // comes first.
-            for (call, connect, covered) in [(first, second, (a, b)), (second, first, (b, a))] {
-                if let Some(reason) =
-                    fails_connect(call, connect).filter(|_| cover(covered.0, covered.1))
-                {
-                    return Err(refuse(reason));
-                }
-            }
             if let Some(reason) = both_checksums(first, second)
+                && overlap_in_time(first, second)
                 && (cover(a, b) || cover(b, a))
             {
                 return Err(refuse(reason));
             }
-            if let Some(reason) = hides_answer(first, second).filter(|_| cover(a, b)) {
-                return Err(refuse(reason));
-            }
-            // A lost packet is lost, whichever rule comes first.
-            for (loss, other, covered) in [(first, second, (a, b)), (second, first, (b, a))] {
-                if let Some(reason) = loses_all(loss, other).filter(|_| cover(covered.0, covered.1))
-                {
+            // A rule that is in force for longer has hits before or after.
+            let covers = |outer: usize, inner: usize| {
+                outlasts(&rules[outer], &rules[inner]) && cover(outer, inner)
+            };
+            for hides in [hides_call, hides_connect, hides_answer] {
+                if let Some(reason) = hides(first, second).filter(|_| covers(a, b)) {
                     return Err(refuse(reason));
+                }
+            }
+            // A call that fails at its entry gets no further, and a lost packet is
+            // lost, whichever rule comes first.
+            for hides in [fails_connect, loses_all] {
+                for (outer, inner) in [(a, b), (b, a)] {
+                    let reason = hides(&rules[outer], &rules[inner]);
+                    if let Some(reason) = reason.filter(|_| covers(outer, inner)) {
+                        return Err(refuse(reason));
+                    }
                 }
             }
         }
@@ -111,6 +103,11 @@ fn target_covers(outer: &Target, inner: &Target) -> bool {
 
 fn overlap_in_time(a: &Rule, b: &Rule) -> bool {
     a.start < b.start.saturating_add(b.duration) && b.start < a.start.saturating_add(a.duration)
+}
+
+/// Whether `a` is in force whenever `b` is.
+fn outlasts(a: &Rule, b: &Rule) -> bool {
+    a.start <= b.start && a.start.saturating_add(a.duration) >= b.start.saturating_add(b.duration)
 }
 
 fn unconditional(rule: &Rule) -> bool {

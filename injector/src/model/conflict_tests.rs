@@ -19,9 +19,11 @@ struct Line {
 }
 
 fn rule(index: usize, line: &str) -> RuleInput {
-    // The rule arguments of the command line have no start; `@5s` gives one.
+    // The rule arguments of the command line have no start; `@5s` gives one, and
+    // `@5s+3s` a duration too.
     let (line, start) = line.split_once(" @").unwrap_or((line, "0s"));
-    let words = format!("{line} --for 10s");
+    let (start, duration) = start.split_once('+').unwrap_or((start, "10s"));
+    let words = format!("{line} --for {duration}");
     let parsed = Line::try_parse_from(words.split_whitespace()).expect(line);
     let (fault, args) = parsed.kind.split();
     let mut rule = args.into_rule(fault);
@@ -81,6 +83,35 @@ fn rules_on_packets_have_one_unit() {
     }
 }
 
+/// What is lost or answered for a while leaves the rest of the time to others, such as an
+/// outage of a slow link.
+#[test]
+fn a_rule_that_is_in_force_for_longer_is_not_hidden() {
+    let slow = "net-delay --target cgroup:/a --delay 50ms @2s";
+    for (outage, refused) in [
+        ("net-loss --target cgroup:/a @4s+2s", false),
+        ("net-loss --target cgroup:/a @0s+5s", false),
+        ("net-loss --target cgroup:/a @2s+9s", false),
+        ("net-loss --target cgroup:/a @3s", false),
+        ("net-loss --target cgroup:/a @2s", true),
+        ("net-partition --target cgroup:/a @0s+12s", true),
+        ("net-partition --target cgroup:/a @0s+11s", false),
+    ] {
+        for (first, second) in [(slow, outage), (outage, slow)] {
+            assert_eq!(conflict(first, second).is_some(), refused, "{outage}");
+        }
+    }
+    let reject = "net-reject --target cgroup:/a";
+    for (again, refused) in [("@9s+1s", true), ("@9s+2s", false)] {
+        let again = format!("{reject} --with icmp {again}");
+        assert_eq!(conflict(reject, &again).is_some(), refused, "{again}");
+    }
+    // These meet, if only for a moment.
+    let [valid, broken] = ["valid", "broken @9s"]
+        .map(|checksum| format!("net-corrupt --target cgroup:/a --checksum {checksum}"));
+    assert!(conflict(&valid, &broken).is_some());
+}
+
 #[test]
 fn an_unconditional_failure_hides_later_ones() {
     let eio = "sys-errno --target cgroup:/a --call openat,read --errno EIO";
@@ -102,8 +133,13 @@ fn an_unconditional_failure_hides_later_ones() {
             true,
         ),
         (
-            "sys-errno --target cgroup:/a --call openat --errno ENOENT @5s",
+            "sys-errno --target cgroup:/a --call openat --errno ENOENT @5s+5s",
             true,
+        ),
+        // It is left alone for a while.
+        (
+            "sys-errno --target cgroup:/a --call openat --errno ENOENT @5s",
+            false,
         ),
         (
             "sys-errno --target cgroup:/a --call openat --errno ENOENT @10s",

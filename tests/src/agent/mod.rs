@@ -7,7 +7,7 @@ pub use report::{Finished, Replayed, Report, RuleReport, Unattributed, Undeliver
 
 use std::{
     env, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Instant,
 };
@@ -215,10 +215,27 @@ impl Injection {
     #[must_use]
     #[track_caller]
     pub fn of_spec(spec: &str) -> Self {
+        Self::of_spec_with(spec, &[])
+    }
+
+    /// The same, with a ledger in this file.
+    ///
+    /// # Panics
+    ///
+    /// When the rules do not come in force.
+    #[must_use]
+    #[track_caller]
+    pub fn of_spec_told(spec: &str, ledger: &Path) -> Self {
+        let ledger = ledger.to_str().expect("a path in UTF-8");
+        Self::of_spec_with(spec, &["--ledger", ledger])
+    }
+
+    #[track_caller]
+    fn of_spec_with(spec: &str, options: &[&str]) -> Self {
         let file = tempfile::NamedTempFile::new().expect("make a file");
         fs::write(file.path(), spec).expect("write a spec");
         let path = file.path().to_str().expect("a path in UTF-8");
-        let line = ["run", path, "--output", "json"];
+        let line = [&["run", path, "--output", "json"], options].concat();
         Self::from_agent(Agent::start(Place::HERE, &line, &[]))
     }
 

@@ -56,12 +56,16 @@ fn lines(options: &Options, binary: &TestBinary, part: Part) -> String {
     // One test at a time: they act on the whole kernel.
     let arguments = "--test-threads=1 --show-output";
     // Filters of both would add up to more tests, not fewer.
-    let filters = match (&options.filter, part) {
-        (Some(filter), _) => vec![filter.as_str()],
-        (None, Part::Named(names)) => names.to_vec(),
-        (None, Part::Everything | Part::Nothing) => Vec::new(),
+    let (names, option) = match (&options.filter, part) {
+        (Some(filter), _) => (vec![filter.as_str()], ""),
+        (None, Part::Named(names)) => (names.to_vec(), ""),
+        (None, Part::AllBut(names)) => (names.to_vec(), "--skip "),
+        (None, Part::Everything | Part::Nothing) => (Vec::new(), ""),
     };
-    let filters: Vec<String> = filters.into_iter().map(quote).collect();
+    let filters = names
+        .into_iter()
+        .map(|name| option.to_owned() + &quote(name));
+    let filters: Vec<String> = filters.collect();
     format!(
         "echo '{begin}{name}'\n\
          timeout --foreground -k 10 {limit} {path} {arguments} {filters}\n\
