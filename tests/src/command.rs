@@ -113,6 +113,23 @@ impl<'a> Place<'a> {
     /// When it cannot be started, does not read, or fails.
     #[track_caller]
     pub fn run_with_input(&self, program: &str, args: &[&str], input: &str) {
+        let output = self.output_with_input(program, args, input);
+        assert!(
+            output.status.success(),
+            "{program} {} failed ({}): {}\n{input}",
+            args.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+        );
+    }
+
+    /// The same, whatever its status.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started or does not read.
+    #[track_caller]
+    pub fn output_with_input(&self, program: &str, args: &[&str], input: &str) -> Output {
         let mut command = self.command(program);
         command.args(args).stdin(Stdio::piped());
         let mut child = match command.stderr(Stdio::piped()).spawn() {
@@ -123,14 +140,8 @@ impl<'a> Place<'a> {
             .stdin
             .take()
             .map(|mut stdin| stdin.write_all(input.as_bytes()));
-        let output = child.wait_with_output().expect("wait for a child");
-        assert!(
-            output.status.success() && matches!(written, Some(Ok(()))),
-            "{program} {} failed ({}; input {written:?}): {}\n{input}",
-            args.join(" "),
-            output.status,
-            String::from_utf8_lossy(&output.stderr),
-        );
+        assert!(matches!(written, Some(Ok(()))), "{program}: {written:?}");
+        child.wait_with_output().expect("wait for a child")
     }
 
     /// Runs a program here to its end, whatever its status.

@@ -1,6 +1,6 @@
 //! Devices that stand on another interface: a packet that passes both is hit once.
 
-use std::io::Write as _;
+use std::{io::Write as _, thread};
 
 use injector_tests::{
     agent::{self, Injection},
@@ -9,26 +9,28 @@ use injector_tests::{
     kernel::{Where, test_name},
     netns::{Ip, Netns, Pair, address},
     require,
-    traffic::{Load, UdpFlow},
+    traffic::{Arrived, Load, UdpFlow},
 };
 
-/// Paced by its window: a tunnel's queue is short.
-const LOAD: Load = Load::of(100).windowed(32);
+/// Paced by its window: a tunnel's queue is short, and all flows share a cable.
+const LOAD: Load = Load::of(100).windowed(8);
 /// Every second packet.
 const HALF: u64 = 50;
-/// Number of the network over the device.
-const NET: u8 = 9;
-
-/// A kind of device, and how it is made on both sides.
-struct Kind<'a> {
-    /// What `ip` does on the near side, and on the far side; `dev0` is the device.
-    near: &'a str,
-    far: &'a str,
-    /// What it carries.
-    families: &'a [Ip],
-}
+/// Number of the network over the first device.
+const FIRST_NET: u8 = 20;
 
 const BOTH: &[Ip] = &[Ip::V4, Ip::V6];
+
+/// A kind of device.
+struct Kind {
+    /// How `ip` makes it, on either side: `DEV` is the device, `LOWER` what it stands on,
+    /// `LOCAL`, `REMOTE`, `LOCAL6` and `REMOTE6` the addresses of both sides below it.
+    lines: &'static str,
+    /// What it carries.
+    families: &'static [Ip],
+    /// Whether it takes the interface below for itself.
+    alone: bool,
+}
 
 /// What `ip link` says of a device that the kernel does not have.
 fn is_unknown(message: &str) -> bool {
@@ -39,69 +41,109 @@ fn is_unknown(message: &str) -> bool {
 /// machines have.
 #[track_caller]
 fn has_made(netns: &Netns, lines: &str) -> bool {
-    for line in lines.split(';') {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let output = Place::netns(netns).output("ip", &words);
-        let message = String::from_utf8_lossy(&output.stderr).into_owned();
-        if !output.status.success() && is_unknown(&message) {
-            assert_eq!(Where::current(), Where::Host, "{line}: {message}");
-            let skip = format!("\nSKIP {}: `ip {line}`: {message}", test_name());
-            std::io::stdout()
-                .write_all(skip.as_bytes())
-                .expect("report a skip");
-            return false;
-        }
-        assert!(output.status.success(), "{line}: {message}");
+    let output = Place::netns(netns).output_with_input("ip", &["-batch", "-"], lines);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() && is_unknown(&message) {
+        assert_eq!(Where::current(), Where::Host, "{lines}: {message}");
+        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        let (line, message) = (first(lines), first(&message));
+        let skip = format!("\nSKIP {}: `ip {line}`: {message}\n", test_name());
+        std::io::stdout()
+            .write_all(skip.as_bytes())
+            .expect("report a skip");
+        return false;
     }
+    assert!(output.status.success(), "{lines}: {message}");
     true
 }
 
-/// Sends packets both ways through a device, every second of which is lost: the
+/// Makes a device on one side of a pair, with addresses of its own.
+#[track_caller]
+fn has_made_kind(pair: &Pair, kind: &Kind, number: u8, side: u8) -> bool {
+    let (netns, end) = [(&pair.near, "near"), (&pair.far, "far")][usize::from(side) - 1];
+    let below = if kind.alone { number } else { 0 };
+    let device = format!("dev{number}");
+    let mut lines = kind.lines.replace("DEV", &device);
+    lines = lines.replace("LOWER", &format!("{end}{below}"));
+    for (word, ip, side) in [
+        ("LOCAL6", Ip::V6, side),
+        ("REMOTE6", Ip::V6, 3 - side),
+        ("LOCAL", Ip::V4, side),
+        ("REMOTE", Ip::V4, 3 - side),
+    ] {
+        lines = lines.replace(word, &address(ip, below, side).to_string());
+    }
+    lines += &format!("\nlink set {device} up");
+    for ip in kind.families {
+        let prefix = if *ip == Ip::V4 { 24 } else { 64 };
+        let address = address(*ip, FIRST_NET + number, side);
+        lines += &format!("\naddress add {address}/{prefix} dev {device} nodad");
+    }
+    has_made(netns, &lines)
+}
+
+/// A round of all flows at the same time.
+#[track_caller]
+fn round(flows: &[UdpFlow]) -> Vec<Arrived> {
+    flows.iter().for_each(|flow| flow.begin(LOAD));
+    // Where something is missing, each waits for it a while.
+    thread::scope(|scope| {
+        let finish = |flow| scope.spawn(move || UdpFlow::finish(flow));
+        let rounds: Vec<_> = flows.iter().map(finish).collect();
+        let rounds = rounds.into_iter().map(|round| round.join());
+        rounds.map(|round| round.expect("a round")).collect()
+    })
+}
+
+/// Sends packets both ways through each of these devices, every second of which is lost: the
 /// rule counts each once, and as many go missing.
 #[track_caller]
-fn check(kind: &Kind<'_>) {
+fn check(kinds: &[Kind]) {
     require!(NetLoss);
     let pair = Pair::new();
-    for (netns, lines, side) in [(&pair.near, kind.near, 1), (&pair.far, kind.far, 2)] {
-        if !has_made(netns, lines) {
-            return;
-        }
-        netns.ip(&["link", "set", "dev0", "up"]);
-        for ip in kind.families {
-            let prefix = if *ip == Ip::V4 { 24 } else { 64 };
-            let address = format!("{}/{prefix}", address(*ip, NET, side));
-            netns.ip(&["address", "add", &address, "dev", "dev0", "nodad"]);
-        }
-    }
     let cgroup = Cgroup::new("victim");
     let (near, far) = (Place::netns(&pair.near), Place::netns(&pair.far));
     let mut flows = Vec::new();
-    for (port, ip) in (1..).zip(kind.families) {
-        let here = (address(*ip, NET, 1), 8000 + port).into();
-        let there = (address(*ip, NET, 2), 7000 + port).into();
-        let near = near.and_cgroup(&cgroup);
-        flows.push(UdpFlow::start(near, far, here, there));
-        let here = (address(*ip, NET, 1), 8100 + port).into();
-        let there = (address(*ip, NET, 2), 7100 + port).into();
-        flows.push(UdpFlow::start(far, near, there, here));
+    for (number, kind) in (1..).zip(kinds) {
+        if kind.alone {
+            pair.join(&format!("near{number}"), &format!("far{number}"), number);
+        }
+        let mut sides = [1, 2].into_iter();
+        if !sides.all(|side| has_made_kind(&pair, kind, number, side)) {
+            return;
+        }
+        for ip in kind.families {
+            let [here, there] = [1, 2].map(|side| address(*ip, FIRST_NET + number, side));
+            let near = near.and_cgroup(&cgroup);
+            flows.push(UdpFlow::start(
+                near,
+                far,
+                (here, 8001).into(),
+                (there, 7001).into(),
+            ));
+            flows.push(UdpFlow::start(
+                far,
+                near,
+                (there, 8002).into(),
+                (here, 7002).into(),
+            ));
+        }
     }
-    for flow in &flows {
-        // The sides find each other.
-        let _ = flow.round(LOAD);
-        flow.round(LOAD).assert_untouched(LOAD);
-    }
+    // The sides find each other.
+    let _ = round(&flows);
+    let whole = |arrived: &Arrived| arrived.missing() == 0 && arrived.duplicates == 0;
+    let before = round(&flows);
+    assert!(before.iter().all(whole), "{before:?}");
     // Beside a resident the victim is not the owner of what no process sends.
     for resident in [Some(near.spawn("sleep", &["1000"])), None] {
         let target = cgroup.target();
         let rule = ["net-loss", "--target", &target, "--when", "2+2"];
+        let rule = [&rule[..], &["--per", "flow"]].concat();
         // Nor are the kernel's own messages, about groups and neighbours, of interest.
         let rule = [&rule[..], &["--proto", "!icmp", "--proto", "!2"]].concat();
         let rule = [&rule[..], &["--direction", "both", "--for", "60s"]].concat();
         let injection = Injection::start(&rule);
-        let missing: Vec<u64> = flows
-            .iter()
-            .map(|flow| flow.round(LOAD).missing())
-            .collect();
+        let missing: Vec<u64> = round(&flows).iter().map(Arrived::missing).collect();
         let rule = injection.stop().rule();
         let count = flows.len() as u64;
         let wanted = (vec![HALF; flows.len()], count * LOAD.count, count * HALF);
@@ -110,59 +152,85 @@ fn check(kind: &Kind<'_>) {
     }
 }
 
-macro_rules! devices {
-    ($($test:ident: $families:expr, $near:expr, $far:expr;)+) => {
-        $(
-            #[test]
-            fn $test() {
-                let (near, far, families) = ($near, $far, $families);
-                check(&Kind { near, far, families });
-            }
-        )+
-    };
+/// What container networks are made of, which every kernel has.
+#[test]
+fn lans() {
+    check(&[
+        Kind {
+            lines: "link add DEV link LOWER type macvlan mode bridge",
+            families: BOTH,
+            alone: false,
+        },
+        Kind {
+            lines: "link add DEV type vxlan id 5 dstport 4789 local LOCAL remote REMOTE",
+            families: BOTH,
+            alone: false,
+        },
+        Kind {
+            lines: "link add DEV type bridge\nlink set LOWER master DEV",
+            families: BOTH,
+            alone: true,
+        },
+    ]);
 }
 
-devices! {
-    vlan: BOTH,
-        "link add dev0 link near0 type vlan id 5",
-        "link add dev0 link far0 type vlan id 5";
-    vlan_in_a_vlan: BOTH,
-        "link add outer0 link near0 type vlan proto 802.1ad id 6; link set outer0 up;
-         link add dev0 link outer0 type vlan id 5",
-        "link add outer0 link far0 type vlan proto 802.1ad id 6; link set outer0 up;
-         link add dev0 link outer0 type vlan id 5";
-    macvlan: BOTH,
-        "link add dev0 link near0 type macvlan mode bridge",
-        "link add dev0 link far0 type macvlan mode bridge";
-    ipvlan: BOTH,
-        "link add dev0 link near0 type ipvlan mode l2",
-        "link add dev0 link far0 type ipvlan mode l2";
-    bridge: BOTH,
-        "link add dev0 type bridge; link set near0 master dev0",
-        "link add dev0 type bridge; link set far0 master dev0";
-    bond: BOTH,
-        "link add dev0 type bond mode active-backup; link set near0 down;
-         link set near0 master dev0",
-        "link add dev0 type bond mode active-backup; link set far0 down;
-         link set far0 master dev0";
-    vxlan: BOTH,
-        "link add dev0 type vxlan id 5 dstport 4789 local 10.77.0.1 remote 10.77.0.2",
-        "link add dev0 type vxlan id 5 dstport 4789 local 10.77.0.2 remote 10.77.0.1";
-    geneve: BOTH,
-        "link add dev0 type geneve id 5 remote 10.77.0.2",
-        "link add dev0 type geneve id 5 remote 10.77.0.1";
-    ipip: &[Ip::V4],
-        "link add dev0 type ipip local 10.77.0.1 remote 10.77.0.2",
-        "link add dev0 type ipip local 10.77.0.2 remote 10.77.0.1";
-    sit: &[Ip::V6],
-        "link add dev0 type sit local 10.77.0.1 remote 10.77.0.2",
-        "link add dev0 type sit local 10.77.0.2 remote 10.77.0.1";
-    ip6tnl: BOTH,
-        "link add dev0 type ip6tnl mode any local fd77::1 remote fd77::2",
-        "link add dev0 type ip6tnl mode any local fd77::2 remote fd77::1";
-    gretap: BOTH,
-        "link add dev0 type gretap local 10.77.0.1 remote 10.77.0.2",
-        "link add dev0 type gretap local 10.77.0.2 remote 10.77.0.1";
+#[test]
+fn vlans_and_bonds() {
+    check(&[
+        Kind {
+            lines: "link add DEV link LOWER type vlan id 5",
+            families: BOTH,
+            alone: false,
+        },
+        Kind {
+            lines: "link add outer0 link LOWER type vlan proto 802.1ad id 6\n\
+                    link set outer0 up\nlink add DEV link outer0 type vlan id 5",
+            families: BOTH,
+            alone: false,
+        },
+        Kind {
+            lines: "link add DEV link LOWER type ipvlan mode l2",
+            families: BOTH,
+            alone: true,
+        },
+        Kind {
+            lines: "link add DEV type bond mode active-backup\nlink set LOWER down\n\
+                    link set LOWER master DEV",
+            families: BOTH,
+            alone: true,
+        },
+    ]);
+}
+
+#[test]
+fn tunnels() {
+    check(&[
+        Kind {
+            lines: "link add DEV type geneve id 5 remote REMOTE",
+            families: BOTH,
+            alone: false,
+        },
+        Kind {
+            lines: "link add DEV type ipip local LOCAL remote REMOTE",
+            families: &[Ip::V4],
+            alone: false,
+        },
+        Kind {
+            lines: "link add DEV type sit local LOCAL remote REMOTE",
+            families: &[Ip::V6],
+            alone: false,
+        },
+        Kind {
+            lines: "link add DEV type ip6tnl mode any local LOCAL6 remote REMOTE6",
+            families: BOTH,
+            alone: false,
+        },
+        Kind {
+            lines: "link add DEV type gretap local LOCAL remote REMOTE",
+            families: BOTH,
+            alone: false,
+        },
+    ]);
 }
 
 /// Packets of a VRF pass its member, and not the VRF device.
@@ -170,7 +238,7 @@ devices! {
 fn a_member_of_a_vrf_is_acted_on() {
     require!(NetLoss);
     let pair = Pair::new();
-    let lines = "link add vrf0 type vrf table 10; link set vrf0 up;
+    let lines = "link add vrf0 type vrf table 10\nlink set vrf0 up\n\
                  link set near0 master vrf0";
     if !has_made(&pair.near, lines) {
         return;
@@ -199,7 +267,7 @@ fn a_member_of_a_vrf_is_acted_on() {
 fn a_gre_tunnel_without_ethernet_is_refused() {
     require!(NetLoss);
     let pair = Pair::new();
-    let line = "link add dev0 type gre local 10.77.0.1 remote 10.77.0.2; link set dev0 up";
+    let line = "link add dev0 type gre local 10.77.0.1 remote 10.77.0.2\nlink set dev0 up";
     if !has_made(&pair.near, line) {
         return;
     }

@@ -55,6 +55,13 @@ pub(crate) struct Options {
     binary_timeout: u64,
 }
 
+impl Options {
+    /// Whether every test is to run, wherever it finds anything out.
+    fn is_whole(&self) -> bool {
+        !self.host_only && !self.vm_only && self.kernel.is_empty() && self.filter.is_none()
+    }
+}
+
 /// Runs the subcommand.
 pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     if !is_root() {
@@ -85,6 +92,9 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
         for kernel in &kernels {
             results.expect_tests(&kernel.name);
         }
+    }
+    if options.is_whole() {
+        results.expect_each_test_somewhere();
     }
     print!("{results}");
     Ok(if results.are_good() {

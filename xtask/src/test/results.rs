@@ -1,5 +1,6 @@
 //! What the integration tests printed, read back and summed up.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
@@ -29,6 +30,8 @@ struct Row {
     binary: String,
     passed: u32,
     failed: u32,
+    /// The tests that began, by name.
+    tests: Vec<String>,
     skips: Vec<String>,
     /// The tests that failed, by name.
     failures: Vec<String>,
@@ -113,6 +116,21 @@ impl Results {
         }
     }
 
+    /// That a test was skipped in every place where it began is a problem: what it is about was
+    /// not tested.
+    pub(crate) fn expect_each_test_somewhere(&mut self) {
+        let mut ran: BTreeMap<(&str, &str), bool> = BTreeMap::new();
+        for row in &self.rows {
+            for test in &row.tests {
+                *ran.entry((&row.binary, test)).or_default() |= !row.has_skipped(test);
+            }
+        }
+        let nowhere = ran.into_iter().filter(|(_, ran)| !ran);
+        let problem = |((binary, test), _)| format!("{binary}: {test} was skipped everywhere");
+        let problems: Vec<String> = nowhere.map(problem).collect();
+        self.problems.extend(problems);
+    }
+
     /// Adds the results of other places.
     pub(crate) fn add(&mut self, other: Self) {
         self.rows.extend(other.rows);
@@ -132,6 +150,7 @@ impl Results {
                 binary: binary.to_owned(),
                 passed: 0,
                 failed: 0,
+                tests: Vec::new(),
                 skips: Vec::new(),
                 failures: Vec::new(),
                 status: None,
@@ -148,8 +167,11 @@ impl Results {
             row.seconds = row.start.elapsed().as_secs_f64();
         } else if let Some(reason) = line.strip_prefix(SKIP) {
             row.skips.push(reason.to_owned());
-        } else if let Some(test) = failed_test(line) {
-            row.failures.push(test.to_owned());
+        } else if let Some(test) = begun_test(line) {
+            row.tests.push(test.to_owned());
+            if line.ends_with(" ... FAILED") {
+                row.failures.push(test.to_owned());
+            }
         } else if let Some((passed, failed)) = summary(line) {
             row.passed += passed;
             row.failed += failed;
@@ -157,9 +179,11 @@ impl Results {
     }
 }
 
-/// The name in libtest's line `test NAME ... FAILED`.
-fn failed_test(line: &str) -> Option<&str> {
-    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
+/// The name in libtest's line `test NAME ... ok`, whose end comes later, on a line of its own, if
+/// the test has printed something past the capturing.
+fn begun_test(line: &str) -> Option<&str> {
+    let (name, _) = line.strip_prefix("test ")?.split_once(" ...")?;
+    (!name.contains(' ')).then_some(name)
 }
 
 /// Reads the line that libtest ends with:
@@ -221,6 +245,12 @@ impl Row {
     fn is_empty(&self) -> bool {
         self.status == Some(0) && self.passed + self.failed == 0
     }
+
+    /// Whether this test said that it cannot run here.
+    fn has_skipped(&self, test: &str) -> bool {
+        let names = self.skips.iter().filter_map(|skip| skip.split_once(": "));
+        names.into_iter().any(|(name, _)| name == test)
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +288,32 @@ mod tests {
              test result: FAILED. 1 passed; 2 failed; 0 ignored\n##xtask end 101\n",
         );
         assert_eq!(results.problems, ["here: net: 2 failed: a, c"]);
+    }
+
+    #[test]
+    fn a_test_that_every_place_skips_is_a_problem() {
+        let mut results = results(
+            "##xtask begin net\ntest delay ... \nSKIP delay: no queue\nok\n\
+             test devices::tun ... \nSKIP devices::tun: no device\nok\ntest loss ... ok\n\
+             test result: ok. 3 passed; 0 failed\n##xtask end 0\n",
+        );
+        results.start_place("there");
+        results.feed(
+            b"##xtask begin net\ntest devices::tun ... \nSKIP devices::tun: no device\nok\n\
+              test delay ... ok\ntest result: ok. 2 passed; 0 failed\n##xtask end 0\n\
+              ##xtask begin dns\ntest loss ... \nSKIP loss: no queue\nok\n\
+              test result: ok. 1 passed; 0 failed\n##xtask end 0\n",
+        );
+        results.end_place(None);
+        assert!(results.are_good(), "{results}");
+        results.expect_each_test_somewhere();
+        assert_eq!(
+            results.problems,
+            [
+                "dns: loss was skipped everywhere",
+                "net: devices::tun was skipped everywhere"
+            ]
+        );
     }
 
     #[test]
