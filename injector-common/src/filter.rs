@@ -116,6 +116,8 @@ pub struct PacketFilter {
     pub local_ports: PortSet,
     /// [`PEERS_BY_MASK`], [`PEERS_LISTED`] or [`PEERS_EXCEPTED`].
     pub peers: u32,
+    /// The same of the target's own address, of which [`PEERS_BY_MASK`] takes any.
+    pub locals: u32,
     /// [`EGRESS`], [`INGRESS`] or both.
     pub directions: u16,
     /// [`FAMILY_V4`], [`FAMILY_V6`] or both. Addresses alone do not tell: `::/0` takes
@@ -129,7 +131,7 @@ pub struct PacketFilter {
     /// whose number has bit i set if the packet's mark is not mark i.
     pub marks_taken: u16,
     /// Zero.
-    pub _pad: u16,
+    pub _pad: [u16; 3],
 }
 
 impl PacketFilter {
@@ -145,16 +147,17 @@ impl PacketFilter {
         peer_ports: PortSet::ANY,
         local_ports: PortSet::ANY,
         peers: PEERS_BY_MASK,
+        locals: PEERS_BY_MASK,
         directions: directions(EGRESS | INGRESS),
         families: FAMILY_V4 | FAMILY_V6,
         states: u16::MAX,
         flagless: 1,
         marks_taken: u16::MAX,
-        _pad: 0,
+        _pad: [0; 3],
     };
 
     /// Whether a packet that goes in `direction` matches, but for the peer
-    /// table: see [`PacketFilter::takes_peer`].
+    /// table: see [`PacketFilter::takes_peer`] and [`PacketFilter::takes_local`].
     #[inline(always)]
     #[must_use]
     pub const fn matches(&self, facts: &Facts, direction: u32) -> bool {
@@ -231,10 +234,21 @@ impl PacketFilter {
     #[inline(always)]
     #[must_use]
     pub const fn takes_peer(&self, found: Option<u32>) -> bool {
-        match found {
-            Some(value) => value == PEER_IN,
-            None => self.peers == PEERS_EXCEPTED,
-        }
+        takes(self.peers, found)
+    }
+
+    /// Whether the peer table must be asked for the target's own address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn asks_for_local(&self) -> bool {
+        self.locals != PEERS_BY_MASK
+    }
+
+    /// Whether an address of the target's matches of which the peer table says this.
+    #[inline(always)]
+    #[must_use]
+    pub const fn takes_local(&self, found: Option<u32>) -> bool {
+        takes(self.locals, found)
     }
 }
 
@@ -254,12 +268,22 @@ const fn is_outside(size: u32, [first, span]: [u32; 2]) -> u32 {
     ((size.wrapping_sub(first) as u64 + !span as u64) >> 32) as u32
 }
 
+/// Whether an address is meant of which the table says this.
+#[inline(always)]
+const fn takes(how: u32, found: Option<u32>) -> bool {
+    match found {
+        Some(value) => value == PEER_IN,
+        None => how == PEERS_EXCEPTED,
+    }
+}
+
 /// What the peer table knows an address by. The longest network that takes the
 /// name in decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct PeerName {
-    /// The key of the rule's version, doubled, and 1 more for IPv6.
+    /// The key of the rule's version, doubled, and 1 more for IPv6; with the highest bit set
+    /// for addresses of the target's own end.
     pub owner: u32,
     /// The address, as [`Facts::src`] has it.
     pub addr: [u32; 4],
@@ -277,6 +301,28 @@ impl PeerName {
             owner: rule << 1 | (family >> 1 & 1) as u32,
             addr,
         }
+    }
+
+    /// The name of the same address at the target's own end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at_local_end(self) -> Self {
+        Self {
+            owner: self.owner | 1 << 31,
+            ..self
+        }
+    }
+
+    /// The name of the target's own end of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_local(rule: u32, facts: &Facts, direction: u32) -> Self {
+        let addr = if direction == EGRESS {
+            facts.src
+        } else {
+            facts.dst
+        };
+        Self::new(rule, facts.family, addr).at_local_end()
     }
 
     /// The name of the peer of a packet.

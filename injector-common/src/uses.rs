@@ -34,6 +34,8 @@ impl Uses {
     pub const SEGMENTS: Self = Self(1 << 37);
     /// Filters ask for what no header says: marks and sizes.
     pub const FRAMES: Self = Self(1 << 38);
+    /// Filters ask for the target's own address.
+    pub const LOCALS: Self = Self(1 << 39);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

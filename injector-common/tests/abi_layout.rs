@@ -69,7 +69,7 @@ fn shared() -> Vec<Type> {
         Trigger { threshold, first, last, step, times }
         PacketFilter {
             protocols, dscps, tcp_flags, peer_addr, peer_mask, marks, sizes, peer_ports, local_ports, peers,
-            directions, families, states, flagless, marks_taken, _pad,
+            locals, directions, families, states, flagless, marks_taken, _pad,
         }
         PortSet { ranges }
         PeerName { owner, addr }

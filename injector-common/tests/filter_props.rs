@@ -318,7 +318,13 @@ proptest! {
             prop_assert!(filter.takes_peer(Some(PEER_IN)) && !filter.takes_peer(Some(PEER_OUT)));
             prop_assert_eq!(filter.takes_peer(None), unknown);
         }
-        prop_assert!(!PacketFilter::ANY.asks_table());
+        for (locals, unknown) in [(PEERS_LISTED, false), (PEERS_EXCEPTED, true)] {
+            let filter = PacketFilter { locals, ..PacketFilter::ANY };
+            prop_assert!(filter.asks_for_local() && !filter.asks_table());
+            prop_assert!(filter.takes_local(Some(PEER_IN)) && !filter.takes_local(Some(PEER_OUT)));
+            prop_assert_eq!(filter.takes_local(None), unknown);
+        }
+        prop_assert!(!PacketFilter::ANY.asks_table() && !PacketFilter::ANY.asks_for_local());
     }
 
     #[test]
@@ -329,6 +335,11 @@ proptest! {
         let v6 = PeerName::new(rules[1], 6, facts.dst);
         prop_assert!(v4 != v6);
         prop_assert_eq!(one, PeerName::of(rules[0], &reversed(&facts), INGRESS));
+        // The two ends of a packet, each as the peer's and as the target's own.
+        let local = PeerName::of_local(rules[0], &facts, EGRESS);
+        prop_assert!(local != one && local != other);
+        prop_assert_eq!(local, PeerName::of_local(rules[0], &reversed(&facts), INGRESS));
+        prop_assert_eq!(local, PeerName::of(rules[0], &facts, INGRESS).at_local_end());
     }
 
     #[test]

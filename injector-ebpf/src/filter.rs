@@ -22,13 +22,16 @@ pub(crate) fn matches(rule: &RuleEntry, facts: &Facts, direction: u32) -> bool {
     filter.matches_headers(facts, direction)
         && (!in_use(Uses::FRAMES) || filter.takes_frame(facts))
         && (!in_use(Uses::PORTS) || filter.takes_ports(facts, direction))
-        && (!filter.asks_table() || filter.takes_peer(known_peer(rule.key, facts, direction)))
+        && (!filter.asks_table()
+            || filter.takes_peer(known(PeerName::of(rule.key, facts, direction))))
+        && (!in_use(Uses::LOCALS)
+            || !filter.asks_for_local()
+            || filter.takes_local(known(PeerName::of_local(rule.key, facts, direction))))
 }
 
-/// What the peer table says of a packet's peer: the longest network decides.
+/// What the peer table says of one end of a packet: the longest network decides.
 #[inline(always)]
-fn known_peer(key: u32, facts: &Facts, direction: u32) -> Option<u32> {
-    let name = PeerName::of(key, facts, direction);
+fn known(name: PeerName) -> Option<u32> {
     PEERS.get(&Key::new(PeerName::BITS, name)).copied()
 }
 

@@ -316,7 +316,10 @@ pub fn on_host(
         let filter = &vector.filter;
         let found = known(PeerName::of(0, &facts, vector.direction));
         let takes_peer = !filter.asks_table() || filter.takes_peer(found);
-        result.matches = u32::from(filter.matches(&facts, vector.direction) && takes_peer);
+        let found = known(PeerName::of_local(0, &facts, vector.direction));
+        let takes_local = !filter.asks_for_local() || filter.takes_local(found);
+        let takes = filter.matches(&facts, vector.direction) && takes_peer && takes_local;
+        result.matches = u32::from(takes);
     }
     result.note_faults(
         &facts,

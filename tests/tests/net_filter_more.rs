@@ -39,6 +39,19 @@ fn every_peer_but_some() {
 }
 
 #[test]
+fn the_targets_own_address() {
+    check(&["--local", "10.77.0.0/24"], PLAIN, OTHER_CABLE);
+    check(&["--local", "!10.77.0.1"], OTHER_CABLE, PLAIN);
+    check(&["--local", "fd77::/64,10.9.0.0/16"], V6, PLAIN);
+    // Not the peer's.
+    check(
+        &["--local", "10.77.1.2,10.77.0.1", "--peer", "!10.77.1.1"],
+        PLAIN,
+        OTHER_CABLE,
+    );
+}
+
+#[test]
 fn networks_of_both_families() {
     let other = Flow { cable: 1, ..V6 };
     check(&["--peer", "10.77.1.0/24,fd77::/64"], V6, PLAIN);

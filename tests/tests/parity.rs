@@ -80,7 +80,10 @@ fn networks() -> Vec<Network> {
             addr = [0, 0, 0xffff_u32.to_be(), head];
         }
         let prefix = PeerName::prefix(family, bits);
-        let name = truncated(PeerName::new(rule, family, addr), prefix);
+        let mut name = truncated(PeerName::new(rule, family, addr), prefix);
+        if dice.of(&[true, false]) {
+            name = name.at_local_end();
+        }
         if !networks
             .iter()
             .any(|known| (known.0, known.1) == (prefix, name))
@@ -329,6 +332,9 @@ impl Dice {
             filter.sizes = [(); MAX_SIZE_RANGES].map(|()| [self.of(&first), self.of(&span)]);
         }
         filter.peers = self.of(&[PEERS_BY_MASK, PEERS_BY_MASK, PEERS_LISTED, PEERS_EXCEPTED]);
+        if self.below(4) == 0 {
+            filter.locals = self.of(&[PEERS_LISTED, PEERS_EXCEPTED]);
+        }
         filter
     }
 }

@@ -50,6 +50,7 @@ fn what_no_rule_uses_is_not_verified() {
             .and(Uses::QUEUES)
             .and(Uses::PORTS)
             .and(Uses::FRAMES)
+            .and(Uses::LOCALS)
             .and(Uses::FLOWS)
             .and(Uses::LEDGER)
             .and(Uses::SEGMENTS);

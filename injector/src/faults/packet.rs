@@ -57,6 +57,12 @@ macro_rules! packet_kind {
             #[serde(default, deserialize_with = "crate::spec::text::list")]
             pub peer_target: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Target>>>,
 
+            /// Only packets from or to these networks at the target's own end, such as 192.0.2.7. Of
+            /// several that take its address in, the longest decides
+            #[arg(long, value_name = "CIDR", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub local: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Cidr>>>,
+
             /// Only packets to or from these ports of the peer: A or A-B
             #[arg(long, value_name = "PORTS", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Packet filter")]
             #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
@@ -115,6 +121,7 @@ macro_rules! packet_kind {
                     proto: &self.proto,
                     peer: &self.peer,
                     peer_target: &self.peer_target,
+                    local: &self.local,
                     peer_port: &self.peer_port,
                     local_port: &self.local_port,
                     interface: &self.interface,

@@ -104,6 +104,7 @@ fn parts(rule: &Rule) -> Uses {
         .and_if(queues, Uses::QUEUES)
         .and_if(ports, Uses::PORTS)
         .and_if(frames, Uses::FRAMES)
+        .and_if(asks(|filter| !filter.locals.is_any()), Uses::LOCALS)
         .and_if(rule.per == Per::Flow, Uses::FLOWS)
         .and_if(splits, Uses::SEGMENTS)
 }
@@ -156,6 +157,13 @@ mod tests {
             let uses = parts(&rule(of_frames, PacketFault::LOSS));
             assert_eq!(uses, loss.and(Uses::FRAMES));
         }
+
+        let local = PacketFilter {
+            locals: Choice::from(vec!["10.0.0.0/8".parse().expect("a network")]),
+            ..any()
+        };
+        let of_local = parts(&rule(local, PacketFault::LOSS));
+        assert_eq!(of_local, loss.and(Uses::LOCALS));
 
         let split = PacketFilter {
             unit: Unit::Segment,

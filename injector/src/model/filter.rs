@@ -25,6 +25,8 @@ pub struct PacketFilter {
     /// Peers whose addresses are looked up. What they stand for now is in `peers`
     /// too, once that is done.
     pub named_peers: Choice<NamedPeer>,
+    /// The target's own network. Of several that take its address in, the longest decides.
+    pub locals: Choice<Cidr>,
     /// The peer's ports, within 1..=65535. A packet without ports meets no
     /// condition on them.
     pub peer_ports: Choice<RangeInclusive<u16>>,
@@ -322,6 +324,7 @@ impl PacketFilter {
             protocols: Choice::ANY,
             peers: Choice::ANY,
             named_peers: Choice::ANY,
+            locals: Choice::ANY,
             peer_ports: Choice::ANY,
             local_ports: Choice::ANY,
             interfaces: Choice::ANY,

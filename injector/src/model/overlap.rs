@@ -3,7 +3,7 @@
 
 use injector_common::packet::{PROTO_TCP, PROTO_UDP};
 
-use super::{Choice, Cidr, Direction, PacketFilter, sets::Ranges};
+use super::{Choice, Direction, PacketFilter, sets::Ranges};
 
 /// Whether every packet that `inner` matches is matched by `outer` too.
 pub(super) fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool {
@@ -19,9 +19,10 @@ pub(super) fn filter_covers(outer: &PacketFilter, inner: &PacketFilter) -> bool 
         // What a name will come to stand for is not certain.
         && outer.named_peers.is_any()
         && inner.named_peers.is_any()
-        && by_family(&outer.peers, &inner.peers)
-            .iter()
-            .all(|(outer, inner)| outer.covers(inner))
+        && by_family(outer, inner).into_iter().all(|[peers, locals]| {
+            let nothing = peers.1.is_empty() || locals.1.is_empty();
+            nothing || (peers.0.covers(&peers.1) && locals.0.covers(&locals.1))
+        })
 }
 
 /// Whether some packet can match both.
@@ -38,9 +39,9 @@ pub(super) fn filters_overlap(a: &PacketFilter, b: &PacketFilter) -> bool {
         && interfaces_overlap(&a.interfaces, &b.interfaces)
         && a.named_peers.is_any()
         && b.named_peers.is_any()
-        && by_family(&a.peers, &b.peers)
+        && by_family(a, b)
             .iter()
-            .any(|(a, b)| a.overlaps(b))
+            .any(|ends| ends.iter().all(|(a, b)| a.overlaps(b)))
 }
 
 /// For every protocol, and all flags and states that its packets can have, also none,
@@ -93,9 +94,15 @@ fn interfaces_overlap(a: &Choice<String>, b: &Choice<String>) -> bool {
             .any(|name| a.takes(name) && b.takes(name))
 }
 
-/// The addresses of both, IPv4 and IPv6.
-fn by_family(a: &Choice<Cidr>, b: &Choice<Cidr>) -> [(Ranges, Ranges); 2] {
-    let [a_v4, a_v6] = a.addresses();
-    let [b_v4, b_v6] = b.addresses();
-    [(a_v4, b_v4), (a_v6, b_v6)]
+/// The addresses of both that a filter takes of IPv4 and of IPv6, each at the peer's end
+/// and at the target's.
+fn by_family(a: &PacketFilter, b: &PacketFilter) -> [[(Ranges, Ranges); 2]; 2] {
+    let ends = [[&a.peers, &b.peers], [&a.locals, &b.locals]];
+    let [peers, locals] = ends.map(|both| both.map(Choice::addresses));
+    let [[a_v4, a_v6], [b_v4, b_v6]] = peers;
+    let [[own_a_v4, own_a_v6], [own_b_v4, own_b_v6]] = locals;
+    [
+        [(a_v4, b_v4), (own_a_v4, own_b_v4)],
+        [(a_v6, b_v6), (own_a_v6, own_b_v6)],
+    ]
 }

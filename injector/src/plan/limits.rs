@@ -60,7 +60,7 @@ fn check_levels(scopes: &[RuleScope]) -> Result<(), SpecError> {
 /// One table holds the networks of all rules.
 fn check_peers(rules: &[Rule]) -> Result<(), SpecError> {
     let filters = rules.iter().filter_map(|rule| rule.fault.filter());
-    let networks = filters.map(|filter| filter.peers.these.len() + filter.peers.not.len());
+    let networks = filters.map(|filter| filter.peers.each().chain(filter.locals.each()).count());
     let total: usize = networks.sum();
     if total <= MAX_PEERS as usize {
         return Ok(());

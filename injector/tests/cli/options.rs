@@ -201,6 +201,8 @@ fn packet_filters() {
         ("--local-port", "65536", "1 to 65535"),
         ("--local-port", "http", "1 to 65535"),
         ("--local-port", "-1", "1 to 65535"),
+        ("--local", "10.0.0.0/33", "/32 for IPv4"),
+        ("--local", "db.example.net", "10.0.0.0/8"),
         ("--peer", "10.0.0.0/33", "/32 for IPv4"),
         ("--peer", "300.1.1.1", "10.0.0.0/8"),
         ("--peer", "example.org/24", "the name of a host"),
@@ -290,6 +292,7 @@ fn filters_that_repeat() {
     for options in [
         "--direction egress --direction ingress",
         "--direction !egress",
+        "--local 10.0.0.0/8,fd00::/8 --local !10.0.0.1",
         "--mark 1,0x10/0xf0 --mark !0x11",
         "--size 40-60,1500 --size !50",
         "--tcp-flags syn,!ack --tcp-flags rst --tcp-flags !ack",
@@ -391,7 +394,7 @@ fn options_of_another_kind() {
         &["--checksum"],
     );
     refused(&inject(&["sys-errno", "--peer", "::1"]), 2, &["--peer"]);
-    for option in ["--direction", "--interface", "--local-port"] {
+    for option in ["--direction", "--interface", "--local", "--local-port"] {
         refused(&inject(&["net-refuse", option, "lo"]), 2, &[option]);
     }
     let line = inject(&["net-refuse", "--proto", "icmp"]);

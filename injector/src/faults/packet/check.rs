@@ -26,6 +26,7 @@ pub(crate) struct Options<'a> {
     pub(crate) proto: &'a [Text<Signed<Proto>>],
     pub(crate) peer: &'a [Text<Signed<Peer>>],
     pub(crate) peer_target: &'a [Text<Signed<Target>>],
+    pub(crate) local: &'a [Text<Signed<Cidr>>],
     pub(crate) peer_port: &'a [Text<Signed<Ports>>],
     pub(crate) local_port: &'a [Text<Signed<Ports>>],
     pub(crate) interface: &'a [Text<Signed<InterfaceName>>],
@@ -45,6 +46,7 @@ impl Options<'_> {
         proto: &[],
         peer: &[],
         peer_target: &[],
+        local: &[],
         peer_port: &[],
         local_port: &[],
         interface: &[],
@@ -82,6 +84,7 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
         protocols: protocols(options.proto)?,
         peers,
         named_peers,
+        locals: chosen("local", options.local, |network| network)?,
         peer_ports: ports("peer-port", options.peer_port)?,
         local_ports: ports("local-port", options.local_port)?,
         interfaces: chosen("interface", options.interface, |name| name.0)?,
@@ -97,6 +100,9 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<PacketFilter, SpecError> {
         && filter.peers.addresses().iter().all(|set| set.is_empty())
     {
         return Err(nothing_left("peer", "networks that leave some address"));
+    }
+    if filter.locals.addresses().iter().all(Ranges::is_empty) {
+        return Err(nothing_left("local", "networks that leave some address"));
     }
     if filter.dscps.bits() == 0 {
         return Err(nothing_left(

@@ -53,6 +53,14 @@ pub(in crate::faults) fn describe(filter: &PacketFilter) -> String {
     };
     text.push_str(way);
     text += &describe_peers(filter, preposition);
+    if !filter.locals.is_any() {
+        let preposition = match filter.direction {
+            Direction::Egress => "from",
+            Direction::Ingress => "at",
+            Direction::Both => "from or at",
+        };
+        text += &format!(" {preposition} its own {}", chosen(&filter.locals));
+    }
     if !filter.local_ports.is_any() {
         text += &match named(&filter.local_ports) {
             Named::These(ports) => format!(" on its {ports}"),
@@ -217,6 +225,10 @@ mod tests {
             (
                 "state !new",
                 "TCP or UDP packets that do not begin a conversation that the target sends",
+            ),
+            (
+                "local 192.0.2.0/24 !192.0.2.7\nlocal-port 80\ndirection both",
+                "packets that the target sends or receives from or at its own 192.0.2.0/24 but not 192.0.2.7/32 on its port 80",
             ),
             (
                 "proto tcp\nunit segment",

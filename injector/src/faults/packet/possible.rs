@@ -93,15 +93,17 @@ struct Candidate {
 fn candidates(filter: &PacketFilter, needs: &Needs, headers: bool) -> Vec<Candidate> {
     let numbers = filter.protocol_numbers();
     let families = filter.peers.addresses();
-    // Names may come to stand for any address.
+    let own = filter.locals.addresses();
     let named = !filter.named_peers.is_any();
     let dhcp = has_ports_of_dhcp(filter);
     let mut all = Vec::new();
-    for (v4, addresses) in [true, false].into_iter().zip(&families) {
-        if addresses.is_empty() && !named {
+    for (v4, (peers, own)) in [true, false].into_iter().zip(families.iter().zip(&own)) {
+        if (peers.is_empty() && !named) || own.is_empty() {
             continue;
         }
-        let addressed = named || !needs.answers || has_answerable(addresses, v4, filter.direction);
+        // A name may come to stand for any address.
+        let peers = (!named).then_some(peers);
+        let addressed = !needs.answers || has_answerable(peers, own, v4, filter.direction);
         // An IPv4 packet states its length with its header, an IPv6 packet without.
         let (ip_len, longest) = if v4 { (20, 65_535) } else { (40, *SIZES.end()) };
         for number in (0..=u8::MAX).filter(|number| numbers.has(*number)) {
@@ -121,19 +123,23 @@ fn candidates(filter: &PacketFilter, needs: &Needs, headers: bool) -> Vec<Candid
     all
 }
 
-/// Whether a packet to or from one of these peers can be answered: one from nobody is
-/// not, nor one to many.
-fn has_answerable(peers: &Ranges, v4: bool, direction: Direction) -> bool {
+/// Whether a packet between one of these peers, or any, and one of these addresses of the
+/// target's can be answered: one from nobody is not, nor one to many.
+fn has_answerable(peers: Option<&Ranges>, own: &Ranges, v4: bool, direction: Direction) -> bool {
     let (many, nobody) = if v4 {
         ((0xe000_0000, u32::MAX.into()), (0, 0))
     } else {
         ((0xff << 120, u128::MAX), (0, 0))
     };
-    let left = |out: (u128, u128)| !peers.without(&Ranges::from_iter([out])).is_empty();
+    let left = |ends: Option<&Ranges>, out: (u128, u128)| {
+        ends.is_none_or(|ends| !ends.without(&Ranges::from_iter([out])).is_empty())
+    };
+    let leaves = left(peers, many) && left(Some(own), nobody);
+    let arrives = left(peers, nobody) && left(Some(own), many);
     match direction {
-        Direction::Egress => left(many),
-        Direction::Ingress => left(nobody),
-        Direction::Both => left(many) || left(nobody),
+        Direction::Egress => leaves,
+        Direction::Ingress => arrives,
+        Direction::Both => leaves || arrives,
     }
 }
 
@@ -148,6 +154,14 @@ pub(super) fn check_filter(filter: &PacketFilter) -> Result<(), SpecError> {
     let headers =
         !filter.peer_ports.is_any() || !filter.local_ports.is_any() || !filter.takes_headless();
     let mut possible = candidates(filter, &Needs::NOTHING, headers);
+    if possible.is_empty() && !filter.locals.is_any() {
+        let problem = "leaves nothing that could match: it has no address of the peers' family";
+        return Err(SpecError::new(
+            "local",
+            problem,
+            "networks of a family that peers have",
+        ));
+    }
     check_protected(&mut possible)?;
     check_lengths(filter, &possible)
 }

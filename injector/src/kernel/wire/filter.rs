@@ -29,11 +29,12 @@ pub(super) fn entry(filter: &PacketFilter) -> WireFilter {
         sizes: sizes(&filter.sizes),
         peer_ports: ports(&filter.peer_ports),
         local_ports: ports(&filter.local_ports),
-        peers: match (peers.is_any() || single.is_some(), peers.these.is_empty()) {
-            (true, _) => filter::PEERS_BY_MASK,
-            (false, false) => filter::PEERS_LISTED,
-            (false, true) => filter::PEERS_EXCEPTED,
+        peers: if single.is_some() {
+            filter::PEERS_BY_MASK
+        } else {
+            asked(peers)
         },
+        locals: asked(&filter.locals),
         directions: filter::directions(match filter.direction {
             Direction::Egress => filter::EGRESS,
             Direction::Ingress => filter::INGRESS,
@@ -49,11 +50,20 @@ pub(super) fn entry(filter: &PacketFilter) -> WireFilter {
         // Where the header was not read, nothing is known to be clear.
         flagless: filter.tcp_flags.is_empty().into(),
         marks_taken,
-        _pad: 0,
+        _pad: [0; 3],
     }
 }
 
-/// What the peer table has to say for the rule with this key: nothing where the
+/// How the table is asked for networks.
+const fn asked(networks: &Choice<Cidr>) -> u32 {
+    match (networks.is_any(), networks.these.is_empty()) {
+        (true, _) => filter::PEERS_BY_MASK,
+        (false, false) => filter::PEERS_LISTED,
+        (false, true) => filter::PEERS_EXCEPTED,
+    }
+}
+
+/// What the peer table has to say for the rule with this key: nothing of peers where the
 /// filter itself says all.
 pub(in crate::kernel) fn peers(
     rule: u32,
@@ -61,7 +71,12 @@ pub(in crate::kernel) fn peers(
 ) -> impl Iterator<Item = (Key<PeerName>, u32)> {
     let listed = filter.single_peer().is_none();
     let networks = filter.peers.each().filter(move |_| listed);
-    networks.map(move |(cidr, left_out)| (peer_key(rule, cidr), peer_value(left_out)))
+    let peers = networks.map(move |(cidr, left_out)| (peer_key(rule, cidr), peer_value(left_out)));
+    peers.chain(filter.locals.each().map(move |(cidr, left_out)| {
+        let peer = peer_key(rule, cidr);
+        let local = Key::new(peer.prefix_len(), peer.data().at_local_end());
+        (local, peer_value(left_out))
+    }))
 }
 
 /// Where the table has a network, for the rule with this key.
@@ -215,6 +230,25 @@ mod tests {
             if networks > 0 {
                 assert_eq!(entry(&filter).peer_mask, [0; 4]);
             }
+        }
+    }
+
+    #[test]
+    fn own_addresses_are_always_in_the_table() {
+        for (these, not, how) in [
+            (&["10.0.0.0/8"][..], &[][..], filter::PEERS_LISTED),
+            (&[], &["10.0.0.0/8", "::1"], filter::PEERS_EXCEPTED),
+        ] {
+            let locals = of_peers(these, not).peers;
+            let filter = PacketFilter {
+                locals,
+                ..of_peers(&["10.0.0.0/8"], &[])
+            };
+            let entry = entry(&filter);
+            assert_eq!((entry.peers, entry.locals), (filter::PEERS_BY_MASK, how));
+            let names: Vec<PeerName> = peers(3, &filter).map(|(key, _)| key.data()).collect();
+            assert_eq!(names.len(), these.len() + not.len());
+            assert!(names.iter().all(|name| name.owner >> 31 == 1));
         }
     }
 

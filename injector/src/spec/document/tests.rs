@@ -34,6 +34,7 @@ rules:
     jitter: 0.5ms
     direction: [egress, ingress]
     peer: [10.0.0.0/8, '!10.1.0.0/16', 'fd00::/8']
+    local: [192.0.2.0/24, '!192.0.2.7']
     peer-port: [443, 8000-8999, '!8080']
     local-port: 1024
     proto: 6
@@ -99,6 +100,8 @@ fn every_key_is_read() {
     assert_eq!(filter.interfaces.these, ["eth0"]);
     assert_eq!(filter.peers.these, ["10.0.0.0/8", "fd00::/8"].map(cidr));
     assert_eq!(filter.peers.not, ["10.1.0.0/16"].map(cidr));
+    assert_eq!(filter.locals.these, ["192.0.2.0/24"].map(cidr));
+    assert_eq!(filter.locals.not, ["192.0.2.7/32"].map(cidr));
     assert_eq!(filter.dscps.not, [Dscp(46), Dscp(8)]);
     let (syn, fin) = (
         TcpFlags { set: 2, clear: 16 },

@@ -251,14 +251,14 @@ fn flags(filter: &PacketFilter, transport: Transport, known: bool) -> Vec<u8> {
     }
 }
 
-/// The peers in a small world that a filter takes.
-fn peers(filter: &PacketFilter, v4: bool) -> Vec<IpAddr> {
+/// The addresses in a small world that a filter takes at one end.
+fn addresses(choice: &Choice<crate::model::Cidr>, v4: bool) -> Vec<IpAddr> {
     let texts: &[&str] = if v4 {
         &["10.0.0.1", "224.0.0.1", "0.0.0.0", "192.0.2.1"]
     } else {
         &["fd00::1", "ff02::1", "::", "2001:db8::1"]
     };
-    let set = &filter.peers.addresses()[usize::from(!v4)];
+    let set = &choice.addresses()[usize::from(!v4)];
     let all = texts.iter().map(|text| text.parse().expect(text));
     all.filter(|peer| match peer {
         IpAddr::V4(v4) => holds(set, v4.to_bits().into()),
@@ -273,6 +273,7 @@ struct Packets {
     sizes: Vec<u32>,
     flags: Vec<u8>,
     peers: Vec<IpAddr>,
+    own: Vec<IpAddr>,
     ports: Vec<[u16; 2]>,
     directions: Vec<Direction>,
 }
@@ -280,18 +281,14 @@ struct Packets {
 impl Packets {
     /// Whether it is so for one of them.
     fn any(&self, so: impl Fn(&Facts) -> bool) -> bool {
-        let local: IpAddr = if self.facts.family == 4 {
-            [192, 0, 2, 9].into()
-        } else {
-            [0xfd, 0, 0, 0, 0, 0, 0, 9].into()
-        };
         let is_tcp = self.facts.proto == PROTO_TCP && !self.facts.is_fragment();
         let ends = self
             .peers
             .iter()
             .flat_map(|peer| self.ports.iter().map(move |ports| (*peer, *ports)));
+        let ends = ends.flat_map(|end| self.own.iter().map(move |own| (end, *own)));
         let mut all = ends.flat_map(|end| self.directions.iter().map(move |way| (end, *way)));
-        all.any(|((peer, [peer_port, local_port]), way)| {
+        all.any(|(((peer, [peer_port, local_port]), local), way)| {
             let mut facts = Facts {
                 src: words(local),
                 dst: words(peer),
@@ -362,7 +359,8 @@ fn has_witness(fault: &Fault) -> bool {
                         .filter(|size| lengths.contains(size))
                         .collect(),
                     flags: flags(filter, transport, known),
-                    peers: peers(filter, v4),
+                    peers: addresses(&filter.peers, v4),
+                    own: addresses(&filter.locals, v4),
                     ports: ports(filter, transport, known),
                     directions: directions.clone(),
                 };
@@ -436,6 +434,7 @@ proptest! {
         peer in option("peer", &[
             "10.0.0.0/8", "fd00::/8", "224.0.0.0/4", "ff00::/8", "0.0.0.0", "::", "!0.0.0.0/0", "!::/0",
         ]),
+        local in option("local", &["192.0.2.0/24", "::", "fd00::/8", "224.0.0.0/4", "!10.0.0.0/8", "!::/0"]),
         peer_port in option("peer-port", &["80", "67-68", "547", "67"]),
         local_port in option("local-port", &["9000", "67-68", "546-547", "67"]),
         size in option("size", &[
@@ -446,7 +445,7 @@ proptest! {
         state in option("state", &["new", "established"]),
         direction in option("direction", &["ingress", "both"]),
     ) {
-        let line = format!("{kind}{proto}{peer}{peer_port}{local_port}{size}{flags}{state}{direction}");
+        let line = format!("{kind}{proto}{peer}{local}{peer_port}{local_port}{size}{flags}{state}{direction}");
         match fault(&line) {
             Ok(fault) => prop_assert!(has_witness(&fault), "{line} hits nothing"),
             Err(error) => {
