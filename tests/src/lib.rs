@@ -32,4 +32,5 @@ pub mod terminal;
 pub mod test_run;
 pub mod traffic;
 pub mod victim;
+pub mod vpn;
 pub mod wait;

@@ -10,6 +10,7 @@ use injector_tests::{
     netns::{Ip, Netns, Pair, address},
     require,
     traffic::{Arrived, Load, UdpFlow},
+    vpn::Vpn,
 };
 
 /// Paced by its window: a tunnel's queue is short, and all flows share a cable.
@@ -20,6 +21,18 @@ const HALF: u64 = 50;
 const FIRST_NET: u8 = 20;
 
 const BOTH: &[Ip] = &[Ip::V4, Ip::V6];
+
+/// The private and the public key of each side of a WireGuard tunnel.
+const KEYS: [(&str, &str); 2] = [
+    (
+        "qM2ESlLim8GBeVGfV8sgfPdoSyZvPUbz/qK6kQwnIXo=",
+        "ibQRzjzOUORj5Cgq8+fyDk4XiMFYTd7w57t6R1nlpBI=",
+    ),
+    (
+        "oPjuR8hGS0XAV9QMl2TaEW2gKnnmhArkouXYzl2YFHE=",
+        "+WRreUq8FMo0/qPyCdKtKTejzgdaqnxaXb9LcLsqX04=",
+    ),
+];
 
 /// A kind of device.
 struct Kind {
@@ -79,7 +92,21 @@ fn has_made_kind(pair: &Pair, kind: &Kind, number: u8, side: u8) -> bool {
         let address = address(*ip, FIRST_NET + number, side);
         lines += &format!("\naddress add {address}/{prefix} dev {device} nodad");
     }
-    has_made(netns, &lines)
+    if !has_made(netns, &lines) {
+        return false;
+    }
+    if kind.lines.contains("type wireguard") {
+        let peer = address(Ip::V4, below, 3 - side);
+        let (_, public) = KEYS[usize::from(2 - side)];
+        let (private, _) = KEYS[usize::from(side - 1)];
+        let line = format!(
+            "set {device} private-key /dev/stdin listen-port 51820 peer {public} \
+             allowed-ips 0.0.0.0/0,::/0 endpoint {peer}:51820"
+        );
+        let words: Vec<&str> = line.split(' ').collect();
+        Place::netns(netns).run_with_input("wg", &words, private);
+    }
+    true
 }
 
 /// A round of all flows at the same time.
@@ -103,7 +130,7 @@ fn check(kinds: &[Kind]) {
     let pair = Pair::new();
     let cgroup = Cgroup::new("victim");
     let (near, far) = (Place::netns(&pair.near), Place::netns(&pair.far));
-    let mut flows = Vec::new();
+    let (mut flows, mut vpns) = (Vec::new(), Vec::new());
     for (number, kind) in (1..).zip(kinds) {
         if kind.alone {
             pair.join(&format!("near{number}"), &format!("far{number}"), number);
@@ -112,8 +139,12 @@ fn check(kinds: &[Kind]) {
         if !sides.all(|side| has_made_kind(&pair, kind, number, side)) {
             return;
         }
+        if kind.lines.starts_with("tuntap") {
+            vpns.push(Vpn::join(&pair, &format!("dev{number}")));
+        }
         for ip in kind.families {
             let [here, there] = [1, 2].map(|side| address(*ip, FIRST_NET + number, side));
+            pair.near.await_answer(there);
             let near = near.and_cgroup(&cgroup);
             flows.push(UdpFlow::start(
                 near,
@@ -129,18 +160,21 @@ fn check(kinds: &[Kind]) {
             ));
         }
     }
-    // The sides find each other.
-    let _ = round(&flows);
     let whole = |arrived: &Arrived| arrived.missing() == 0 && arrived.duplicates == 0;
     let before = round(&flows);
     assert!(before.iter().all(whole), "{before:?}");
-    // Beside a resident the victim is not the owner of what no process sends.
-    for resident in [Some(near.spawn("sleep", &["1000"])), None] {
+    // Beside a resident the victim is not the owner of what no process sends. A VPN's program
+    // is one itself.
+    let residents = [Some(near.spawn("sleep", &["1000"])), None];
+    let turns = if vpns.is_empty() { 2 } else { 1 };
+    for resident in residents.into_iter().take(turns) {
         let target = cgroup.target();
         let rule = ["net-loss", "--target", &target, "--when", "2+2"];
         let rule = [&rule[..], &["--per", "flow"]].concat();
-        // Nor are the kernel's own messages, about groups and neighbours, of interest.
+        // Nor are the kernel's own messages of interest: about groups and neighbours, and of
+        // that length those that keep a WireGuard tunnel open.
         let rule = [&rule[..], &["--proto", "!icmp", "--proto", "!2"]].concat();
+        let rule = [&rule[..], &["--size", "!60"]].concat();
         let rule = [&rule[..], &["--direction", "both", "--for", "60s"]].concat();
         let injection = Injection::start(&rule);
         let missing: Vec<u64> = round(&flows).iter().map(Arrived::missing).collect();
@@ -230,7 +264,23 @@ fn tunnels() {
             families: BOTH,
             alone: false,
         },
+        // Nothing that programs have written outlives it, but for the packet's hash.
+        Kind {
+            lines: "link add DEV type wireguard",
+            families: BOTH,
+            alone: false,
+        },
     ]);
+}
+
+/// Below it, packets are those of the program that carries them, and no target's.
+#[test]
+fn a_tunnel_of_a_program() {
+    check(&[Kind {
+        lines: "tuntap add DEV mode tun",
+        families: BOTH,
+        alone: false,
+    }]);
 }
 
 /// Packets of a VRF pass its member, and not the VRF device.

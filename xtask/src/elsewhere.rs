@@ -21,6 +21,10 @@ const ALL: [Manager; 4] = [Manager::Dnf, Manager::Pacman, Manager::Zypper, Manag
 /// its packages also go by the programs that they bring.
 const NAMES: &[(&str, [&str; 3])] = &[
     ("bpftool", ["bpftool", "bpf", "bpftool"]),
+    (
+        "wireguard-tools",
+        ["wireguard-tools", "wireguard-tools", "wireguard-tools"],
+    ),
     ("busybox-static", ["busybox", "busybox", "busybox-static"]),
     ("curl", ["curl", "curl", "curl"]),
     ("iperf3", ["iperf3", "iperf3", "iperf"]),

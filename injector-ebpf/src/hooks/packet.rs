@@ -63,6 +63,7 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
         || comes_back
         || skb.has_vlan_tag()
         || skb.was_asked(asked(control, direction))
+        || direction == EGRESS && skb.is_noted_in_hash(control.by_hash)
     {
         return None;
     }
@@ -89,8 +90,14 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let mut passing = Passing::new(skb, space, direction, control, now);
     let noted = passing.space().forget(noted);
     passing.mask = mask;
+    // Of devices without a link-layer header, WireGuard is one.
+    let note = if direction == EGRESS && site.l2_len == 0 {
+        control.by_hash
+    } else {
+        0
+    };
     if mask != 0 {
-        judge_rules(&mut passing, control);
+        judge_rules(&mut passing, control, note);
     }
     let verdict = passing.settle(site, noted);
     passing.end();
@@ -146,8 +153,8 @@ fn is_protected(space: *mut Workspace) -> bool {
 
 /// Asks the rules aimed at the packet's owner.
 #[inline(always)]
-fn judge_rules(passing: &mut Passing, control: &Control) {
-    Skb(passing.skb).note_asked(asked(control, passing.direction));
+fn judge_rules(passing: &mut Passing, control: &Control, note: u32) {
+    note_asked(passing.skb, asked(control, passing.direction), note);
     if passing.facts().protected != 0 {
         return;
     }
@@ -161,6 +168,18 @@ fn judge_rules(passing: &mut Passing, control: &Control) {
         waiting::turn();
     }
     passing.ask();
+}
+
+/// Leaves in a packet that rules were asked for it, with `note` in its hash unless it is 0.
+///
+/// A function of its own, so that both ways through it are one to what follows.
+#[inline(never)]
+fn note_asked(skb: *mut __sk_buff, mark: u16, note: u32) {
+    let skb = Skb(skb);
+    skb.note_asked(mark);
+    if note != 0 {
+        skb.note_in_hash(note);
+    }
 }
 
 /// Reads the packet's headers into `space`.
