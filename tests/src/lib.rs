@@ -20,6 +20,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod command;
 pub mod demo;
+pub mod device;
 pub mod dialer;
 pub mod kernel;
 pub mod ledger;

@@ -21,10 +21,6 @@ const ALL: [Manager; 4] = [Manager::Dnf, Manager::Pacman, Manager::Zypper, Manag
 /// its packages also go by the programs that they bring.
 const NAMES: &[(&str, [&str; 3])] = &[
     ("bpftool", ["bpftool", "bpf", "bpftool"]),
-    (
-        "wireguard-tools",
-        ["wireguard-tools", "wireguard-tools", "wireguard-tools"],
-    ),
     ("busybox-static", ["busybox", "busybox", "busybox-static"]),
     ("curl", ["curl", "curl", "curl"]),
     ("iperf3", ["iperf3", "iperf3", "iperf"]),
@@ -40,6 +36,10 @@ const NAMES: &[(&str, [&str; 3])] = &[
     ("redis-server", ["redis", "valkey", "redis"]),
     ("redis-tools", ["redis", "valkey", "redis"]),
     ("util-linux", ["util-linux", "util-linux", "util-linux"]),
+    (
+        "wireguard-tools",
+        ["wireguard-tools", "wireguard-tools", "wireguard-tools"],
+    ),
     ("xz-utils", ["xz", "xz", "xz"]),
     ("zstd", ["zstd", "zstd", "zstd"]),
 ];

@@ -52,6 +52,12 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
         if direction == INGRESS || site.loopback == 0 {
             skb.set_stamp(Stamp::NONE);
         }
+        // Nor is it asked for below a tunnel, where it may seem to be the owner's.
+        note_asked(
+            skb.0,
+            asked(control, direction),
+            note(control, site, direction),
+        );
         return None;
     }
     // One that has waited was judged before, and carries a mark, as does a copy.
@@ -90,14 +96,8 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let mut passing = Passing::new(skb, space, direction, control, now);
     let noted = passing.space().forget(noted);
     passing.mask = mask;
-    // Of devices without a link-layer header, WireGuard is one.
-    let note = if direction == EGRESS && site.l2_len == 0 {
-        control.by_hash
-    } else {
-        0
-    };
     if mask != 0 {
-        judge_rules(&mut passing, control, note);
+        judge_rules(&mut passing, control, note(control, site, direction));
     }
     let verdict = passing.settle(site, noted);
     passing.end();
@@ -111,6 +111,17 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
 #[inline(always)]
 fn asked(control: &Control, direction: u32) -> u16 {
     (control.agent_tgid << 2 | direction) as u16
+}
+
+/// What is left in the packet's hash too. Of devices without a link-layer header, WireGuard is
+/// one.
+#[inline(always)]
+fn note(control: &Control, site: &SiteEntry, direction: u32) -> u32 {
+    if direction == EGRESS && site.l2_len == 0 {
+        control.by_hash
+    } else {
+        0
+    }
 }
 
 /// The rules aimed at the packet's owner, of those that act here. Then its headers are
@@ -134,7 +145,12 @@ fn aimed(
     let owned = scope::of_sender(control, skb.0, site.owner);
     // Where a target counts as the owner of all else, others who came later
     // and ask for an echo are noted too: its reply is not the target's.
-    if owned & site.rules == 0 && site.owner == 0 || !read_facts(skb.0, space, site.l2_len) {
+    if owned & site.rules == 0 && site.owner == 0 {
+        return 0;
+    }
+    if !read_facts(skb.0, space, site.l2_len) {
+        // What is not IP passes untouched, also as a tunnel's packet.
+        skb.note_asked(asked(control, direction));
         return 0;
     }
     // SAFETY: the pointer comes from a lookup that succeeded.

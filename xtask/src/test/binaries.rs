@@ -55,8 +55,8 @@ impl TestBinary {
                 "fidelity" | "loopback" | "open_sockets" | "per_flow" | "peer_names"
                 | "peer_target" | "queue_memory" | "segments" | "unattributed" | "watch"
                 | "workers" => Part::Nothing,
-                "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
-                | "leftovers" | "refusals" | "terminal" => Part::Nothing,
+                "cleanup" | "device_faults" | "devices" | "foreign" | "harness" | "hostile"
+                | "lease" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 "replay" => Part::Named(&["calls"]),
                 _ => Part::Everything,
@@ -103,6 +103,7 @@ impl TestBinary {
                 // Their other tests differ in nothing that the older way has to do with.
                 "replay" => Part::Named(&["told"]),
                 "half_way" => Part::Named(&["reception", "delay", "errno"]),
+                "device_faults" => Part::Named(&["below", "delays"]),
                 "devices" => Part::Named(&["lan"]),
                 "dns" => Part::Named(&["delay", "cable", "tcp"]),
                 "harness" | "net_filter_more" | "net_partition" | "refusals" | "terminal" => {
