@@ -19,6 +19,7 @@ pub mod board;
 pub mod capture;
 pub mod cgroup;
 pub mod command;
+pub mod counting;
 pub mod demo;
 pub mod device;
 pub mod dialer;

@@ -55,8 +55,10 @@ impl TestBinary {
                 "fidelity" | "loopback" | "open_sockets" | "per_flow" | "peer_names"
                 | "peer_target" | "queue_memory" | "segments" | "unattributed" | "watch"
                 | "workers" => Part::Nothing,
-                "cleanup" | "device_faults" | "devices" | "foreign" | "harness" | "hostile"
-                | "lease" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
+                "cleanup" | "device_faults" | "devices" | "foreign" | "foreign_programs"
+                | "harness" | "hostile" | "lease" | "leftovers" | "refusals" | "terminal" => {
+                    Part::Nothing
+                }
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 "replay" => Part::Named(&["calls"]),
                 _ => Part::Everything,
@@ -68,6 +70,7 @@ impl TestBinary {
                 "dns" => Part::Named(&["delay"]),
                 "devices" => Part::Named(&["tunnel", "vlans", "vrf"]),
                 "foreign" => Part::Named(&["filter", "priorities"]),
+                "foreign_programs" => Part::Named(&["waits"]),
                 "half_way" => Part::Named(&["delay", "errno"]),
                 "lifecycle" => Part::Named(&["delay", "errno", "reorder", "rate"]),
                 "refusals" => Part::Named(&["durations_are_exact"]),
