@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 16;
+pub const ABI_VERSION: u32 = 17;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,8 +44,27 @@ pub struct Control {
     /// Where in the table of clear cgroups those lie that count: 0, or
     /// [`CLEAR_SLOTS`](crate::names::CLEAR_SLOTS) for its second half.
     pub clear_from: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// The [`hash_note`] of packets for which rules were asked at a tunnel, when some rule acts on
+    /// a WireGuard device; 0 otherwise.
+    pub by_hash: u32,
+}
+
+/// Bits of a packet's hash that say that the rules of an agent were asked for it.
+pub const HASH_NOTE: u32 = 0x00ff_ffff;
+
+/// What those bits are for an agent's packets, and a bit that no hash has among them, so that
+/// it is never 0.
+#[inline(always)]
+#[must_use]
+pub const fn hash_note(agent_tgid: u32) -> u32 {
+    1 << 31 | 0x6a << 16 | agent_tgid & 0xffff
+}
+
+/// Whether a hash bears this note; none does where it is 0.
+#[inline(always)]
+#[must_use]
+pub const fn bears_note(hash: u32, note: u32) -> bool {
+    hash & HASH_NOTE | 1 << 31 == note
 }
 
 /// A rule as the hooks evaluate it.
@@ -257,4 +276,20 @@ pub const fn near_slot(near: u64, ifindex: u32) -> Option<u32> {
 #[must_use]
 pub const fn call_slot(hook: u32, number: u32) -> u32 {
     hook * MAX_CALLS + number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_bears_the_note_of_one_agent() {
+        let note = hash_note(7);
+        for flow in [0, 0x0123_4567, u32::MAX] {
+            let hash = flow & !HASH_NOTE | note & HASH_NOTE;
+            assert!(bears_note(hash, note));
+            assert!(!bears_note(hash, hash_note(8)));
+            assert!(!bears_note(hash, 0) && !bears_note(flow, note));
+        }
+    }
 }

@@ -60,7 +60,7 @@ fn shared() -> Vec<Type> {
     layout! {
         Control {
             lease_until_ns, deadline_ns, by_state, by_query, levels, level_count, by_process, rule_count, agent_tgid,
-            clear_from, _pad,
+            clear_from, by_hash,
         }
         RuleEntry {
             start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, per_flow,

@@ -4,9 +4,14 @@ use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::generated::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes},
+    helpers::generated::{
+        bpf_get_hash_recalc, bpf_redirect, bpf_set_hash, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    },
 };
-use injector_common::packet::PacketBytes;
+use injector_common::{
+    abi::{HASH_NOTE, bears_note},
+    packet::PacketBytes,
+};
 
 /// Verdict that leaves the packet to the next program: `TCX_NEXT`, and
 /// `TC_ACT_UNSPEC` under clsact.
@@ -111,6 +116,27 @@ impl Skb {
     pub(crate) fn note_asked(&self, mark: u16) {
         // SAFETY: a context field that a program may write.
         unsafe { (*self.0).tc_index = u32::from(mark) };
+    }
+
+    /// The same of a packet that comes out of a WireGuard device: [`Skb::note_in_hash`]
+    /// left it.
+    #[inline(always)]
+    pub(crate) fn is_noted_in_hash(&self, note: u32) -> bool {
+        // SAFETY: as above. TCP gives each of its packets a hash too, but also a time, which
+        // the device takes off.
+        unsafe { bears_note((*self.0).hash, note) && (*self.0).tstamp == 0 }
+    }
+
+    /// Leaves a mark that outlives a WireGuard device. Of all that a program can write, it
+    /// keeps the hash alone, by which queues below tell flows apart: they look at its upper
+    /// bits, which stay.
+    #[inline(always)]
+    pub(crate) fn note_in_hash(&self, note: u32) {
+        // SAFETY: the context comes from the kernel.
+        unsafe {
+            let flow = bpf_get_hash_recalc(self.0) & !HASH_NOTE;
+            bpf_set_hash(self.0, flow | note & HASH_NOTE);
+        }
     }
 
     /// How many packets this one is on the wire: more than one for a

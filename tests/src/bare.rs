@@ -245,7 +245,12 @@ fn load(prog_type: u32, expected_attach_type: u32, attach_btf_id: u32) -> anyhow
     load_program(&NOTHING, prog_type, expected_attach_type, attach_btf_id)
 }
 
-fn load_program(
+/// Loads a program of these instructions.
+///
+/// # Errors
+///
+/// When the kernel refuses it.
+pub(crate) fn load_program(
     instructions: &[u64],
     prog_type: u32,
     expected_attach_type: u32,
@@ -265,10 +270,30 @@ fn load_program(
     unsafe { bpf(PROG_LOAD, &attribute) }.context("cannot load a program of the test's own")
 }
 
+/// A call of `bpf` that returns a descriptor.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+///
+/// # Safety
+///
+/// As [`call`].
+pub(crate) unsafe fn bpf<T>(command: c_long, attribute: &T) -> anyhow::Result<OwnedFd> {
+    // SAFETY: the caller vouches for it.
+    descriptor(unsafe { call(command, attribute) }?)
+}
+
+/// A call of `bpf`, and what it returns.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+///
 /// # Safety
 ///
 /// `attribute` is what the kernel reads for `command`.
-unsafe fn bpf<T>(command: c_long, attribute: &T) -> anyhow::Result<OwnedFd> {
+pub(crate) unsafe fn call<T>(command: c_long, attribute: &T) -> anyhow::Result<c_long> {
     // SAFETY: the caller vouches for the structure; its size is stated.
     let result = unsafe {
         libc::syscall(
@@ -278,7 +303,7 @@ unsafe fn bpf<T>(command: c_long, attribute: &T) -> anyhow::Result<OwnedFd> {
             size_of::<T>(),
         )
     };
-    descriptor(result)
+    Ok(Errno::result(result)?)
 }
 
 /// The descriptor that a call has returned.

@@ -113,8 +113,12 @@ impl Netns {
 
     /// Waits until the namespace has sent a packet to this address and got an
     /// answer: the refusal of a connection to a port that nobody listens on.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
     #[track_caller]
-    fn await_answer(&self, address: IpAddr) {
+    pub fn await_answer(&self, address: IpAddr) {
         let discard = SocketAddr::new(address, 9);
         let timeout = Duration::from_secs(20);
         self.enter(|| {

@@ -1,13 +1,13 @@
 //! Devices that stand on another interface: a packet that passes both is hit once.
 
-use std::{io::Write as _, thread};
+use std::thread;
 
 use injector_tests::{
     agent::{self, Injection},
     cgroup::Cgroup,
     command::Place,
-    kernel::{Where, test_name},
-    netns::{Ip, Netns, Pair, address},
+    device::{self, Kind, has_made},
+    netns::{Ip, Pair},
     require,
     traffic::{Arrived, Load, UdpFlow},
 };
@@ -16,72 +16,6 @@ use injector_tests::{
 const LOAD: Load = Load::of(100).windowed(8);
 /// Every second packet.
 const HALF: u64 = 50;
-/// Number of the network over the first device.
-const FIRST_NET: u8 = 20;
-
-const BOTH: &[Ip] = &[Ip::V4, Ip::V6];
-
-/// A kind of device.
-struct Kind {
-    /// How `ip` makes it, on either side: `DEV` is the device, `LOWER` what it stands on,
-    /// `LOCAL`, `REMOTE`, `LOCAL6` and `REMOTE6` the addresses of both sides below it.
-    lines: &'static str,
-    /// What it carries.
-    families: &'static [Ip],
-    /// Whether it takes the interface below for itself.
-    alone: bool,
-}
-
-/// What `ip link` says of a device that the kernel does not have.
-fn is_unknown(message: &str) -> bool {
-    message.contains("Unknown device type") || message.contains("Operation not supported")
-}
-
-/// Does these lines of `ip`; whether the kernel has such a device. All kernels in virtual
-/// machines have.
-#[track_caller]
-fn has_made(netns: &Netns, lines: &str) -> bool {
-    let output = Place::netns(netns).output_with_input("ip", &["-batch", "-"], lines);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    if !output.status.success() && is_unknown(&message) {
-        assert_eq!(Where::current(), Where::Host, "{lines}: {message}");
-        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
-        let (line, message) = (first(lines), first(&message));
-        let skip = format!("\nSKIP {}: `ip {line}`: {message}\n", test_name());
-        std::io::stdout()
-            .write_all(skip.as_bytes())
-            .expect("report a skip");
-        return false;
-    }
-    assert!(output.status.success(), "{lines}: {message}");
-    true
-}
-
-/// Makes a device on one side of a pair, with addresses of its own.
-#[track_caller]
-fn has_made_kind(pair: &Pair, kind: &Kind, number: u8, side: u8) -> bool {
-    let (netns, end) = [(&pair.near, "near"), (&pair.far, "far")][usize::from(side) - 1];
-    let below = if kind.alone { number } else { 0 };
-    let device = format!("dev{number}");
-    let mut lines = kind.lines.replace("DEV", &device);
-    lines = lines.replace("LOWER", &format!("{end}{below}"));
-    for (word, ip, side) in [
-        ("LOCAL6", Ip::V6, side),
-        ("REMOTE6", Ip::V6, 3 - side),
-        ("LOCAL", Ip::V4, side),
-        ("REMOTE", Ip::V4, 3 - side),
-    ] {
-        lines = lines.replace(word, &address(ip, below, side).to_string());
-    }
-    lines += &format!("\nlink set {device} up");
-    for ip in kind.families {
-        let prefix = if *ip == Ip::V4 { 24 } else { 64 };
-        let address = address(*ip, FIRST_NET + number, side);
-        lines += &format!("\naddress add {address}/{prefix} dev {device} nodad");
-    }
-    has_made(netns, &lines)
-}
-
 /// A round of all flows at the same time.
 #[track_caller]
 fn round(flows: &[UdpFlow]) -> Vec<Arrived> {
@@ -103,17 +37,13 @@ fn check(kinds: &[Kind]) {
     let pair = Pair::new();
     let cgroup = Cgroup::new("victim");
     let (near, far) = (Place::netns(&pair.near), Place::netns(&pair.far));
-    let mut flows = Vec::new();
+    let (mut flows, mut devices) = (Vec::new(), Vec::new());
     for (number, kind) in (1..).zip(kinds) {
-        if kind.alone {
-            pair.join(&format!("near{number}"), &format!("far{number}"), number);
-        }
-        let mut sides = [1, 2].into_iter();
-        if !sides.all(|side| has_made_kind(&pair, kind, number, side)) {
+        let Some(device) = kind.make(&pair, number) else {
             return;
-        }
+        };
         for ip in kind.families {
-            let [here, there] = [1, 2].map(|side| address(*ip, FIRST_NET + number, side));
+            let [here, there] = device.addresses(*ip);
             let near = near.and_cgroup(&cgroup);
             flows.push(UdpFlow::start(
                 near,
@@ -128,19 +58,27 @@ fn check(kinds: &[Kind]) {
                 (here, 7002).into(),
             ));
         }
+        devices.push(device);
     }
-    // The sides find each other.
-    let _ = round(&flows);
     let whole = |arrived: &Arrived| arrived.missing() == 0 && arrived.duplicates == 0;
     let before = round(&flows);
     assert!(before.iter().all(whole), "{before:?}");
-    // Beside a resident the victim is not the owner of what no process sends.
-    for resident in [Some(near.spawn("sleep", &["1000"])), None] {
+    // Beside a resident the victim is not the owner of what no process sends. A VPN's program
+    // is one itself.
+    let residents = [Some(near.spawn("sleep", &["1000"])), None];
+    let turns = if devices.iter().any(|device| device.vpn.is_some()) {
+        1
+    } else {
+        2
+    };
+    for resident in residents.into_iter().take(turns) {
         let target = cgroup.target();
         let rule = ["net-loss", "--target", &target, "--when", "2+2"];
         let rule = [&rule[..], &["--per", "flow"]].concat();
-        // Nor are the kernel's own messages, about groups and neighbours, of interest.
+        // Nor are the kernel's own messages of interest: about groups and neighbours, and of
+        // that length those that keep a WireGuard tunnel open.
         let rule = [&rule[..], &["--proto", "!icmp", "--proto", "!2"]].concat();
+        let rule = [&rule[..], &["--size", "!60"]].concat();
         let rule = [&rule[..], &["--direction", "both", "--for", "60s"]].concat();
         let injection = Injection::start(&rule);
         let missing: Vec<u64> = round(&flows).iter().map(Arrived::missing).collect();
@@ -155,82 +93,36 @@ fn check(kinds: &[Kind]) {
 /// What container networks are made of, which every kernel has.
 #[test]
 fn lans() {
-    check(&[
-        Kind {
-            lines: "link add DEV link LOWER type macvlan mode bridge",
-            families: BOTH,
-            alone: false,
-        },
-        Kind {
-            lines: "link add DEV type vxlan id 5 dstport 4789 local LOCAL remote REMOTE",
-            families: BOTH,
-            alone: false,
-        },
-        Kind {
-            lines: "link add DEV type bridge\nlink set LOWER master DEV",
-            families: BOTH,
-            alone: true,
-        },
-    ]);
+    check(&[device::MACVLAN, device::VXLAN, device::BRIDGE]);
 }
 
 #[test]
 fn vlans_and_bonds() {
     check(&[
-        Kind {
-            lines: "link add DEV link LOWER type vlan id 5",
-            families: BOTH,
-            alone: false,
-        },
-        Kind {
-            lines: "link add outer0 link LOWER type vlan proto 802.1ad id 6\n\
-                    link set outer0 up\nlink add DEV link outer0 type vlan id 5",
-            families: BOTH,
-            alone: false,
-        },
-        Kind {
-            lines: "link add DEV link LOWER type ipvlan mode l2",
-            families: BOTH,
-            alone: true,
-        },
-        Kind {
-            lines: "link add DEV type bond mode active-backup\nlink set LOWER down\n\
-                    link set LOWER master DEV",
-            families: BOTH,
-            alone: true,
-        },
+        device::VLAN,
+        device::VLAN_IN_A_VLAN,
+        device::IPVLAN,
+        device::BOND,
     ]);
 }
 
 #[test]
 fn tunnels() {
     check(&[
-        Kind {
-            lines: "link add DEV type geneve id 5 remote REMOTE",
-            families: BOTH,
-            alone: false,
-        },
-        Kind {
-            lines: "link add DEV type ipip local LOCAL remote REMOTE",
-            families: &[Ip::V4],
-            alone: false,
-        },
-        Kind {
-            lines: "link add DEV type sit local LOCAL remote REMOTE",
-            families: &[Ip::V6],
-            alone: false,
-        },
-        Kind {
-            lines: "link add DEV type ip6tnl mode any local LOCAL6 remote REMOTE6",
-            families: BOTH,
-            alone: false,
-        },
-        Kind {
-            lines: "link add DEV type gretap local LOCAL remote REMOTE",
-            families: BOTH,
-            alone: false,
-        },
+        device::GENEVE,
+        device::IPIP,
+        device::SIT,
+        device::IP6TNL,
+        device::GRETAP,
+        // Nothing that programs have written outlives it, but for the packet's hash.
+        device::WIREGUARD,
     ]);
+}
+
+/// Below it, packets are those of the program that carries them, and no target's.
+#[test]
+fn a_tunnel_of_a_program() {
+    check(&[device::TUN]);
 }
 
 /// Packets of a VRF pass its member, and not the VRF device.

@@ -36,6 +36,10 @@ const NAMES: &[(&str, [&str; 3])] = &[
     ("redis-server", ["redis", "valkey", "redis"]),
     ("redis-tools", ["redis", "valkey", "redis"]),
     ("util-linux", ["util-linux", "util-linux", "util-linux"]),
+    (
+        "wireguard-tools",
+        ["wireguard-tools", "wireguard-tools", "wireguard-tools"],
+    ),
     ("xz-utils", ["xz", "xz", "xz"]),
     ("zstd", ["zstd", "zstd", "zstd"]),
 ];

@@ -59,6 +59,7 @@ pub(crate) const VICTIMS: &[Package] = &[
     apt::program("redis-tools", "redis-benchmark"),
     apt::program("curl", "curl"),
     apt::program("bpftool", "bpftool"),
+    apt::program("wireguard-tools", "wg"),
 ];
 
 /// What `bench compare` measures beside the injector; netem comes with iproute2 and the kernel.

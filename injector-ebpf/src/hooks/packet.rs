@@ -52,6 +52,12 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
         if direction == INGRESS || site.loopback == 0 {
             skb.set_stamp(Stamp::NONE);
         }
+        // Nor is it asked for below a tunnel, where it may seem to be the owner's.
+        note_asked(
+            skb.0,
+            asked(control, direction),
+            note(control, site, direction),
+        );
         return None;
     }
     // One that has waited was judged before, and carries a mark, as does a copy.
@@ -63,6 +69,7 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
         || comes_back
         || skb.has_vlan_tag()
         || skb.was_asked(asked(control, direction))
+        || direction == EGRESS && skb.is_noted_in_hash(control.by_hash)
     {
         return None;
     }
@@ -90,7 +97,7 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
     let noted = passing.space().forget(noted);
     passing.mask = mask;
     if mask != 0 {
-        judge_rules(&mut passing, control);
+        judge_rules(&mut passing, control, note(control, site, direction));
     }
     let verdict = passing.settle(site, noted);
     passing.end();
@@ -104,6 +111,17 @@ fn judge(skb: &Skb, direction: u32) -> Option<i32> {
 #[inline(always)]
 fn asked(control: &Control, direction: u32) -> u16 {
     (control.agent_tgid << 2 | direction) as u16
+}
+
+/// What is left in the packet's hash too. Of devices without a link-layer header, WireGuard is
+/// one.
+#[inline(always)]
+fn note(control: &Control, site: &SiteEntry, direction: u32) -> u32 {
+    if direction == EGRESS && site.l2_len == 0 {
+        control.by_hash
+    } else {
+        0
+    }
 }
 
 /// The rules aimed at the packet's owner, of those that act here. Then its headers are
@@ -127,7 +145,12 @@ fn aimed(
     let owned = scope::of_sender(control, skb.0, space, site.owner);
     // Where a target counts as the owner of all else, others who came later
     // and ask for an echo are noted too: its reply is not the target's.
-    if owned & site.rules == 0 && site.owner == 0 || !read_facts(skb.0, space, site.l2_len) {
+    if owned & site.rules == 0 && site.owner == 0 {
+        return 0;
+    }
+    if !read_facts(skb.0, space, site.l2_len) {
+        // What is not IP passes untouched, also as a tunnel's packet.
+        skb.note_asked(asked(control, direction));
         return 0;
     }
     // SAFETY: the pointer comes from a lookup that succeeded.
@@ -146,8 +169,8 @@ fn is_protected(space: *mut Workspace) -> bool {
 
 /// Asks the rules aimed at the packet's owner.
 #[inline(always)]
-fn judge_rules(passing: &mut Passing, control: &Control) {
-    Skb(passing.skb).note_asked(asked(control, passing.direction));
+fn judge_rules(passing: &mut Passing, control: &Control, note: u32) {
+    note_asked(passing.skb, asked(control, passing.direction), note);
     if passing.facts().protected != 0 {
         return;
     }
@@ -161,6 +184,18 @@ fn judge_rules(passing: &mut Passing, control: &Control) {
         waiting::turn();
     }
     passing.ask();
+}
+
+/// Leaves in a packet that rules were asked for it, with `note` in its hash unless it is 0.
+///
+/// A function of its own, so that both ways through it are one to what follows.
+#[inline(never)]
+fn note_asked(skb: *mut __sk_buff, mark: u16, note: u32) {
+    let skb = Skb(skb);
+    skb.note_asked(mark);
+    if note != 0 {
+        skb.note_in_hash(note);
+    }
 }
 
 /// Reads the packet's headers into `space`.

@@ -133,6 +133,7 @@ fn plan() -> Plan {
         name: "eth0".to_owned(),
         index: injector_common::IfIndex(2),
         l2_len: 14,
+        wireguard: false,
     };
     let netns = Netns {
         inode: injector_common::NetnsInode(1),

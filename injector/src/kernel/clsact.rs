@@ -164,11 +164,9 @@ pub(super) fn remove_if_empty(ifindex: u32) -> io::Result<bool> {
     unless_gone(request.send(|_, _| {}))
 }
 
-/// Attaches a program as a filter: before those of others for packets that
-/// leave, after them for packets that arrive. A packet that waits comes by again
-/// when it leaves, and does not when it arrives, and filters of others must see
-/// it once. Returns whether that is so: nothing can come before a filter of
-/// another kind that has the first priority.
+/// Attaches a program as a filter, before those of others: one of them may end the search, and
+/// a packet that waits comes by again, which others must see once. Returns whether that is so:
+/// nothing can come before a filter of another kind that has the first priority.
 ///
 /// # Errors
 ///
@@ -179,15 +177,10 @@ pub(super) fn attach(
     program: &ProgramFd,
     name: &str,
 ) -> io::Result<bool> {
-    let priority = match side {
-        Side::Ingress => CHOSEN_BY_KERNEL,
-        Side::Egress => {
-            let mut others = filters(ifindex)?;
-            others.retain(|filter| filter.side == side);
-            let first = others.iter().map(Filter::priority).min();
-            first.map_or(CHOSEN_BY_KERNEL, |first| first.saturating_sub(1).max(1))
-        }
-    };
+    let mut others = filters(ifindex)?;
+    others.retain(|filter| filter.side == side);
+    let first = others.iter().map(Filter::priority).min();
+    let priority = first.map_or(CHOSEN_BY_KERNEL, |first| first.saturating_sub(1).max(1));
     match attach_at(ifindex, side, priority, program, name) {
         Ok(()) => Ok(true),
         Err(_) if priority == 1 => {

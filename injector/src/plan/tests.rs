@@ -60,6 +60,7 @@ fn netns(inode: u64, path: &str, interfaces: &[(&str, u32)]) -> Netns {
         name: name.to_owned(),
         index: IfIndex(index),
         l2_len: if name.starts_with("tun") { 0 } else { 14 },
+        wireguard: false,
     };
     Netns {
         inode: NetnsInode(inode),

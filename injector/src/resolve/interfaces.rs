@@ -11,13 +11,11 @@ use crate::{
 /// Length of the link-layer header of Ethernet, which loopback has too.
 const ETHERNET_LEN: u32 = 14;
 
-/// The type of the loopback (`ARPHRD_LOOPBACK`).
-const LOOPBACK: u16 = 772;
-
 /// Length of the link-layer header of packets on a link of this type
 /// (`ARPHRD_*`, linux/if_arp.h); `None` for types that nothing here can parse.
 const fn header_len(link_type: u16) -> Option<u32> {
     const ETHER: u16 = 1;
+    const LOOPBACK: u16 = 772;
     const RAWIP: u16 = 519;
     const TUNNEL: u16 = 768;
     const TUNNEL6: u16 = 769;
@@ -60,21 +58,8 @@ fn interface(link: &Link) -> Option<Interface> {
         name: link.name.clone(),
         index: link.index,
         l2_len,
+        wireguard: link.wireguard,
     })
-}
-
-/// A WireGuard device that stands on another of these interfaces, maybe. It wipes the
-/// mark off a packet that says that rules were asked (`wg_reset_packet`,
-/// drivers/net/wireguard/queueing.h), and leaves it its socket.
-fn wiping(found: &[&Link]) -> Option<String> {
-    let tunnel = found.iter().find(|link| link.wireguard)?;
-    let is_below = |link: &&&Link| !link.wireguard && link.link_type != LOOPBACK;
-    found.iter().find(is_below)?;
-    Some(format!(
-        "what leaves through {0} is hit again where its tunnel's packets leave: \
-         `--interface {0}` hits it once",
-        tunnel.name
-    ))
 }
 
 /// Every interface of a namespace that packets of a target can pass.
@@ -82,15 +67,9 @@ fn wiping(found: &[&Link]) -> Option<String> {
 /// A packet on an enslaved interface passes its master too; acting on both
 /// would act twice.
 fn default_selection(links: &[Link]) -> Vec<Interface> {
-    let eligible: Vec<&Link> = links
+    links
         .iter()
         .filter(|link| link.up && !link.enslaved && !is_own(link))
-        .collect();
-    if let Some(warning) = wiping(&eligible) {
-        tracing::warn!("{warning}");
-    }
-    eligible
-        .into_iter()
         .filter_map(|link| {
             let found = interface(link);
             if found.is_none() {
@@ -167,25 +146,7 @@ fn one_of(links: &[Link]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::scopes::fake::link, *};
-
-    #[test]
-    fn a_tunnel_that_wipes_marks_is_told_where_it_may_stand_on_another() {
-        let tunnel = Link {
-            wireguard: true,
-            link_type: 0xfffe,
-            ..link("wg0", 3)
-        };
-        let loopback = Link {
-            link_type: LOOPBACK,
-            ..link("lo", 1)
-        };
-        let below = link("eth0", 2);
-        let warning = wiping(&[&loopback, &below, &tunnel]).expect("a warning");
-        assert!(warning.contains("`--interface wg0`"), "{warning}");
-        assert_eq!(wiping(&[&loopback, &tunnel]), None);
-        assert_eq!(wiping(&[&loopback, &below]), None);
-    }
+    use super::*;
 
     #[test]
     fn only_names_that_a_plan_gives_are_ours() {

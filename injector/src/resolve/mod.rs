@@ -88,6 +88,8 @@ pub struct Interface {
     pub index: IfIndex,
     /// Length of its link-layer header: 14, or 0 for a tunnel without one.
     pub l2_len: u32,
+    /// Whether it is a WireGuard device, which wipes off a packet that rules were asked for it.
+    pub wireguard: bool,
 }
 
 /// A network namespace that a target lives in.

@@ -57,8 +57,10 @@ impl TestBinary {
                 "fidelity" | "loopback" | "open_sockets" | "per_flow" | "peer_names"
                 | "peer_target" | "queue_memory" | "segments" | "unattributed" | "watch"
                 | "workers" => Part::Nothing,
-                "cleanup" | "devices" | "foreign" | "harness" | "hostile" | "lease"
-                | "leftovers" | "refusals" | "terminal" => Part::Nothing,
+                "cleanup" | "device_faults" | "devices" | "foreign" | "foreign_programs"
+                | "harness" | "hostile" | "lease" | "leftovers" | "refusals" | "terminal" => {
+                    Part::Nothing
+                }
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 "replay" => Part::Named(&["calls"]),
                 _ => Part::Everything,
@@ -70,6 +72,7 @@ impl TestBinary {
                 "dns" => Part::Named(&["delay"]),
                 "devices" => Part::Named(&["tunnel", "vlans", "vrf"]),
                 "foreign" => Part::Named(&["filter", "priorities"]),
+                "foreign_programs" => Part::Named(&["waits"]),
                 "half_way" => Part::Named(&["delay", "errno"]),
                 "lifecycle" => Part::Named(&["delay", "errno", "reorder", "rate"]),
                 "refusals" => Part::Named(&["durations_are_exact"]),
@@ -107,6 +110,7 @@ impl TestBinary {
                 "replay" => Part::Named(&["told"]),
                 "half_way" => Part::Named(&["reception", "delay::", "errno"]),
                 "lifecycle" => Part::AllBut(WITHOUT_FILTERS),
+                "device_faults" => Part::Named(&["below", "delays"]),
                 "devices" => Part::Named(&["lan"]),
                 "dns" => Part::Named(&["delay", "cable", "tcp"]),
                 "net_delay" => Part::AllBut(&["minute"]),

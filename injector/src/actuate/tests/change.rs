@@ -9,6 +9,7 @@ fn next() -> Plan {
         name: "eth7".to_owned(),
         index: injector_common::IfIndex(7),
         l2_len: 14,
+        wireguard: false,
     };
     let netns = Netns {
         inode: injector_common::NetnsInode(2),

@@ -9,7 +9,7 @@ use aya::{
 };
 use injector_common::{
     ScopeKey, SiteEntry, Tgid,
-    abi::{SCOPE_CGROUP, SCOPE_TGID, call_slot},
+    abi::{SCOPE_CGROUP, SCOPE_TGID, call_slot, hash_note},
     names,
 };
 
@@ -176,6 +176,9 @@ impl KernelActuator {
     ) -> Result<(), Failure> {
         let known = self.sites.get(interface.index.0);
         let site = self.site(known, netns, interface, site);
+        if interface.wireguard {
+            self.settings.by_hash = hash_note(self.settings.agent_tgid);
+        }
         self.sites.insert(interface.index.0, site)
     }
 

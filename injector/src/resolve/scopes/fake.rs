@@ -133,6 +133,7 @@ impl FakeHost {
                 },
                 Link {
                     link_type: 0xfffe,
+                    wireguard: true,
                     ..link("wg0", 6)
                 },
                 Link {

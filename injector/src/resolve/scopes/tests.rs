@@ -355,7 +355,8 @@ fn the_default_interfaces_are_those_that_packets_pass_once() {
         Interface {
             name: "wg0".to_owned(),
             index: IfIndex(6),
-            l2_len: 0
+            l2_len: 0,
+            wireguard: true
         }
     );
 }
