@@ -119,11 +119,18 @@ pub(crate) fn of_sender(
 ) -> u64 {
     // SAFETY: the context comes from the kernel.
     let sender = unsafe { bpf_skb_cgroup_id(skb) };
-    if sender <= ROOT_CGROUP && owner == 0 {
+    if owner == 0 {
         note_nobodys(skb, space, sender);
     }
     let nobodys = if sender <= ROOT_CGROUP { owner } else { 0 };
-    of_socket_in(control, skb, sender, nobodys)
+    let mask = of_socket_in(control, skb, sender, nobodys);
+    // Read back, so that the verifier walks what follows once, and not for "none" again.
+    // SAFETY: an aligned word of a map's value that nobody else uses now.
+    unsafe {
+        let word = &raw mut (*space).draw;
+        word.write_volatile(mask);
+        word.read_volatile()
+    }
 }
 
 /// The rules aimed at the socket that a packet leaves from, and at no other owner.
@@ -183,7 +190,10 @@ fn stored_in(skb: *mut __sk_buff) -> u64 {
 /// each way through it.
 #[inline(never)]
 fn note_nobodys(skb: *mut __sk_buff, space: *mut Workspace, sender: u64) {
-    if is_ip(Skb(skb).protocol()) && (sender == 0 || is_kernels(skb, space)) {
+    if sender <= ROOT_CGROUP
+        && is_ip(Skb(skb).protocol())
+        && (sender == 0 || is_kernels(skb, space))
+    {
         count_unattributed(EGRESS);
     }
 }
