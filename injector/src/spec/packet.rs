@@ -216,7 +216,8 @@ impl fmt::Display for Mark {
 /// an IPv6 header with the longest payload that it can state.
 pub(crate) const SIZES: RangeInclusive<u32> = 20..=65_575;
 
-/// A range of lengths of IP packets, within [`SIZES`].
+/// A range of lengths of IP packets, in bytes, from 20 (an IPv4 header alone) to 65575 (an
+/// IPv6 header with the longest payload that it can state).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sizes {
     /// The first.
