@@ -4,22 +4,22 @@
 //! same binaries run on the host and then in virtual machines, three per kernel.
 
 mod binaries;
-mod machines;
+mod jobs;
 mod results;
 mod script;
 
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use self::binaries::{Clock, Part, TestBinary};
-use self::machines::Job;
+use self::jobs::{HOST, Job};
 use self::results::Results;
 use self::script::Script;
-use crate::exec::{cargo, command, is_root, run, say, step};
+use crate::exec::{cargo, is_root, run, say, step};
 use crate::kernel::{self, Kernel};
-use crate::vm::{self, Machine};
+use crate::vm::Machine;
 use crate::{build, setup};
 
 /// The exit status when the tests are not run by root.
@@ -79,19 +79,14 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     let binaries = step("building the integration tests", binaries::build)?;
 
     let mut results = Results::default();
+    step("integration tests", || {
+        jobs::run(&jobs(options, &kernels, &binaries), &mut results)
+    })?;
     if !options.vm_only {
-        step("integration tests on the host", || {
-            on_host(options, &binaries, &mut results)
-        })?;
-        results.expect_tests("host");
+        results.expect_tests(HOST);
     }
-    if !kernels.is_empty() {
-        step("integration tests in virtual machines", || {
-            machines::run(&jobs(options, &kernels, &binaries), &mut results)
-        })?;
-        for kernel in &kernels {
-            results.expect_tests(&kernel.name);
-        }
+    for kernel in &kernels {
+        results.expect_tests(&kernel.name);
     }
     if options.is_whole() {
         results.expect_each_test_somewhere();
@@ -104,11 +99,21 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     })
 }
 
-/// A machine for each kernel and clock. One that takes long comes first, so that the last one to end
-/// is a short one.
+/// The host, then a machine for each kernel and clock. Those whose clocks count instructions come
+/// first: to be beside the host's tests, which are in a hurry, does not change what they measure.
 fn jobs(options: &Options, kernels: &[Kernel], binaries: &[TestBinary]) -> Vec<Job> {
     let mut jobs = Vec::new();
-    for clock in [Clock::Host, Clock::Instructions, Clock::OneProcessor] {
+    if !options.vm_only {
+        let all: Vec<_> = binaries
+            .iter()
+            .map(|binary| (binary, Part::Everything))
+            .collect();
+        jobs.push(Job {
+            machine: None,
+            script: Script::new(options, HOST, &all),
+        });
+    }
+    for clock in [Clock::Instructions, Clock::OneProcessor, Clock::Host] {
         for kernel in kernels {
             let part = |binary: &TestBinary| {
                 if options.everywhere {
@@ -127,12 +132,12 @@ fn jobs(options: &Options, kernels: &[Kernel], binaries: &[TestBinary]) -> Vec<J
                 continue;
             }
             jobs.push(Job {
-                machine: Machine {
+                machine: Some(Machine {
                     limit: Duration::from_secs(options.timeout),
                     icount: clock != Clock::Host,
                     cpus: if clock == Clock::OneProcessor { 1 } else { 2 },
                     ..Machine::new(kernel.clone())
-                },
+                }),
                 script: Script::new(options, &kernel.name, &parts),
             });
         }
@@ -157,31 +162,4 @@ fn kernels(options: &Options) -> Result<Vec<Kernel>> {
             .map(|name| kernel::ensure(name))
             .collect()
     }
-}
-
-fn on_host(options: &Options, binaries: &[TestBinary], results: &mut Results) -> Result<()> {
-    results.start_place("host");
-    let all: Vec<_> = binaries
-        .iter()
-        .map(|binary| (binary, Part::Everything))
-        .collect();
-    let script = Script::new(options, "host", &all).without(&[]);
-    let mut shell = command("sh");
-    shell
-        .args(["-c", &script])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut child = shell.spawn().context("cannot start a shell")?;
-    let mut stdout = child
-        .stdout
-        .take()
-        .context("the shell has no standard output")?;
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = std::io::Read::read(&mut stdout, &mut buffer) {
-        results.feed(&buffer[..length]);
-        vm::print(&buffer[..length]);
-    }
-    let status = child.wait().context("cannot wait for the tests")?;
-    results.end_place((!status.success()).then(|| format!("the shell ended with {status}")));
-    Ok(())
 }

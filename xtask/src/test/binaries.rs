@@ -73,7 +73,7 @@ impl TestBinary {
                 "devices" => Part::Named(&["tunnel", "vlans", "vrf"]),
                 "foreign" => Part::Named(&["filter", "priorities"]),
                 "foreign_programs" => Part::Named(&["waits"]),
-                "half_way" => Part::Named(&["delay", "errno"]),
+                "half_way" => Part::Named(&["delay", "errno", "rate", "reordering"]),
                 "lifecycle" => Part::Named(&["delay", "errno", "reorder", "rate"]),
                 "refusals" => Part::Named(&["durations_are_exact"]),
                 "replay" => Part::Named(&["calls", "late"]),

@@ -110,8 +110,13 @@ impl Hardware<'_> {
     fn command(&self) -> Command {
         // setpriv lets the kernel end QEMU when this process dies without having done so.
         let mut qemu = command("setpriv");
-        qemu.args(["--pdeathsig", "KILL"])
-            .arg(self.emulator.program())
+        qemu.args(["--pdeathsig", "KILL"]);
+        if self.icount {
+            // Its clock does not run on while it waits, so that it can leave the processors to
+            // those whose clocks do.
+            qemu.args(["nice", "-n", "10"]);
+        }
+        qemu.arg(self.emulator.program())
             .args(self.emulator.arguments())
             .envs(self.emulator.environment());
         qemu.args([

@@ -1,16 +1,20 @@
-//! Virtual machines that run integration tests, as many side by side as the host has processors
-//! for.
+//! The host and the virtual machines that run integration tests, as many side by side as the host
+//! has processors for.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::results::Results;
 use super::script::Script;
-use crate::exec::say;
+use crate::exec::{command, say};
 use crate::vm::qemu::Outcome;
 use crate::vm::{Machine, print};
+
+/// What the host's results are listed under.
+pub(crate) const HOST: &str = "host";
 
 /// An emulated machine keeps about one processor busy, and more than two wait for the disk.
 const SIDE_BY_SIDE: usize = 2;
@@ -19,18 +23,22 @@ const SIDE_BY_SIDE: usize = 2;
 /// that says nothing about the tests. What the guest does, and be it that it panics, counts.
 const STARTS: u32 = 3;
 
-/// A machine and what it shall run.
+/// What shall run in one place.
 pub(crate) struct Job {
-    pub(crate) machine: Machine,
+    /// The machine that runs it; without one the host does.
+    pub(crate) machine: Option<Machine>,
     pub(crate) script: Script,
 }
 
 impl Job {
     /// What its results are listed under.
     fn place(&self) -> String {
-        let kernel = &self.machine.kernel.name;
-        if self.machine.icount {
-            format!("{kernel} (icount, {})", self.machine.cpus)
+        let Some(machine) = &self.machine else {
+            return HOST.to_owned();
+        };
+        let kernel = &machine.kernel.name;
+        if machine.icount {
+            format!("{kernel} (icount, {})", machine.cpus)
         } else {
             kernel.clone()
         }
@@ -41,7 +49,46 @@ impl Job {
         let mut results = Results::default();
         results.start_place(&place);
         say(format!("{place}: start"));
-        let mut outcome = self.start(&place, &mut results)?;
+        let problem = match &self.machine {
+            Some(machine) => self.in_machine(machine, &place, &mut results),
+            None => self.on_host(&place, &mut results),
+        }?;
+        results.end_place(problem);
+        say(format!("{place}: end"));
+        Ok(results)
+    }
+
+    /// Runs the script on the host and returns what went wrong with the whole of it.
+    fn on_host(&self, place: &str, results: &mut Results) -> Result<Option<String>> {
+        let mut shell = command("sh");
+        shell
+            .args(["-c", &self.script.without(&[])])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = shell.spawn().context("cannot start a shell")?;
+        let mut stdout = child
+            .stdout
+            .take()
+            .context("the shell has no standard output")?;
+        let mut lines = Lines::new(place);
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = stdout.read(&mut buffer) {
+            results.feed(&buffer[..length]);
+            lines.feed(&buffer[..length]);
+        }
+        lines.end();
+        let status = child.wait().context("cannot wait for the tests")?;
+        Ok((!status.success()).then(|| format!("the shell ended with {status}")))
+    }
+
+    /// The same in a machine.
+    fn in_machine(
+        &self,
+        machine: &Machine,
+        place: &str,
+        results: &mut Results,
+    ) -> Result<Option<String>> {
+        let mut outcome = self.start(machine, place, results)?;
         for _ in 1..STARTS {
             let Outcome::Broke(_, how) = &outcome else {
                 break;
@@ -49,26 +96,23 @@ impl Job {
             outcome.report();
             results.start_again(how);
             say(format!("{place}: start again"));
-            outcome = self.start(&place, &mut results)?;
+            outcome = self.start(machine, place, results)?;
         }
-        let seconds = self.machine.limit.as_secs();
-        let problem = match outcome.report() {
+        let seconds = machine.limit.as_secs();
+        Ok(match outcome.report() {
             0 => None,
             124 => Some(format!("the tests took more than {seconds} s")),
             125 => Some("the virtual machine died".to_owned()),
             126 => Some("the emulator broke, however often it was started".to_owned()),
             status => Some(format!("the shell ended with status {status}")),
-        };
-        results.end_place(problem);
-        say(format!("{place}: end"));
-        Ok(results)
+        })
     }
 
     /// Starts the machine once, for what has not run yet.
-    fn start(&self, place: &str, results: &mut Results) -> Result<Outcome> {
+    fn start(&self, machine: &Machine, place: &str, results: &mut Results) -> Result<Outcome> {
         let script = self.script.without(&results.ended());
         let mut lines = Lines::new(place);
-        let outcome = self.machine.run(&script, &mut |bytes| {
+        let outcome = machine.run(&script, &mut |bytes| {
             results.feed(bytes);
             lines.feed(bytes);
         })?;
