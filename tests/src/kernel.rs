@@ -27,6 +27,8 @@ pub enum Where {
     Debian612,
     /// Debian 12's kernel, as shipped.
     Debian61,
+    /// A virtual machine with a kernel that was given by its path.
+    Given,
 }
 
 impl Where {
@@ -42,8 +44,15 @@ impl Where {
             Ok("override") => Self::Override,
             Ok("debian-6.12") => Self::Debian612,
             Ok("debian-6.1") => Self::Debian61,
+            Ok(path) if path.contains('/') => Self::Given,
             Ok(other) => panic!("INJECTOR_TEST_WHERE={other} is no machine of the tests"),
         }
+    }
+
+    /// Whether it is a virtual machine, whose processor is emulated.
+    #[must_use]
+    pub const fn is_virtual(self) -> bool {
+        !matches!(self, Self::Host)
     }
 }
 
@@ -111,7 +120,7 @@ impl Feature {
         Self::Fq,
     ];
 
-    /// What the table or, for the machine itself, evidence says: `Err` with the
+    /// What the table or, for a kernel that it does not know, evidence says: `Err` with the
     /// reason why a kernel lacks the feature by its nature.
     ///
     /// # Errors
@@ -119,7 +128,7 @@ impl Feature {
     /// When this kernel does not have it.
     pub fn expected(self, place: Where) -> Result<(), &'static str> {
         match (self, place) {
-            (_, Where::Host) => host::expected(self),
+            (_, Where::Host | Where::Given) => host::expected(self),
             (
                 Self::NetLoss
                 | Self::SendErrno

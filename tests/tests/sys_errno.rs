@@ -345,6 +345,41 @@ fn stat_is_not_newfstatat_or_open() {
     check_narrow("stat", &["newfstatat", "openat"]);
 }
 
+#[test]
+fn open_is_not_openat_or_execve() {
+    check_narrow("open", &["openat", "openat2", "execve"]);
+}
+
+#[test]
+fn bind_is_not_connect() {
+    check_narrow("bind", &["connect", "sendto"]);
+}
+
+#[test]
+fn mmap_is_not_execve() {
+    // Which maps the program's segments.
+    check_narrow("mmap", &["execve", "openat", "read"]);
+}
+
+#[test]
+fn mkdir_is_not_mkdirat_or_rename() {
+    check_narrow("mkdir", &["mkdirat", "rename", "unlink"]);
+}
+
+/// Calls on sockets, whatever family these are of.
+#[test]
+fn sockets_of_ipv6_suffer_too() {
+    require!(SysErrno);
+    for call in ["connect", "bind", "sendmsg"] {
+        let bed = Bed::new(&format!("{call} of IPv6"), Callers::One);
+        bed.victim.assert_unharmed(COUNT);
+        let injection = bed.inject(call, &["--errno", "EIO"]);
+        assert_all_failed(&bed.round(COUNT), EIO);
+        assert_eq!(injection.stop().rule().injected, COUNT, "{call}");
+        bed.victim.assert_unharmed(COUNT);
+    }
+}
+
 /// A call that no security hook stands for.
 #[test]
 fn a_call_without_a_hook_fails_where_override_reaches_it() {

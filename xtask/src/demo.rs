@@ -23,6 +23,11 @@ pub(crate) struct Options {
     /// Use a virtual machine even if this machine could do it
     #[arg(long)]
     vm: bool,
+    /// The virtual machine's kernel: override, debian-6.1, debian-6.12, or the path of a bzImage
+    ///
+    /// It is used even if this machine could do it.
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
     /// Arguments for the demo
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -34,7 +39,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     build::bpf()?;
     build::injector()?;
     build::test_programs()?;
-    let obstacle = if options.vm {
+    let obstacle = if options.vm || options.kernel.is_some() {
         Some("you asked for it".to_owned())
     } else {
         obstacle()?
@@ -105,12 +110,9 @@ fn on_host(options: &Options) -> Result<ExitCode> {
 
 fn in_vm(options: &Options) -> Result<ExitCode> {
     setup::vm()?;
-    let machine = Machine::new(kernel::ensure("override")?);
-    let script = vm::program_script(
-        "override",
-        &paths::test_program(PROGRAM),
-        &options.arguments,
-    );
+    let name = options.kernel.as_deref().unwrap_or(kernel::OVERRIDE);
+    let machine = Machine::new(kernel::ensure(name)?);
+    let script = vm::program_script(name, &paths::test_program(PROGRAM), &options.arguments);
     let outcome = machine.run(&script, &mut vm::print)?;
     Ok(ExitCode::from(outcome.report()))
 }

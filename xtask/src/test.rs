@@ -36,8 +36,8 @@ pub(crate) struct Options {
     /// Run the integration tests in virtual machines only, and no pure tests
     #[arg(long)]
     vm_only: bool,
-    /// A kernel to run the integration tests on (may be repeated) [default: debian-6.1,
-    /// debian-6.12, override]
+    /// A kernel to run the integration tests on, by its name or the path of a bzImage (may be
+    /// repeated) [default: debian-6.1, debian-6.12, override]
     #[arg(long, value_name = "NAME")]
     kernel: Vec<String>,
     /// Run only integration tests whose name contains this

@@ -16,8 +16,9 @@ Examples:
   injector doctor
   injector doctor --output json | jq '.kinds[] | select(.supported | not)'
 
-Every line is the result of a try: load, attach, detach. A kind is supported if one of its rungs
-is; the first supported one serves.
+Every line is the result of a try: load, attach, detach. The first supported rung of a kind serves
+it; without one, the kind is not supported. What a rung is only for needs that rung as well: an
+option, or packets on the loopback interface.
 
 Needed are root in the host's user namespace and at least the capabilities CAP_SYS_ADMIN (it
 includes CAP_BPF and CAP_PERFMON), CAP_NET_ADMIN and CAP_SYS_PTRACE.")]

@@ -61,8 +61,8 @@ impl Trial {
     }
 }
 
-/// Tries every way to have every kind. One kind may have several lines; it is
-/// supported if one of its lines is.
+/// Tries every way to have every kind, and what single options of it need. A kind is
+/// supported if one of its ways is.
 #[must_use]
 pub fn probe_all() -> Vec<Probe> {
     let features = match Programs::open(Needs::TRIAL) {
@@ -76,6 +76,7 @@ pub fn probe_all() -> Vec<Probe> {
                 .map(|&kind| Probe {
                     kind,
                     rung: "maps".to_owned(),
+                    only_for: None,
                     state: state.clone(),
                 })
                 .collect();

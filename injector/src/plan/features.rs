@@ -45,6 +45,9 @@ pub struct Probe {
     pub kind: FaultKind,
     /// Its name, as plans and reports have it.
     pub rung: String,
+    /// What of the kind this alone is needed for, such as `--unit segment`; `None` if it
+    /// serves the kind by itself.
+    pub only_for: Option<&'static str>,
     /// How the trial went.
     pub state: Support,
 }

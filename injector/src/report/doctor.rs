@@ -15,7 +15,7 @@ pub struct Diagnosis {
     pub kernel: String,
     /// Capabilities that the injector needs and this process lacks.
     pub capabilities_missing: Vec<&'static str>,
-    /// Every rung of every kind, the preferred one first.
+    /// Every rung of every kind, the preferred one first, and what options of it need.
     pub probes: Vec<Probe>,
 }
 
@@ -36,6 +36,8 @@ struct KindJson<'a> {
 #[derive(Serialize)]
 struct RungJson<'a> {
     rung: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    only_for: Option<&'static str>,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -92,11 +94,12 @@ impl Diagnosis {
                 kind: kind.name(),
                 supported: self
                     .of_kind(kind)
-                    .any(|probe| probe.state == ProbeState::Supported),
+                    .any(|probe| probe.only_for.is_none() && probe.state.is_supported()),
                 rungs: self
                     .of_kind(kind)
                     .map(|probe| RungJson {
                         rung: &probe.rung,
+                        only_for: probe.only_for,
                         state: probe.state.word(),
                         reason: probe.state.why(),
                     })
@@ -123,6 +126,7 @@ impl Diagnosis {
             vec![
                 probe.kind.name().to_owned(),
                 probe.rung.clone(),
+                probe.only_for.unwrap_or_default().to_owned(),
                 probe.state.word().to_owned(),
                 probe.state.why().unwrap_or_default(),
             ]
@@ -130,7 +134,7 @@ impl Diagnosis {
         format!(
             "kernel {}\ncapabilities missing: {missing}\n\n{}",
             self.kernel,
-            table::render(&["KIND", "RUNG", "STATE", "REASON"], rows)
+            table::render(&["KIND", "RUNG", "ONLY FOR", "STATE", "REASON"], rows)
         )
     }
 }
@@ -143,6 +147,7 @@ mod tests {
         let probe = |rung: &str, state| Probe {
             kind: FaultKind::SysErrno,
             rung: rung.to_owned(),
+            only_for: None,
             state,
         };
         Diagnosis {
@@ -156,12 +161,17 @@ mod tests {
                     },
                 ),
                 probe("lsm", ProbeState::Supported),
+                Probe {
+                    kind: FaultKind::NetLoss,
+                    only_for: Some("--unit segment"),
+                    ..probe("segment", ProbeState::Supported)
+                },
             ],
         }
     }
 
     #[test]
-    fn a_kind_is_supported_if_one_rung_is() {
+    fn a_kind_is_supported_if_one_rung_for_all_of_it_is() {
         let json = diagnosis().to_json().expect("text keys");
         assert!(
             json.contains(
@@ -176,7 +186,10 @@ mod tests {
             "{json}"
         );
         assert!(
-            json.contains("{\"kind\":\"net-loss\",\"supported\":false,\"rungs\":[]}"),
+            json.contains(
+                "{\"kind\":\"net-loss\",\"supported\":false,\"rungs\":[{\"rung\":\"segment\",\
+                 \"only_for\":\"--unit segment\",\"state\":\"supported\"}]}"
+            ),
             "{json}"
         );
     }

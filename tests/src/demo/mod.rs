@@ -83,9 +83,10 @@ pub fn main() -> ExitCode {
 pub fn machine() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's version");
     let release = release.trim();
-    let place = match Where::current() {
-        Where::Host => "on this machine",
-        Where::Override | Where::Debian612 | Where::Debian61 => "in a virtual machine",
+    let place = if Where::current().is_virtual() {
+        "in a virtual machine"
+    } else {
+        "on this machine"
     };
     format!("Linux {release}, {place}")
 }

@@ -7,12 +7,17 @@ use injector_common::{FaultKind, names::SecurityHook};
 use super::no;
 use crate::plan::{Features, Support, features::Probe};
 
-/// The ways to have a kind, the preferred one first, and what else an option of it needs.
+/// The ways to have a kind, the preferred one first, and then what single options of it need.
 pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
     let probe = |rung: &str, state| Probe {
         kind,
         rung: rung.to_owned(),
+        only_for: None,
         state,
+    };
+    let option = |rung: &str, only_for, state| Probe {
+        only_for: Some(only_for),
+        ..probe(rung, state)
     };
     let packets = |extra: &[&Support]| {
         let mut probes: Vec<Probe> = features
@@ -26,23 +31,23 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
         probes
     };
     let waits = [&features.hop_devices, &features.fair_queue];
-    // Not a way of its own: it says whether super-packets can be split (`--unit segment`).
     let segment = |extra: &[&Support]| {
         let reached = match &features.packets {
             Ok(_) => Support::Supported,
             Err(reason) => no(reason.clone()),
         };
         let needed = [&reached, &features.hop_devices];
-        probe(
+        option(
             "segment",
+            "--unit segment",
             all_of(needed.into_iter().chain(extra.iter().copied())),
         )
     };
     match kind {
         FaultKind::NetLoss => {
             let mut rungs = packets(&[]);
-            // Not a way of its own: it says whether the sender's call can fail.
-            rungs.push(probe("cgroup", features.send.clone()));
+            let sends = features.send.clone();
+            rungs.push(option("cgroup", "--visibility errno", sends));
             rungs.push(segment(&[]));
             rungs
         }
@@ -57,16 +62,14 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
         }
         FaultKind::NetDelay | FaultKind::NetReorder | FaultKind::NetRate => {
             let mut rungs = packets(&waits);
-            // Not a way of its own: it says whether loopback is covered too.
             let all = waits.into_iter().chain([&features.loopback_hop]);
-            rungs.push(probe("loopback", all_of(all)));
+            rungs.push(option("loopback", "loopback", all_of(all)));
             rungs.push(segment(&waits));
             rungs
         }
         FaultKind::Dns => {
             let mut rungs = packets(&[]);
-            // Not a way of its own: it says whether an answer can be late.
-            rungs.push(probe("delay", all_of(waits)));
+            rungs.push(option("delay", "--delay", all_of(waits)));
             rungs
         }
         FaultKind::SysErrno => vec![
@@ -76,8 +79,8 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
         FaultKind::NetRefuse => {
             let mut rungs = vec![probe("cgroup", features.refuse.clone())];
             if !features.refuse.is_supported() {
-                // The same, but for --errno EPERM alone.
-                rungs.push(probe("cgroup-eperm", features.deny.clone()));
+                let deny = features.deny.clone();
+                rungs.push(option("cgroup-eperm", "--errno EPERM", deny));
             }
             rungs
         }
@@ -125,6 +128,40 @@ mod tests {
         let mut rungs = of(kind, features).into_iter();
         let rung = rungs.find(|probe| probe.rung == "segment")?;
         Some(rung.state)
+    }
+
+    /// Whether a kind can be had without what only an option of it needs.
+    fn is_served(kind: FaultKind, features: &Features) -> bool {
+        let mut rungs = of(kind, features).into_iter();
+        rungs.any(|probe| probe.only_for.is_none() && probe.state.is_supported())
+    }
+
+    #[test]
+    fn what_only_an_option_needs_serves_no_kind() {
+        let without = Features {
+            packets: Err("no hook".to_owned()),
+            loopback_hop: Support::Supported,
+            refuse: no("no bpf_set_retval"),
+            ..features()
+        };
+        for kind in [
+            FaultKind::NetLoss,
+            FaultKind::NetDelay,
+            FaultKind::Dns,
+            FaultKind::NetRefuse,
+        ] {
+            assert!(
+                !is_served(kind, &without),
+                "{kind:?}: {:?}",
+                of(kind, &without)
+            );
+        }
+        assert!(is_served(FaultKind::NetLoss, &features()));
+        assert!(
+            !is_served(FaultKind::NetDelay, &features()),
+            "without a queue"
+        );
+        assert!(is_served(FaultKind::NetRefuse, &features()));
     }
 
     #[test]

@@ -28,6 +28,9 @@ const SIZE: usize = 16;
 /// In place of a descriptor: memory without a file.
 const NO_FILE: RawFd = -1;
 
+/// A port that nobody needs to listen to (RFC 863).
+const DISCARD: u16 = 9;
+
 /// A system call with everything that it needs.
 pub struct Call {
     what: What,
@@ -74,8 +77,11 @@ calls! {
     "write" => Write,
     "pwrite64" => Pwrite,
     "connect" => Connect,
+    "connect of IPv6" => ConnectInet6,
     "bind" => Bind,
+    "bind of IPv6" => BindInet6,
     "sendmsg" => Sendmsg,
+    "sendmsg of IPv6" => SendmsgInet6,
     "sendto" => Sendto,
     "recvmsg" => Recvmsg,
     "recvfrom" => Recvfrom,
@@ -86,6 +92,7 @@ calls! {
     "unlinkat" => Unlinkat,
     "rename" => Rename,
     "mkdir" => Mkdir,
+    "mkdirat" => Mkdirat,
     "stat" => Stat,
     "newfstatat" => Newfstatat,
     "fsync" => Fsync,
@@ -126,7 +133,7 @@ impl Call {
         if matches!(what, What::Unlink | What::Unlinkat) {
             fs::write(&other, "x")?;
         }
-        if what == What::Mkdir {
+        if matches!(what, What::Mkdir | What::Mkdirat) {
             fs::remove_file(&path)?;
         }
         Ok(Self {
@@ -177,11 +184,32 @@ impl Call {
                 let address = ptr::from_ref(&self.address);
                 sys!(connect, socket.as_raw_fd(), address, self.address_len)?;
             }
+            What::ConnectInet6 => {
+                let socket = self.fresh_socket(libc::AF_INET6)?;
+                let address = inet6_address(DISCARD);
+                sys!(connect, socket.as_raw_fd(), address.as_ptr(), address.len())?;
+            }
             What::Bind => {
                 let socket = self.fresh_socket(libc::AF_INET)?;
                 // Family AF_INET, port 0, address 0.0.0.0: any free port.
                 let address = [2_u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
                 sys!(bind, socket.as_raw_fd(), address.as_ptr(), 16)?;
+            }
+            What::BindInet6 => {
+                let socket = self.fresh_socket(libc::AF_INET6)?;
+                let address = inet6_address(0);
+                sys!(bind, socket.as_raw_fd(), address.as_ptr(), address.len())?;
+            }
+            What::SendmsgInet6 => {
+                let socket = self.fresh_socket(libc::AF_INET6)?;
+                let mut address = inet6_address(DISCARD);
+                self.message(|_, message| {
+                    // SAFETY: the message is ours until this call returns.
+                    let header = unsafe { &mut *message };
+                    header.msg_name = address.as_mut_ptr().cast();
+                    header.msg_namelen = 28;
+                    sys!(sendmsg, socket.as_raw_fd(), message, 0)
+                })?;
             }
             What::Sendmsg => {
                 self.message(|socket, message| sys!(sendmsg, socket, message, 0))?;
@@ -239,6 +267,10 @@ impl Call {
             }
             What::Mkdir => {
                 sys!(mkdir, path, 0o700)?;
+                sys!(rmdir, path)?;
+            }
+            What::Mkdirat => {
+                sys!(mkdirat, libc::AT_FDCWD, path, 0o700)?;
                 sys!(rmdir, path)?;
             }
             What::Stat => {
@@ -361,6 +393,18 @@ fn executable() -> Vec<u8> {
     }
     elf.put_slice(&CODE);
     elf
+}
+
+/// The host itself, as `sockaddr_in6` has it: family (`AF_INET6`), port, flow,
+/// address, scope.
+fn inet6_address(port: u16) -> [u8; 28] {
+    let mut address = [0; 28];
+    let mut fields = &mut address[..];
+    fields.put_u16_ne(10);
+    fields.put_u16(port);
+    fields.put_u32(0);
+    fields.put_slice(&std::net::Ipv6Addr::LOCALHOST.octets());
+    address
 }
 
 /// The address of a bound UNIX socket, as the kernel takes it.
