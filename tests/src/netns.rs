@@ -302,10 +302,24 @@ fn cable(near: &Netns, far: &Netns, (near_link, far_link): (&str, &str), net: u8
     ));
     near.ip_batch(&addresses(near_link, net, 1));
     // What is sent before the sides have found each other waits in a short queue,
-    // which a burst of a test's would overflow.
+    // which a burst of a test's would overflow. The question for the other side is lost where
+    // the kernel has not yet noticed the carrier, and repeated after a second.
+    ask_again_after(near, near_link, Duration::from_millis(20));
     for ip in [Ip::V4, Ip::V6] {
         near.await_answer(address(ip, net, 2));
     }
+    ask_again_after(near, near_link, Duration::from_secs(1));
+}
+
+/// How long an interface waits for an answer of a neighbour's before it asks again.
+fn ask_again_after(netns: &Netns, link: &str, pause: Duration) {
+    let millis = pause.as_millis().to_string();
+    netns.enter(|| {
+        for family in ["ipv4", "ipv6"] {
+            let file = format!("/proc/sys/net/{family}/neigh/{link}/retrans_time_ms");
+            fs::write(&file, &millis).expect(&file);
+        }
+    });
 }
 
 /// The lines for `ip` that give an interface its addresses.

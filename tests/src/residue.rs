@@ -27,9 +27,12 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What a line on a BPF object begins with.
 const BPF: &str = "bpf ";
 
+/// What a line on a namespace begins with.
+const NAMESPACE: &str = "namespace ";
+
 /// Everything on this machine that an injection makes or may change, as lines
-/// of text: our BPF objects, devices, groups and processes wherever they are,
-/// and all interfaces, queueing disciplines and filters, options and all, of
+/// of text: our BPF objects, devices, groups and processes wherever they are, all
+/// network namespaces, and all interfaces, queueing disciplines and filters, options and all, of
 /// the namespaces named.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
@@ -62,8 +65,10 @@ impl<'a> Snapshot<'a> {
         let now = lines(&self.netns);
         let added: Vec<_> = now.difference(&self.lines).collect();
         let gone = self.lines.difference(&now);
-        // The kernel frees what an earlier run closed when it finds the time.
-        let gone: Vec<_> = gone.filter(|line| !line.starts_with(BPF)).collect();
+        // The kernel frees what an earlier run closed when it finds the time, and
+        // other programs come to an end.
+        let may_go = |line: &String| line.starts_with(BPF) || line.starts_with(NAMESPACE);
+        let gone: Vec<_> = gone.filter(|line| !may_go(line)).collect();
         if added.is_empty() && gone.is_empty() {
             return None;
         }
@@ -153,7 +158,7 @@ fn lines(netns: &[&Netns]) -> BTreeSet<String> {
     lines.extend(control_groups(&cgroup::mount_point()));
     lines.extend(journals());
     lines.extend(processes());
-    lines.extend(devices());
+    lines.extend(namespaces());
     for (index, netns) in netns.iter().enumerate() {
         lines.extend(traffic_control(netns).map(|line| format!("netns {index}: {line}")));
     }
@@ -233,12 +238,13 @@ fn processes() -> impl Iterator<Item = String> {
     })
 }
 
-/// Devices of ours in every network namespace that a process lives in or holds
-/// open.
-fn devices() -> Vec<String> {
+/// Every network namespace that a mount keeps, or that a process lives in or holds
+/// open, and the devices of ours in it.
+fn namespaces() -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for process in each_process() {
+    let mounted = Some(mounted_namespaces());
+    let held = each_process().map(|process| {
         let mut paths = vec![process.join("ns/net")];
         for descriptor in fs::read_dir(process.join("fd"))
             .into_iter()
@@ -250,6 +256,9 @@ fn devices() -> Vec<String> {
                 paths.push(descriptor.path());
             }
         }
+        paths
+    });
+    for paths in mounted.into_iter().chain(held) {
         for path in paths {
             let Ok(file) = fs::File::open(&path) else {
                 continue;
@@ -260,11 +269,21 @@ fn devices() -> Vec<String> {
             if seen.insert(inode) {
                 let names = std::thread::scope(|scope| scope.spawn(|| device_names(&file)).join());
                 let names = names.unwrap_or_default().into_iter();
+                found.push(format!("{NAMESPACE}{inode}"));
                 found.extend(names.map(|name| format!("device {name} in namespace {inode}")));
             }
         }
     }
     found
+}
+
+/// Where namespaces are mounted, of whatever sort they are.
+fn mounted_namespaces() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let of_namespaces = mounts.lines().filter(|line| line.contains(" - nsfs "));
+    // The fifth field is the place (proc_pid_mountinfo(5)).
+    let places = of_namespaces.filter_map(|line| line.split(' ').nth(4));
+    places.map(PathBuf::from).collect()
 }
 
 /// Devices of ours in a network namespace, which the calling thread enters.

@@ -166,3 +166,21 @@ fn snapshots_notice_control_groups_and_devices() {
     drop(netns);
     snapshot.assert_clean();
 }
+
+/// What `cargo xtask test` has set up before, to run this.
+#[test]
+fn nothing_is_set_up_twice() {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug/xtask");
+    let xtask = std::env::var("INJECTOR_XTASK").unwrap_or_else(|_| built.to_owned());
+    let setup = Place::HERE
+        .command(xtask)
+        .args(["setup", "build", "victims"])
+        .output()
+        .expect("start xtask");
+    assert!(setup.status.success(), "{setup:?}");
+    assert_eq!(String::from_utf8_lossy(&setup.stdout), "");
+    assert_eq!(
+        String::from_utf8_lossy(&setup.stderr),
+        "xtask: everything is there\n"
+    );
+}

@@ -8,6 +8,7 @@ use injector_tests::{
     command::Place,
     netns::Pair,
     require,
+    residue::Snapshot,
     traffic::{
         Direction, Load, UdpFlow,
         ends::{FAR_PORT, LOAD, OTHER_CABLE, PLAIN},
@@ -30,11 +31,16 @@ const REFUSED: &str = "the rules stay as they are: ";
 impl Watched {
     #[track_caller]
     fn start(rules: &str) -> Self {
+        Self::start_with(rules, &[])
+    }
+
+    #[track_caller]
+    fn start_with(rules: &str, variables: &[(&str, &str)]) -> Self {
         let file = tempfile::NamedTempFile::new().expect("make a file");
         fs::write(file.path(), document(rules)).expect("write a file");
         let path = file.path().to_str().expect("a path in UTF-8");
         let line = ["run", path, "--watch", "--output", "json"];
-        let injection = Injection::from_agent(Agent::start(Place::HERE, &line, &[]));
+        let injection = Injection::from_agent(Agent::start(Place::HERE, &line, variables));
         Self { file, injection }
     }
 
@@ -43,14 +49,18 @@ impl Watched {
     fn edit(&self, text: &str, said: &str) {
         let agent = self.injection.agent();
         let before = agent.logged(said);
-        // As editors do, so that nobody reads half of it.
-        let new = self.file.path().with_extension("new");
-        fs::write(&new, text).expect("write a file");
-        fs::rename(&new, self.file.path()).expect("replace a file");
+        self.write(text);
         let more = wait::poll(wait::DEADLINE, || {
             (agent.logged(said) > before).then_some(())
         });
         assert!(more.is_some(), "no `{said}`: {}", agent.stderr());
+    }
+
+    /// As editors do, so that nobody reads half of it.
+    fn write(&self, text: &str) {
+        let new = self.file.path().with_extension("new");
+        fs::write(&new, text).expect("write a file");
+        fs::rename(&new, self.file.path()).expect("replace a file");
     }
 
     #[track_caller]
@@ -73,7 +83,7 @@ fn loss(name: &str, cgroup: &Cgroup, ports: &str) -> String {
 
 /// Two groups in one namespace, each of which sends.
 struct Bed {
-    _pair: Pair,
+    pair: Pair,
     a: (Cgroup, UdpFlow),
     b: (Cgroup, UdpFlow),
 }
@@ -88,10 +98,21 @@ impl Bed {
             OTHER_CABLE.start(&pair, &b, direction),
         );
         Self {
-            _pair: pair,
+            pair,
             a: (a, flows.0),
             b: (b, flows.1),
         }
+    }
+
+    /// The near side's interfaces, disciplines and filters.
+    fn interfaces(&self) -> [String; 2] {
+        let near = &self.pair.near;
+        let links = near.ip(&["-brief", "link", "show"]);
+        [links, near.tc(&["qdisc", "show"])]
+    }
+
+    fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot::take(&[&self.pair.near, &self.pair.far])
     }
 }
 
@@ -266,6 +287,51 @@ fn packets_begin_to_wait() {
     );
     drop(watched.injection.stop());
     flow_b.round(LOAD).assert_untouched(LOAD);
+}
+
+/// Lets a change fail after ever more of the devices, disciplines and filters that it needs have
+/// been made. What was in force stays, what was made goes, and the same change succeeds later.
+#[test]
+fn a_change_that_fails_half_way_is_undone() {
+    require!(NetDelay);
+    let bed = Bed::new(Direction::Egress);
+    let ((a, flow_a), (b, flow_b)) = (&bed.a, &bed.b);
+    let rule_a = loss("a", a, &FAR_PORT.to_string());
+    let target = b.target();
+    let late =
+        format!("- {{name: b, kind: net-delay, target: '{target}', proto: udp, delay: 200ms}}\n");
+    let both = [rule_a.clone(), late].concat();
+    let before = bed.snapshot();
+    let mut failed = 0;
+    // More than the first rule needs by itself.
+    for part in (10..100).step_by(5) {
+        let part = part.to_string();
+        let watched = Watched::start_with(&rule_a, &[("INJECTOR_TEST_FAIL_PART", &part)]);
+        let alone = bed.interfaces();
+        watched.write(&document(&both));
+        let said = wait::until("the change", || {
+            let log = watched.injection.agent().stderr();
+            let mut lines = log.lines().map(str::to_owned);
+            lines.find(|line| line.contains(CHANGED) || line.contains(REFUSED))
+        });
+        if said.contains(REFUSED) {
+            failed += 1;
+            assert!(said.contains("INJECTOR_TEST_FAIL_PART"), "{said}");
+            assert_eq!(bed.interfaces(), alone);
+            assert_eq!(flow_a.round(LOAD).missing(), LOAD.count);
+            flow_b.round(LOAD).assert_untouched(LOAD);
+            watched.change(&[both.as_str(), "\n"].concat());
+        }
+        let shortest = flow_b.round(LOAD).delays.shortest;
+        assert!(shortest >= Duration::from_millis(200), "{shortest:?}");
+        drop(watched.injection.stop());
+        before.assert_clean();
+        if said.contains(CHANGED) {
+            assert!(failed > 1, "there were only {failed} parts");
+            return;
+        }
+    }
+    panic!("no end of parts");
 }
 
 /// Changes a rule that makes packets wait while they come, from one kind's options to the

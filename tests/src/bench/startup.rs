@@ -10,6 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::{inject, sheet::Sheet};
 use crate::{
     agent::{Agent, Injection},
+    cgroup::Cgroup,
     command::Place,
     kernel::{Feature, Where},
     stats::median,
@@ -26,6 +27,9 @@ const BAR_MS: f64 = 300.0;
 
 /// Most memory that an agent may keep, in MiB.
 const BAR_MIB: f64 = 30.0;
+
+/// Networks of the agent that has much to keep.
+const NETWORKS: u16 = 10_000;
 
 /// Pause between two operations of a victim.
 const GAP: Duration = Duration::from_micros(200);
@@ -59,7 +63,37 @@ pub(super) fn run() -> bool {
         let calls = calls::Calls::start();
         met &= measure("sys-errno", &calls.rule(), || calls.first_hit());
     }
-    met
+    met & measure_large()
+}
+
+/// Memory of an agent that has much to keep: networks, a ledger, and a file that it watches and
+/// that has changed.
+fn measure_large() -> bool {
+    let cgroup = Cgroup::new("victim");
+    let folder = tempfile::tempdir().expect("make a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (file, ledger) = (path("rules.yaml"), path("ledger"));
+    let networks = |peers: u16| {
+        let peers = (0..peers).map(|n| format!("10.{}.{}.0/24", n >> 8, n & 255));
+        let peers = peers.collect::<Vec<_>>().join(", ");
+        let target = cgroup.target();
+        format!(
+            "version: 1\nfor: 10m\nrules:\n- {{kind: net-loss, target: '{target}', peer: [{peers}]}}\n"
+        )
+    };
+    fs::write(&file, networks(NETWORKS - 1)).expect("write a file");
+    let args = ["run", "--watch", "--ledger", &ledger, &file];
+    let injection = Injection::from_agent(Agent::start(Place::HERE, &args, &[]));
+    fs::write(&file, networks(NETWORKS)).expect("write a file");
+    let (resident, peak) = memory_mib(&injection);
+
+    let mut sheet = Sheet::new(&["a watched file", "median", "best", "worst"]);
+    sheet.row(memory_row(
+        &format!("resident memory of the agent with {NETWORKS} networks and a ledger"),
+        (resident, peak),
+    ));
+    bar_memory(&mut sheet, resident);
+    sheet.print()
 }
 
 fn measure(kind: &str, rule: &str, first_hit: impl Fn() -> FirstHit) -> bool {
@@ -80,13 +114,7 @@ fn measure(kind: &str, rule: &str, first_hit: impl Fn() -> FirstHit) -> bool {
         &delays,
     );
     times("of that, processor time of the agent".into(), &cpu);
-    let mib = |mib: f64| format!("{mib:.1} MiB");
-    sheet.row(vec![
-        "resident memory of the agent".into(),
-        mib(resident),
-        "-".into(),
-        mib(peak),
-    ]);
+    sheet.row(memory_row("resident memory of the agent", (resident, peak)));
     // An emulated processor's time can only be compared with its own.
     if Where::current() == Where::Host {
         let middle = median(&delays);
@@ -95,11 +123,20 @@ fn measure(kind: &str, rule: &str, first_hit: impl Fn() -> FirstHit) -> bool {
             middle <= BAR_MS,
         );
     }
+    bar_memory(&mut sheet, resident);
+    sheet.print()
+}
+
+fn memory_row(name: &str, (resident, peak): (f64, f64)) -> Vec<String> {
+    let mib = |mib: f64| format!("{mib:.1} MiB");
+    vec![name.to_owned(), mib(resident), "-".to_owned(), mib(peak)]
+}
+
+fn bar_memory(sheet: &mut Sheet, resident: f64) {
     sheet.bar(
         format!("resident memory {resident:.1} MiB (bar: {BAR_MIB:.0} MiB)"),
         resident <= BAR_MIB,
     );
-    sheet.print()
 }
 
 /// Starts an agent with this rule; and when.

@@ -124,9 +124,12 @@ pub(super) fn qdisc_exists(kind: &str) -> bool {
 /// call. The list of functions that allow it lies in debugfs, which need not be
 /// mounted; the helper's own name is always among the symbols.
 fn has_override() -> bool {
+    if !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+        return false;
+    }
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
     let helper = |line: &str| line.split(' ').nth(2) == Some("bpf_override_return");
-    Path::new("/sys/bus/event_source/devices/kprobe").exists() && symbols.lines().any(helper)
+    symbols.lines().any(helper)
 }
 
 /// Whether programs on security hooks are listed as an active module, stand for

@@ -35,8 +35,11 @@ impl Script {
     pub(crate) fn without(&self, names: &[&str]) -> String {
         let folder = quote(&paths::root().join("tests").display().to_string());
         let injector = quote(&paths::injector().display().to_string());
+        let xtask = std::env::current_exe().unwrap_or_default();
+        let xtask = quote(&xtask.display().to_string());
         let mut text = format!(
             "exec 2>&1\ncd {folder} || exit\n\
+             export INJECTOR_XTASK={xtask}\n\
              export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n\
              export INJECTOR_TEST_DOCTOR=$(mktemp)\n\
              \"$INJECTOR_BIN\" doctor --output json >\"$INJECTOR_TEST_DOCTOR\"\n",

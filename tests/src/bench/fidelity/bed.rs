@@ -1,5 +1,7 @@
 //! Where faults are had from either maker, beside each other.
 
+use std::net::IpAddr;
+
 use super::rows::Row;
 use crate::{
     agent::{self, Injection},
@@ -33,20 +35,12 @@ impl Bed {
         let hosts = Comparison::new();
         // Only netem would lose and delay the questions of address resolution.
         let pair = &hosts.pair;
-        know(
-            &pair.near,
-            Pair::NEAR_LINK,
-            &pair.far,
-            Pair::FAR_LINK,
-            Pair::far_address(Ip::V4),
-        );
-        know(
-            &pair.far,
-            Pair::FAR_LINK,
-            &pair.near,
-            Pair::NEAR_LINK,
-            Pair::near_address(Ip::V4),
-        );
+        let near = (&pair.near, Pair::NEAR_LINK);
+        let far = (&pair.far, Pair::FAR_LINK);
+        for ip in [Ip::V4, Ip::V6] {
+            know(near, far, Pair::far_address(ip));
+            know(far, near, Pair::near_address(ip));
+        }
         Self { hosts }
     }
 
@@ -72,7 +66,12 @@ impl Bed {
         match maker {
             Maker::Reference if row.tc.is_empty() => work(),
             Maker::Reference => {
-                let _discipline = Discipline::add(&self.hosts.pair.near, way, row.tc);
+                let near = &self.hosts.pair.near;
+                if let Some(verdict) = row.tc.strip_prefix("nft ") {
+                    let _firewall = Firewall::add(near, way, verdict);
+                    return work();
+                }
+                let _discipline = Discipline::add(near, way, row.tc);
                 work()
             }
             Maker::Injector => {
@@ -92,12 +91,18 @@ impl Bed {
         }
     }
 
-    /// A flow of numbered packets that the victim sends or receives.
+    /// A flow of numbered packets of IPv4 that the victim sends or receives.
     #[track_caller]
     pub(super) fn flow(&self, way: Direction) -> UdpFlow {
-        let near = (self.hosts.near(), (Pair::near_address(Ip::V4), 8001));
+        self.flow_of(way, Ip::V4)
+    }
+
+    /// The same of either family.
+    #[track_caller]
+    pub(super) fn flow_of(&self, way: Direction, ip: Ip) -> UdpFlow {
+        let near = (self.hosts.near(), (Pair::near_address(ip), 8001));
         let far = Place::netns(&self.hosts.pair.far);
-        let far = (far, (Pair::far_address(Ip::V4), 7001));
+        let far = (far, (Pair::far_address(ip), 7001));
         let (from, to) = match way {
             Direction::Egress => (near, far),
             Direction::Ingress => (far, near),
@@ -128,7 +133,7 @@ impl Bed {
 }
 
 /// Tells one side the other one's hardware address for good.
-fn know(here: &Netns, link: &str, there: &Netns, their_link: &str, address: std::net::IpAddr) {
+fn know((here, link): (&Netns, &str), (there, their_link): (&Netns, &str), address: IpAddr) {
     let shown = there.ip(&["-o", "link", "show", "dev", their_link]);
     let mut words = shown.split_whitespace();
     let hardware = words
@@ -210,5 +215,31 @@ impl Drop for Discipline<'_> {
                 self.netns.ip(&["link", "del", DETOUR]);
             }
         }
+    }
+}
+
+/// A rule of nftables in the victim's namespace, on its way out or in, gone with this value.
+struct Firewall<'a>(&'a Netns);
+
+impl<'a> Firewall<'a> {
+    #[track_caller]
+    fn add(netns: &'a Netns, way: Direction, verdict: &str) -> Self {
+        let (hook, on) = match way {
+            Direction::Egress => ("output", "oifname"),
+            Direction::Ingress => ("input", "iifname"),
+        };
+        let link = Pair::NEAR_LINK;
+        let table = format!(
+            "table inet fidelity {{ chain {hook} {{ \
+             type filter hook {hook} priority 0; {on} {link} {verdict}\n}} }}\n"
+        );
+        Place::netns(netns).run_with_input("nft", &["-f", "-"], &table);
+        Self(netns)
+    }
+}
+
+impl Drop for Firewall<'_> {
+    fn drop(&mut self) {
+        Place::netns(self.0).run("nft", &["flush", "ruleset"]);
     }
 }

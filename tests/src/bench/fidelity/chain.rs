@@ -2,75 +2,119 @@
 
 use crate::stats::{Fit, fit, float};
 
-/// A wire that is good or bad (Gilbert and Elliott), and loses packets in either
-/// state, each independently of the others.
+/// After so many packets nothing is left of where a chain began. The slowest here forget a
+/// hundredth with each.
+const PATIENCE: usize = 10_000;
+
+/// How many states a chain has at most.
+const STATES: usize = 4;
+
+/// Something for each state.
+type States = [f64; STATES];
+
+/// A wire that is in one of several states, moves on with each packet, and loses packets in each
+/// state with a chance of its own, independently of the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
-    /// Chance that a good wire turns bad with a packet.
-    pub(super) worsen: f64,
-    /// Chance that a bad one turns good.
-    pub(super) recover: f64,
-    /// Share of packets lost while bad.
-    pub(super) lost_bad: f64,
-    /// Share of packets lost while good.
-    pub(super) lost_good: f64,
+    /// The chances to go from one state to the others.
+    moves: [States; STATES],
+    /// Share of packets lost in each state.
+    lost: States,
 }
-
-/// Something for each state: good, bad.
-type States = [f64; 2];
 
 impl Chain {
     /// Every packet is lost with this chance, whatever happened before.
     pub(super) const fn independent(share: f64) -> Self {
-        Self {
-            worsen: 0.0,
-            recover: 1.0,
-            lost_bad: share,
-            lost_good: share,
-        }
+        Self::good_or_bad(0.0, 1.0, share, share)
     }
 
     /// Everything is lost while the wire is bad, nothing while it is good.
     pub(super) const fn bursts(worsen: f64, recover: f64) -> Self {
+        Self::good_or_bad(worsen, recover, 1.0, 0.0)
+    }
+
+    /// A wire that is good or bad (Gilbert and Elliott): the chances that it turns bad and good,
+    /// and the shares that are lost while it is bad and good.
+    pub(super) const fn good_or_bad(
+        worsen: f64,
+        recover: f64,
+        lost_bad: f64,
+        lost_good: f64,
+    ) -> Self {
+        let still = [0.0; STATES];
         Self {
-            worsen,
-            recover,
-            lost_bad: 1.0,
-            lost_good: 0.0,
+            moves: [
+                [1.0 - worsen, worsen, 0.0, 0.0],
+                [recover, 1.0 - recover, 0.0, 0.0],
+                still,
+                still,
+            ],
+            lost: [lost_good, lost_bad, 0.0, 0.0],
         }
+    }
+
+    /// The four states of tc-netem(8): 1 keeps packets and 4 loses one among them, 3 loses
+    /// bursts and 2 keeps packets within one. The chances are of the moves in their names.
+    pub(super) const fn four_states(p13: f64, p31: f64, p32: f64, p23: f64, p14: f64) -> Self {
+        Self {
+            moves: [
+                [1.0 - p13 - p14, 0.0, p13, p14],
+                [0.0, 1.0 - p23, p23, 0.0],
+                [p31, p32, 1.0 - p31 - p32, 0.0],
+                [1.0, 0.0, 0.0, 0.0],
+            ],
+            lost: [0.0, 0.0, 1.0, 1.0],
+        }
+    }
+
+    /// Where the wire is after a packet, from where it was before.
+    fn next(&self, before: States) -> States {
+        let mut after = [0.0; STATES];
+        for (share, moves) in before.iter().zip(&self.moves) {
+            for (to, chance) in after.iter_mut().zip(moves) {
+                *to += share * chance;
+            }
+        }
+        after
     }
 
     /// Share of the time in each state.
     fn stationary(&self) -> States {
-        let bad = self.worsen / (self.worsen + self.recover);
-        [1.0 - bad, bad]
+        // Half a step of each move: a chain that goes round and round settles too.
+        (0..PATIENCE).fold([1.0, 0.0, 0.0, 0.0], |before, _| {
+            let after = self.next(before);
+            std::array::from_fn(|state| f64::midpoint(before[state], after[state]))
+        })
     }
 
     /// Share of all packets that are lost.
     pub(super) fn rate(&self) -> f64 {
-        let [good, bad] = self.stationary();
-        good * self.lost_good + bad * self.lost_bad
+        self.share_lost(self.stationary())
+    }
+
+    fn share_lost(&self, states: States) -> f64 {
+        states.iter().zip(&self.lost).map(|(a, b)| a * b).sum()
     }
 
     /// Standard deviation of the share lost out of so many packets.
     pub(super) fn deviation(&self, packets: u64) -> f64 {
-        let [good, bad] = self.stationary();
-        // Losses some packets apart have something in common that decays by this
-        // factor with each packet.
-        let decay = 1.0 - self.worsen - self.recover;
-        let common = good * bad * (self.lost_bad - self.lost_good).powi(2);
-        let own = self.rate() * (1.0 - self.rate());
-        ((own + 2.0 * common * decay / (1.0 - decay)) / float(packets)).sqrt()
+        let rate = self.rate();
+        // Losses some packets apart have something in common, less with each packet.
+        let mut state = self.step(self.stationary(), true);
+        let mut common = 0.0;
+        for _ in 0..PATIENCE {
+            common += self.share_lost(state) - rate * rate;
+            state = self.next(state);
+        }
+        ((rate * (1.0 - rate) + 2.0 * common) / float(packets)).sqrt()
     }
 
     /// One packet that is lost, or not, and the wire's next state.
-    fn step(&self, [good, bad]: States, lost: bool) -> States {
-        let of = |share: f64| if lost { share } else { 1.0 - share };
-        let (good, bad) = (good * of(self.lost_good), bad * of(self.lost_bad));
-        [
-            good * (1.0 - self.worsen) + bad * self.recover,
-            good * self.worsen + bad * (1.0 - self.recover),
-        ]
+    fn step(&self, mut states: States, lost: bool) -> States {
+        for (state, share) in states.iter_mut().zip(self.lost) {
+            *state *= if lost { share } else { 1.0 - share };
+        }
+        self.next(states)
     }
 
     /// How well the lengths of runs of lost, or of not lost, packets fit.
@@ -136,14 +180,16 @@ mod tests {
 
     fn sample(chain: &Chain, packets: usize) -> Vec<bool> {
         let mut draw = draws();
-        let mut bad = false;
+        let mut state = 0;
         let mut next = |_| {
-            let (turn, lost) = match bad {
-                false => (chain.worsen, chain.lost_good),
-                true => (chain.recover, chain.lost_bad),
-            };
-            let lost = draw() < lost;
-            bad ^= draw() < turn;
+            let lost = draw() < chain.lost[state];
+            let mut rest = draw();
+            let moves = chain.moves[state].iter();
+            let to = moves.take_while(|&&chance| {
+                rest -= chance;
+                rest >= 0.0
+            });
+            state = to.count().min(STATES - 1);
             lost
         };
         (0..packets).map(&mut next).collect()
@@ -157,13 +203,12 @@ mod tests {
 
     #[test]
     fn a_chain_fits_itself() {
-        let general = Chain {
-            worsen: 0.02,
-            recover: 0.2,
-            lost_bad: 0.7,
-            lost_good: 0.01,
-        };
-        for chain in [Chain::independent(0.2), Chain::bursts(0.01, 0.25), general] {
+        for chain in [
+            Chain::independent(0.2),
+            Chain::bursts(0.01, 0.25),
+            Chain::good_or_bad(0.02, 0.2, 0.7, 0.01),
+            Chain::four_states(0.02, 0.3, 0.1, 0.4, 0.01),
+        ] {
             let chances = chances(&chain, &chain);
             assert!(chances.iter().all(|&chance| chance > 0.001), "{chances:?}");
             let lost = sample(&chain, 50_000).iter().filter(|&&lost| lost).count();
@@ -177,6 +222,29 @@ mod tests {
         let bursts = Chain::bursts(0.01, 0.25);
         let chances = chances(&bursts, &Chain::independent(bursts.rate()));
         assert!(chances[0] < 1e-6, "{chances:?}");
+    }
+
+    #[test]
+    fn shares_are_those_of_the_formulas() {
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        near(Chain::independent(0.05).rate(), 0.05);
+        near(
+            Chain::independent(0.05).deviation(10_000),
+            (0.05 * 0.95_f64 / 1e4).sqrt(),
+        );
+        near(Chain::bursts(0.01, 0.25).rate(), 0.01 / 0.26);
+        // Decays by 1 - 0.01 - 0.25 with each packet.
+        let bad = 0.01_f64 / 0.26;
+        let spread: f64 = bad * (1.0 - bad) * (1.0 + 2.0 * 0.74 / 0.26);
+        near(
+            Chain::bursts(0.01, 0.25).deviation(10_000),
+            (spread / 1e4).sqrt(),
+        );
+        // With 3 and 4 left at once, only the chance to enter them counts.
+        near(
+            Chain::four_states(0.1, 1.0, 0.0, 1.0, 0.1).rate(),
+            0.2 / 1.2,
+        );
     }
 
     #[test]

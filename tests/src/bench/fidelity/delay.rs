@@ -8,6 +8,7 @@ use super::{
     results::{Bar, Figure, Measured},
 };
 use crate::{
+    netns::Ip,
     stats::{fit, float, quantile, same_source},
     traffic::{Direction, Load},
 };
@@ -23,6 +24,8 @@ pub(super) struct Delay {
     pub(super) count: u64,
     /// Pause between two.
     pub(super) gap: Duration,
+    /// Their family.
+    pub(super) ip: Ip,
 }
 
 const MEDIAN: &str = "median error, µs";
@@ -33,7 +36,7 @@ const MISSING: &str = "missing";
 
 impl Measure for Delay {
     fn take(&self, bed: &Bed, way: Direction) -> Measured {
-        let flow = bed.flow(way);
+        let flow = bed.flow_of(way, self.ip);
         let load = Load::of(self.count).spaced(self.gap).windowed(self.count);
         let arrived = flow.round(load);
         let asked = self.asked.as_secs_f64();

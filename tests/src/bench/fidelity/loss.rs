@@ -7,6 +7,7 @@ use super::{
     results::{Bar, Figure, Measured},
 };
 use crate::{
+    netns::Ip,
     stats::float,
     traffic::{Direction, Load},
 };
@@ -17,6 +18,8 @@ pub(super) struct Loss {
     pub(super) model: Chain,
     /// Packets to send.
     pub(super) count: u64,
+    /// Their family.
+    pub(super) ip: Ip,
 }
 
 const RATE: &str = "lost, %";
@@ -29,7 +32,7 @@ const GAP_CHANCE: &str = "chance of the runs kept";
 
 impl Measure for Loss {
     fn take(&self, bed: &Bed, way: Direction) -> Measured {
-        let flow = bed.flow(way);
+        let flow = bed.flow_of(way, self.ip);
         let arrived = flow.round(Load::of(self.count));
         let mut lost = vec![true; usize::try_from(arrived.sent).unwrap_or(0)];
         for (number, _) in flow.notes() {

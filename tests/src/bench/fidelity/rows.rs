@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    answer::Answer,
     chain::Chain,
     damage::{Damage, Duplicates, Share},
     delay::{CloseJitter, Delay, Jitter, Spread},
@@ -12,7 +13,10 @@ use super::{
     rate::Rate,
     tcp::{RATE, Tcp},
 };
-use crate::traffic::Direction::{self, Egress, Ingress};
+use crate::{
+    netns::Ip,
+    traffic::Direction::{self, Egress, Ingress},
+};
 
 /// A table of rows with the same figures.
 pub(super) struct Table {
@@ -38,7 +42,8 @@ pub(super) struct Row {
     pub(super) ways: &'static [Direction],
     /// Kind and options after `injector inject`; empty for no fault.
     pub(super) injector: &'static str,
-    /// Kind and options of a queueing discipline; empty for no fault.
+    /// Kind and options of a queueing discipline, or `nft` and a verdict of nftables; empty for no
+    /// fault.
     pub(super) tc: &'static str,
     /// The traffic and the figures.
     pub(super) measure: &'static dyn Measure,
@@ -55,12 +60,13 @@ const fn us(micros: u64) -> Duration {
     Duration::from_micros(micros)
 }
 
-const fn delay(asked_ms: u64) -> Delay {
+const fn delay(asked_us: u64) -> Delay {
     Delay {
-        asked: ms(asked_ms),
+        asked: us(asked_us),
         count: 1000,
         // No delay is a multiple of it: the sender's timer would let packets out too.
         gap: us(5117),
+        ip: Ip::V4,
     }
 }
 
@@ -78,7 +84,11 @@ const SPREAD: Spread = Spread {
 };
 
 const fn loss(model: Chain, count: u64) -> Loss {
-    Loss { model, count }
+    Loss {
+        model,
+        count,
+        ip: Ip::V4,
+    }
 }
 
 const fn tcp(flows: usize, seconds: u32) -> Tcp {
@@ -99,6 +109,13 @@ const fn order(percent: f64, gap: u64) -> Order {
         gap,
         count: 5_000,
         pause: ms(1),
+    }
+}
+
+const fn answer(transport: &'static str) -> Answer {
+    Answer {
+        transport,
+        count: 200,
     }
 }
 
@@ -123,12 +140,15 @@ pub(super) const TABLES: &[Table] = &[
         plot: "error of the delay, µs",
         rows: rows! {
             "no fault", BOTH, "", "", delay(0);
-            "1 ms", BOTH, "net-delay --delay 1ms", "netem delay 1ms", delay(1);
-            "10 ms", BOTH, "net-delay --delay 10ms", "netem delay 10ms", delay(10);
-            "50 ms", BOTH, "net-delay --delay 50ms", "netem delay 50ms", delay(50);
-            "200 ms", BOTH, "net-delay --delay 200ms", "netem delay 200ms", delay(200);
+            "0.5 ms", BOTH, "net-delay --delay 500us", "netem delay 500us", delay(500);
+            "1 ms", BOTH, "net-delay --delay 1ms", "netem delay 1ms", delay(1_000);
+            "10 ms", BOTH, "net-delay --delay 10ms", "netem delay 10ms", delay(10_000);
+            "50 ms", BOTH, "net-delay --delay 50ms", "netem delay 50ms", delay(50_000);
+            "200 ms", BOTH, "net-delay --delay 200ms", "netem delay 200ms", delay(200_000);
             "10 ms, 10 packets per ms", BOTH, "net-delay --delay 10ms", "netem delay 10ms",
-                Delay { asked: ms(10), count: 4_000, gap: us(101) };
+                Delay { count: 4_000, gap: us(101), ..delay(10_000) };
+            "10 ms, IPv6", BOTH, "net-delay --delay 10ms", "netem delay 10ms",
+                Delay { ip: Ip::V6, ..delay(10_000) };
         },
     },
     Table {
@@ -177,7 +197,12 @@ pub(super) const TABLES: &[Table] = &[
                 loss(Chain::bursts(0.01, 0.25), 40_000);
             "bursts 2 %, 20 %, 70 %, 1 %", BOTH,
                 "net-loss --burst 2,20,70,1", "netem loss gemodel 2% 20% 70% 1%",
-                loss(Chain { worsen: 0.02, recover: 0.2, lost_bad: 0.7, lost_good: 0.01 }, 30_000);
+                loss(Chain::good_or_bad(0.02, 0.2, 0.7, 0.01), 30_000);
+            "four states 2 %, 30 %, 10 %, 40 %, 1 %", BOTH,
+                "net-loss --markov 2,30,10,40,1", "netem loss state 2% 30% 10% 40% 1%",
+                loss(Chain::four_states(0.02, 0.3, 0.1, 0.4, 0.01), 30_000);
+            "5 %, IPv6", BOTH, "net-loss --percent 5", "netem loss random 5%",
+                Loss { ip: Ip::V6, ..loss(Chain::independent(0.05), 20_000) };
         },
     },
     Table {
@@ -235,6 +260,25 @@ pub(super) const TABLES: &[Table] = &[
                 "net-reorder --delay 10ms --percent 25 --gap 5",
                 "netem delay 10ms reorder 25% gap 5",
                 OtherOrder(order(25.0, 5));
+        },
+    },
+    Table {
+        name: "answers",
+        title: "connections that are refused",
+        plot: "",
+        rows: rows! {
+            "no fault, TCP", BOTH, "", "", answer("tcp");
+            "TCP, reset", BOTH, "net-reject --proto tcp",
+                "nft meta l4proto tcp reject with tcp reset", answer("tcp");
+            "TCP, port unreachable", BOTH, "net-reject --with icmp --code port",
+                "nft reject with icmpx port-unreachable", answer("tcp");
+            "TCP, host unreachable", BOTH, "net-reject --with icmp --code host",
+                "nft reject with icmpx host-unreachable", answer("tcp");
+            "TCP, administratively prohibited", BOTH, "net-reject --with icmp --code admin",
+                "nft reject with icmpx admin-prohibited", answer("tcp");
+            "UDP, port unreachable", BOTH, "net-reject", "nft reject", answer("udp");
+            "TCP, no answer", BOTH, "net-partition", "nft drop",
+                Answer { transport: "tcp", count: 3 };
         },
     },
     Table {
