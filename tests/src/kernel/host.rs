@@ -6,13 +6,15 @@
 //! shows or does by itself. In the virtual machines, whose table is fixed, a
 //! test holds the same evidence against that table.
 
-use std::{fs, path::Path, process::Command, sync::OnceLock, thread};
+use std::{env, fs, path::Path, process::Command, sync::OnceLock, thread};
 
 use injector_common::names::SecurityHook;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::Feature;
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// What was found out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Evidence {
     /// Version and patch level of the kernel's release.
     release: (u32, u32),
@@ -93,10 +95,27 @@ impl OrReason for bool {
     }
 }
 
-/// What evidence says of a feature. It is looked for once per test binary.
+/// What evidence says of a feature. It is looked for once per test binary, or once for all
+/// where the variable `INJECTOR_TEST_EVIDENCE` names a file for it.
 pub(super) fn expected(feature: Feature) -> Result<(), &'static str> {
     static EVIDENCE: OnceLock<Evidence> = OnceLock::new();
-    EVIDENCE.get_or_init(Evidence::look).expected(feature)
+    let look = || match env::var_os("INJECTOR_TEST_EVIDENCE") {
+        Some(file) => kept(Path::new(&file)),
+        None => Evidence::look(),
+    };
+    EVIDENCE.get_or_init(look).expected(feature)
+}
+
+/// What a file has of it, which is written if it is empty.
+fn kept(file: &Path) -> Evidence {
+    let text = fs::read_to_string(file).expect("read what was found out");
+    if !text.is_empty() {
+        return serde_json::from_str(&text).expect("what was found out");
+    }
+    let found = Evidence::look();
+    let text = serde_json::to_string(&found).expect("numbers and yes or no");
+    fs::write(file, text).expect("keep what was found out");
+    found
 }
 
 fn release() -> Option<(u32, u32)> {

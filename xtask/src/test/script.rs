@@ -41,7 +41,7 @@ impl Script {
             "exec 2>&1\ncd {folder} || exit\n\
              export INJECTOR_XTASK={xtask}\n\
              export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n\
-             export INJECTOR_TEST_DOCTOR=$(mktemp)\n\
+             export INJECTOR_TEST_DOCTOR=$(mktemp) INJECTOR_TEST_EVIDENCE=$(mktemp)\n\
              \"$INJECTOR_BIN\" doctor --output json >\"$INJECTOR_TEST_DOCTOR\"\n",
             quote(&self.place)
         );
@@ -50,7 +50,7 @@ impl Script {
                 text.push_str(&program.lines);
             }
         }
-        text.push_str("rm \"$INJECTOR_TEST_DOCTOR\"\nexit 0\n");
+        text.push_str("rm \"$INJECTOR_TEST_DOCTOR\" \"$INJECTOR_TEST_EVIDENCE\"\nexit 0\n");
         text
     }
 }
