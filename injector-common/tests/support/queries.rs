@@ -104,8 +104,13 @@ pub(crate) fn query(message: &[u8]) -> Option<Query> {
 pub(crate) fn stream(dice: &mut Dice) -> Vec<u8> {
     let mut bytes = Vec::new();
     let count = dice.of(&[1, 1, 1, 1, 2, 2, 2, 3, 0]);
+    let is_tame = dice.one_in(3);
     for _ in 0..count {
-        let message = message(dice);
+        let message = if is_tame {
+            well_made(dice)
+        } else {
+            message(dice)
+        };
         let len = u16::try_from(message.len()).expect("a short message");
         let lie = dice.of(&[0, 1, 11, 12, 16, len / 2, len + 1, 512, u16::MAX]);
         let stated = if dice.one_in(10) { lie } else { len };
@@ -130,6 +135,9 @@ pub(crate) fn message(dice: &mut Dice) -> Vec<u8> {
         dice.noise(&mut bytes, count);
         return bytes;
     }
+    if dice.one_in(3) {
+        return well_made(dice);
+    }
     // Of bytes that say how to go on.
     let mut places = vec![2, 4, 5, 6, 7, 8, 9, 10, 11];
     head(dice, &mut bytes);
@@ -145,6 +153,20 @@ pub(crate) fn message(dice: &mut Dice) -> Vec<u8> {
     let damages = dice.of(&[0, 0, 0, 1, 1, 2]);
     for _ in 0..damages {
         damage(dice, &mut bytes, &places);
+    }
+    bytes
+}
+
+/// A query for a known name, of which everything is right.
+fn well_made(dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    dice.noise(&mut bytes, 2);
+    let records = dice.of(&[0, 1]);
+    bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, records]);
+    known_name(dice, &mut bytes, &mut Vec::new());
+    bytes.extend([0, 0, dice.of(&[1, 28, 15]), 0, 1]);
+    if records == 1 {
+        bytes.extend([0, 0, 41, 4, 208, 0, 0, dice.of(&[0, 0x80]), 0, 0, 0]);
     }
     bytes
 }
@@ -192,18 +214,7 @@ fn record(dice: &mut Dice, bytes: &mut Vec<u8>, places: &mut Vec<usize>) {
 
 fn name(dice: &mut Dice, bytes: &mut Vec<u8>, places: &mut Vec<usize>) {
     match dice.below(20) {
-        0..10 => {
-            let name = dice.of(NAMES);
-            for label in name.split('.').filter(|label| !label.is_empty()) {
-                put_label(bytes, places, label.bytes());
-                let start = bytes.len() - label.len();
-                for byte in &mut bytes[start..] {
-                    if dice.one_in(3) {
-                        *byte = byte.to_ascii_uppercase();
-                    }
-                }
-            }
-        }
+        0..10 => known_name(dice, bytes, places),
         10..14 => labels(dice, bytes, places, 5),
         // As long as a name may be, a byte more, and much more.
         14 | 15 => long(dice, bytes, places),
@@ -238,6 +249,20 @@ fn name(dice: &mut Dice, bytes: &mut Vec<u8>, places: &mut Vec<usize>) {
     }
     places.push(bytes.len());
     bytes.push(0);
+}
+
+/// One of [`NAMES`] in letters of either case, without its end.
+fn known_name(dice: &mut Dice, bytes: &mut Vec<u8>, places: &mut Vec<usize>) {
+    let name = dice.of(NAMES);
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        put_label(bytes, places, label.bytes());
+        let start = bytes.len() - label.len();
+        for byte in &mut bytes[start..] {
+            if dice.one_in(3) {
+                *byte = byte.to_ascii_uppercase();
+            }
+        }
+    }
 }
 
 fn put_label(bytes: &mut Vec<u8>, places: &mut Vec<usize>, of: impl IntoIterator<Item = u8>) {
