@@ -15,11 +15,26 @@ pub(crate) fn frame(dice: &mut Dice) -> Vec<u8> {
     let (is_v4, is_tcp) = (dice.one_in(2), dice.one_in(2));
     let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     bytes.extend(if is_v4 { IPV4 } else { IPV6 }.to_be_bytes());
-    let payload = if is_tcp {
+    let mut payload = if is_tcp {
         queries::stream(dice)
     } else {
         queries::message(dice)
     };
+    // A packet that states less than is there ends amid a query, of which the rest follows
+    // it in its frame. All lengths of it may agree on that.
+    let less = if dice.one_in(6) {
+        dice.below(payload.len().min(24))
+    } else {
+        0
+    };
+    let agreed = if dice.one_in(4) { 0 } else { less };
+    if let Some(len) = payload.first_chunk().map(|len| u16::from_be_bytes(*len))
+        && is_tcp
+        && usize::from(len) + 2 == payload.len()
+    {
+        let stated = len.saturating_sub(u16::try_from(agreed).expect("a few"));
+        payload[..2].copy_from_slice(&stated.to_be_bytes());
+    }
     let proto = if is_tcp { TCP } else { UDP };
     let mut transport = Vec::new();
     let port: u16 = dice.of(&[53, 53, 53, 53, 53, 53, 54]);
@@ -32,20 +47,13 @@ pub(crate) fn frame(dice: &mut Dice) -> Vec<u8> {
         transport.extend([words << 4, flags]);
         dice.noise(&mut transport, usize::from(words) * 4 - 14);
     } else {
-        let len = u16::try_from(8 + payload.len()).expect("a short packet");
+        let len = u16::try_from(8 + payload.len() - agreed).expect("a short packet");
         let lie = dice.of(&[0, 7, 8, len + 1, len.wrapping_sub(1), u16::MAX]);
         transport.extend(if dice.one_in(15) { lie } else { len }.to_be_bytes());
         dice.noise(&mut transport, 2);
     }
     transport.extend(payload);
-    let len = transport.len();
-    // A packet that states less than is there ends amid a query.
-    let less = if dice.one_in(15) {
-        dice.below(len.min(40))
-    } else {
-        0
-    };
-    network(dice, &mut bytes, (is_v4, proto), len - less);
+    network(dice, &mut bytes, (is_v4, proto), transport.len() - less);
     bytes.extend(transport);
     let padding = dice.of(&[0, 0, 0, 1, 20]);
     dice.noise(&mut bytes, padding);

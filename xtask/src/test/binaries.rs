@@ -54,13 +54,12 @@ impl TestBinary {
             // The backported kernel with one option more, about system calls.
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
+                _ if name.starts_with("hostile") => Part::Nothing,
                 "fidelity" | "loopback" | "open_sockets" | "per_flow" | "peer_names"
                 | "peer_target" | "queue_memory" | "segments" | "unattributed" | "watch"
                 | "workers" => Part::Nothing,
                 "cleanup" | "device_faults" | "devices" | "foreign" | "foreign_programs"
-                | "harness" | "hostile" | "lease" | "leftovers" | "refusals" | "terminal" => {
-                    Part::Nothing
-                }
+                | "harness" | "lease" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 "replay" => Part::Named(&["calls"]),
                 _ => Part::Everything,
@@ -82,6 +81,9 @@ impl TestBinary {
                 "cleanup"
                 | "harness"
                 | "hostile"
+                | "hostile_frames"
+                | "hostile_owners"
+                | "hostile_queries"
                 | "leftovers"
                 | "net_corrupt"
                 | "net_corrupt_headers"
@@ -224,5 +226,7 @@ mod tests {
         }
         assert_eq!(part("net_delay", kernel::BACKPORTED), Part::Everything);
         assert_eq!(part("net_reset", kernel::BACKPORTED), Part::Nothing);
+        assert_eq!(part("hostile_owners", "debian-6.1"), Part::Everything);
+        assert_eq!(part("hostile_owners", kernel::OVERRIDE), Part::Nothing);
     }
 }
