@@ -3,14 +3,17 @@
 //!
 //! The kernel is asked the same in `tests/tests/hostile.rs`.
 
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "support/hostile.rs"]
 mod hostile;
 
+use dice::{PACKETS, seed};
 use etherparse::{
     IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
     TcpHeaderSlice, UdpHeaderSlice,
 };
-use hostile::{PACKETS, Packet, packet, seed};
+use hostile::{Packet, packet};
 use injector_common::{
     ends::Ends,
     filter::{EGRESS, INGRESS, PacketFilter, PortSet},

@@ -1,22 +1,20 @@
 //! Programs of the object, run on packets of a test's own by
 //! `BPF_PROG_TEST_RUN` and never attached.
 
+mod arm;
+
+pub use arm::{L2_LEN, arm, arm_at, arm_for_nobody, arm_queries};
+
 use std::{
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData},
-    programs::SchedClassifier,
-};
+use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
 use injector_common::{
-    Control, FaultKind, RuleEntry, RuleSlot, ScopeKey, SiteEntry, Trigger,
-    abi::SCOPE_CGROUP,
+    FaultKind, RuleEntry, RuleSlot, Trigger,
     filter::{PacketFilter, PeerName},
-    names::{MAP_CONTROL, MAP_RULES, MAP_SCOPES, MAP_SEEN, MAP_SITE_SLOTS, MAP_SITES, MAX_LEVELS},
     packet::{self, Facts, PacketBytes},
     parity::{ParityResult, ParityVector},
     uses::{self, Uses},
@@ -86,63 +84,6 @@ pub fn program(ebpf: &mut Ebpf, name: &str) -> OwnedFd {
     fd.try_clone_to_owned().expect("another descriptor")
 }
 
-/// Length of the link-layer header of the interface that [`arm`] names.
-pub const L2_LEN: u32 = 14;
-
-/// Arms the programs for one rule, whose target everything is that passes interface 1;
-/// the table to write the rule into.
-///
-/// # Panics
-///
-/// When the object lacks a map, or the kernel refuses to write one.
-#[must_use]
-pub fn arm(ebpf: &mut Ebpf) -> Array<MapData, RuleSlot> {
-    arm_at(ebpf, SiteEntry::default())
-}
-
-/// The same, with `devices` of ours at the interface.
-///
-/// # Panics
-///
-/// As [`arm`].
-#[must_use]
-pub fn arm_at(ebpf: &mut Ebpf, devices: SiteEntry) -> Array<MapData, RuleSlot> {
-    let mut table = |name| ebpf.take_map(name).expect("the object has the map");
-    let rules = table(MAP_RULES).try_into().expect("an array");
-    let mut sites: Array<MapData, SiteEntry> = table(MAP_SITES).try_into().expect("an array");
-    let mut slots: HashMap<MapData, u32, u32> = table(MAP_SITE_SLOTS).try_into().expect("a table");
-    let mut scopes: HashMap<MapData, ScopeKey, u64> =
-        table(MAP_SCOPES).try_into().expect("a table");
-    let mut seen: Array<MapData, u64> = table(MAP_SEEN).try_into().expect("an array");
-    let mut control: Array<MapData, Control> = table(MAP_CONTROL).try_into().expect("an array");
-    // The root cgroup, at level 0 and with id 1, is the target.
-    let root = ScopeKey {
-        id: 1,
-        kind: SCOPE_CGROUP,
-        _pad: 0,
-    };
-    scopes.insert(root, 1, 0).expect("aim at the root cgroup");
-    seen.set(0, 1 << 1, 0).expect("note an id");
-    let site = SiteEntry {
-        rules: 1,
-        owner: 1,
-        l2_len: L2_LEN,
-        ..devices
-    };
-    sites.set(0, site, 0).expect("name the interface");
-    slots.insert(1, 0, 0).expect("say where it is");
-    let armed = Control {
-        lease_until_ns: u64::MAX,
-        deadline_ns: u64::MAX,
-        levels: [0; MAX_LEVELS],
-        level_count: 1,
-        rule_count: 1,
-        ..Control::default()
-    };
-    control.set(0, armed, 0).expect("arm the programs");
-    rules
-}
-
 /// A loss of everything that matches, for the table that [`arm`] gives.
 #[must_use]
 pub const fn loss(filter: PacketFilter) -> RuleSlot {
@@ -204,7 +145,37 @@ pub const NEXT: u32 = u32::MAX;
 ///
 /// When the kernel takes the frame for none, as one that has only an Ethernet header.
 pub fn run(program: BorrowedFd<'_>, frame: &mut [u8], gso_size: u32) -> io::Result<u32> {
-    let size = u32::try_from(frame.len()).expect("a packet is short");
+    let (verdict, _) = run_within(program, frame, frame.len(), gso_size)?;
+    Ok(verdict)
+}
+
+/// The same for a program that may make the frame longer, up to a page: also what became of
+/// it.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_to_frame(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    gso_size: u32,
+) -> io::Result<(u32, Vec<u8>)> {
+    let mut room = frame.to_vec();
+    room.resize(frame.len().max(4096), 0);
+    let (verdict, len) = run_within(program, &mut room, frame.len(), gso_size)?;
+    room.truncate(len);
+    Ok((verdict, room))
+}
+
+/// Runs a classifier on the first `len` bytes of `room`, where the frame lies afterwards: the
+/// verdict, and how long it is then.
+fn run_within(
+    program: BorrowedFd<'_>,
+    room: &mut [u8],
+    len: usize,
+    gso_size: u32,
+) -> io::Result<(u32, usize)> {
+    let size = |len| u32::try_from(len).expect("a packet is short");
     let context = Context {
         before: [0; 41],
         gso_segs: u32::from(gso_size != 0) * 2,
@@ -214,10 +185,10 @@ pub fn run(program: BorrowedFd<'_>, frame: &mut [u8], gso_size: u32) -> io::Resu
     };
     let mut run = TestRun {
         prog_fd: u32::try_from(program.as_raw_fd()).expect("an open descriptor"),
-        data_size_in: size,
-        data_size_out: size,
-        data_in: frame.as_ptr() as u64,
-        data_out: frame.as_mut_ptr() as u64,
+        data_size_in: size(len),
+        data_size_out: size(room.len()),
+        data_in: room.as_ptr() as u64,
+        data_out: room.as_mut_ptr() as u64,
         repeat: 1,
         ctx_size_in: u32::try_from(size_of::<Context>()).expect("a small struct"),
         ctx_in: (&raw const context) as u64,
@@ -234,7 +205,7 @@ pub fn run(program: BorrowedFd<'_>, frame: &mut [u8], gso_size: u32) -> io::Resu
         )
     };
     if status == 0 {
-        Ok(run.retval)
+        Ok((run.retval, run.data_size_out as usize))
     } else {
         Err(io::Error::last_os_error())
     }

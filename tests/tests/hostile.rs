@@ -4,12 +4,15 @@
 //! What the host reads is compared with another parser in
 //! `injector-common/tests/packet_hostile.rs`, on the same packets.
 
+#[path = "../../injector-common/tests/support/dice.rs"]
+mod dice;
 #[path = "../../injector-common/tests/support/hostile.rs"]
 mod hostile;
 
 use std::os::fd::AsFd as _;
 
-use hostile::{Dice, PACKETS, Packet, packet, seed};
+use dice::{Dice, PACKETS, seed};
+use hostile::{Packet, packet};
 use injector_common::{
     Trigger,
     filter::{EGRESS, INGRESS, MAX_SIZE_RANGES, PacketFilter, PortSet, directions},

@@ -56,11 +56,12 @@ impl TestBinary {
             // The backported kernel with one option more, about system calls.
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
+                _ if name.starts_with("hostile") => Part::Nothing,
                 "fidelity" | "loopback" | "open_sockets" | "per_flow" | "peer_names"
                 | "peer_target" | "queue_memory" | "segments" | "unattributed" | "watch"
                 | "workers" => Part::Nothing,
                 "cleanup" | "device_faults" | "devices" | "foreign" | "foreign_programs"
-                | "harness" | "hostile" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
+                | "harness" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 "lease" => Part::Named(&["calls"]),
                 "replay" => Part::Named(&["calls"]),
@@ -83,6 +84,9 @@ impl TestBinary {
                 "cleanup"
                 | "harness"
                 | "hostile"
+                | "hostile_frames"
+                | "hostile_owners"
+                | "hostile_queries"
                 | "leftovers"
                 | "net_corrupt"
                 | "net_corrupt_headers"
@@ -226,5 +230,7 @@ mod tests {
         }
         assert_eq!(part("net_delay", kernel::BACKPORTED), Part::Everything);
         assert_eq!(part("net_reset", kernel::BACKPORTED), Part::Nothing);
+        assert_eq!(part("hostile_owners", "debian-6.1"), Part::Everything);
+        assert_eq!(part("hostile_owners", kernel::OVERRIDE), Part::Nothing);
     }
 }
