@@ -5,6 +5,7 @@
 
 mod bed;
 mod chain;
+mod correlated;
 mod damage;
 mod delay;
 mod document;
