@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 17;
+pub const ABI_VERSION: u32 = 18;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +158,9 @@ pub struct RuleStats {
     pub first_hit_ns: u64,
     /// Of the injected ones, hits that the ledger had no room for.
     pub unlisted: u64,
+    /// What [`Trigger::after`] made of the last draw, first for operations that the target
+    /// makes and packets that it sends, then for those that it receives.
+    pub last_draw: [u64; 2],
 }
 
 /// One hit, as programs tell the agent for its ledger.

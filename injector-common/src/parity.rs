@@ -28,7 +28,7 @@ pub struct ParityVector {
     pub seed: u64,
     /// Which matching operation this is, from 1; also the time in ns.
     pub n: u64,
-    /// How many injections were taken from the budget.
+    /// How many injections were taken from the budget; also what became of the last draw.
     pub spent: u64,
     /// When the flow's last packet leaves, in ns.
     pub in_flow: u64,
@@ -61,6 +61,8 @@ pub struct ParityResult {
     pub departure_ns: u64,
     /// [`Flow::seed`].
     pub flow_seed: u64,
+    /// [`Trigger::threshold_after`].
+    pub threshold: u64,
     /// The bit of the packet's way in its conversation; 0 without one.
     pub way: u64,
     /// [`Facts::src`].
@@ -180,6 +182,7 @@ impl ParityResult {
         self.roll = random::roll(draw);
         self.amount = random::amount(draw);
         self.selected = trigger.selects(n, self.roll) as u32;
+        self.threshold = trigger.threshold_after(spent);
         self.verdict = trigger.within_budget(spent) as u32;
     }
 

@@ -36,6 +36,8 @@ impl Uses {
     pub const FRAMES: Self = Self(1 << 38);
     /// Filters ask for the target's own address.
     pub const LOCALS: Self = Self(1 << 39);
+    /// Draws are correlated.
+    pub const CORRELATION: Self = Self(1 << 40);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

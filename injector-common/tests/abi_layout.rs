@@ -66,7 +66,7 @@ fn shared() -> Vec<Type> {
             start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, per_flow,
         }
         RuleSlot { versions, current }
-        Trigger { threshold, first, last, step, times }
+        Trigger { threshold, first, last, step, times, correlation }
         PacketFilter {
             protocols, dscps, tcp_flags, peer_addr, peer_mask, marks, sizes, peer_ports, local_ports, peers,
             locals, directions, families, states, flagless, marks_taken, _pad,
@@ -74,7 +74,9 @@ fn shared() -> Vec<Type> {
         PortSet { ranges }
         PeerName { owner, addr }
         NameKey { rule, name }
-        RuleStats { matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns, unlisted }
+        RuleStats {
+            matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns, unlisted, last_draw,
+        }
         Hit {
             time_ns, n, wait_ns, local, peer, rule, tgid, local_port, peer_port, protocol, direction, _pad,
         }
@@ -97,7 +99,7 @@ fn unrecorded() -> Vec<Type> {
             frame_len, gso_size, mark,
         }
         ParityResult {
-            delay_ns, departure_ns, flow_seed, way, src, dst, proto, transport_offset, payload_offset, end_offset,
+            delay_ns, departure_ns, flow_seed, threshold, way, src, dst, proto, transport_offset, payload_offset, end_offset,
             size, mark, conversation, src_port, dst_port, icmp_type, family, protected, is_fragment, echo_id, tcp_flags,
             number, dscp, state, has_conversation, roll, amount, selected,
             verdict, parsed, matches, place, pattern, return_value, reached, asked,

@@ -20,14 +20,18 @@ fn any_trigger() -> impl Strategy<Value = Trigger> {
         occurrence.clone(),
         prop_oneof![0..5u64, any::<u64>()],
         occurrence,
+        prop_oneof![Just(0), 0..=THRESHOLD_ALWAYS],
     )
-        .prop_map(|(threshold, first, last, step, times)| Trigger {
-            threshold,
-            first,
-            last,
-            step,
-            times,
-        })
+        .prop_map(
+            |(threshold, first, last, step, times, correlation)| Trigger {
+                threshold,
+                first,
+                last,
+                step,
+                times,
+                correlation,
+            },
+        )
 }
 
 /// Occurrences near the edges of a trigger, and any others.
@@ -255,6 +259,44 @@ fn one_seed_gives_one_sequence() {
     assert_eq!(mix(0), 0);
 }
 
+proptest! {
+    #[test]
+    fn what_is_drawn_first_or_by_itself_has_the_share_itself(
+        trigger in any_trigger(), last in any::<u64>(),
+    ) {
+        prop_assert_eq!(trigger.threshold_after(0), trigger.threshold);
+        let alone = Trigger { correlation: 0, ..trigger };
+        prop_assert_eq!(alone.threshold_after(last), trigger.threshold);
+    }
+
+    /// Neighbours differ by the correlation, and so keep the share: t = t·a + (1 − t)·b.
+    #[test]
+    fn correlated_draws_keep_the_share(
+        threshold in 0..THRESHOLD_ALWAYS, correlation in 0..=THRESHOLD_ALWAYS,
+    ) {
+        let trigger = Trigger { threshold, correlation, ..Trigger::ALWAYS };
+        let [hit, missed] = [true, false].map(|hit| trigger.threshold_after(Trigger::after(hit)));
+        prop_assert!(missed <= threshold && threshold <= hit && hit <= THRESHOLD_ALWAYS);
+        prop_assert_eq!(hit - missed, correlation);
+        let [t, a, b, all] = [threshold, hit, missed, THRESHOLD_ALWAYS].map(u128::from);
+        let kept = (t * a + (all - t) * b) / all;
+        prop_assert!(kept.abs_diff(t) <= 1, "{} of {}", kept, t);
+    }
+
+    #[test]
+    fn a_full_correlation_does_the_same_again(
+        threshold in 0..THRESHOLD_ALWAYS, roll in any::<u32>(), hit in any::<bool>(),
+    ) {
+        let trigger = Trigger { threshold, correlation: THRESHOLD_ALWAYS, ..Trigger::ALWAYS };
+        prop_assert_eq!(u64::from(roll) < trigger.threshold_after(Trigger::after(hit)), hit);
+    }
+
+    #[test]
+    fn any_memory_makes_a_threshold(trigger in any_trigger(), last in any::<u64>()) {
+        let _ = trigger.threshold_after(last);
+    }
+}
+
 /// Seeds of the statistical tests: fixed, so that they pass always or never.
 const SEEDS: [u64; 4] = [0, 1, 0xdead_beef, u64::MAX];
 const DRAWS: u64 = 200_000;
@@ -284,6 +326,57 @@ fn rates_lie_in_the_binomial_interval() {
                 (selected - draws * share).abs() <= bound,
                 "seed {seed}: {selected} of {DRAWS} at {percent} %, more than {bound:.0} off"
             );
+        }
+    }
+}
+
+/// Share and correlation are those asked for: after a hit and after a miss, as many are
+/// hit as a binomial count allows, and as many in all as the correlation leaves to chance.
+#[test]
+fn correlated_draws_have_their_share_and_their_runs() {
+    for seed in SEEDS {
+        for (share, correlation) in [(0.05, 0.25), (0.2, 0.75), (0.5, 0.5), (0.9, 0.95)] {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of 2^32 is a whole number between 0 and 2^32"
+            )]
+            let [threshold, correlated] =
+                [share, correlation].map(|part| (THRESHOLD_ALWAYS as f64 * part).round() as u64);
+            let trigger = Trigger {
+                threshold,
+                correlation: correlated,
+                ..Trigger::ALWAYS
+            };
+            let mut last = 0;
+            let hits: Vec<bool> = (1..=DRAWS)
+                .map(|n| {
+                    let hit = u64::from(roll(draw(seed, n))) < trigger.threshold_after(last);
+                    last = Trigger::after(hit);
+                    hit
+                })
+                .collect();
+            let check = |what: &str, found: usize, of: usize, share: f64, spread: f64| {
+                let (found, of) = (found as f64, of as f64);
+                let bound = DEVIATE * (of * share * (1.0 - share) * spread).sqrt();
+                assert!(
+                    (found - of * share).abs() <= bound,
+                    "seed {seed}, {share} by {correlation}, {what}: {found} of {of}"
+                );
+            };
+            // Hits some draws apart have something in common that decays by the
+            // correlation with each.
+            let spread = (1.0 + correlation) / (1.0 - correlation);
+            let all = hits.iter().filter(|&&hit| hit).count();
+            check("in all", all, hits.len(), share, spread);
+            for (what, before, share) in [
+                ("after a hit", true, share + correlation * (1.0 - share)),
+                ("after a miss", false, share - correlation * share),
+            ] {
+                let pairs = hits.windows(2).filter(|pair| pair[0] == before);
+                let found = pairs.clone().filter(|pair| pair[1]).count();
+                check(what, found, pairs.count(), share, 1.0);
+            }
         }
     }
 }

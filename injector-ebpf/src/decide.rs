@@ -5,14 +5,14 @@ use aya_ebpf::{
     helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_boot_ns},
 };
 use injector_common::{
-    Control, RuleEntry, RuleSlot, RuleStats, Verdict, dns::MAX_NAME, names::CLEAR_SLOTS,
-    packet::Facts, random, uses::Uses,
+    Control, RuleEntry, RuleSlot, RuleStats, Trigger, Verdict, dns::MAX_NAME, filter::EGRESS,
+    names::CLEAR_SLOTS, packet::Facts, random, uses::Uses,
 };
 
 use crate::{
     atomic::fetch_add,
     flows, ledger,
-    maps::{CLEAR, CONTROL, RULES, STATS, in_use},
+    maps::{CLEAR, CONTROL, RULES, STATS, in_use, way},
 };
 
 /// The control block and the time, or `None` when nothing may be injected:
@@ -116,6 +116,7 @@ impl Live<'_> {
     #[inline(always)]
     pub(crate) fn decide(
         &self,
+        direction: u32,
         turn: impl FnOnce(u64) -> (u64, u64),
         also: impl FnOnce(u64) -> bool,
     ) -> (Verdict, u64) {
@@ -127,7 +128,7 @@ impl Live<'_> {
             self.done(false);
             return (Verdict::Pass, draw);
         }
-        if !self.rule.trigger.selects(n, random::roll(draw)) || !also(draw) {
+        if !self.selects(direction, n, random::roll(draw)) || !also(draw) {
             // SAFETY: as above.
             unsafe { fetch_add(&raw mut (*stats).passed, 1) };
             return (Verdict::Pass, draw);
@@ -144,6 +145,30 @@ impl Live<'_> {
             unsafe { fetch_add(&raw mut (*stats).exhausted, 1) };
         }
         (verdict, draw)
+    }
+
+    /// Whether the trigger selects operation `n` by its roll, and by what became of the
+    /// last one in this direction where draws are correlated.
+    ///
+    /// Two CPUs may draw at the same time; both go by the same draw then, and the next
+    /// one by either.
+    #[inline(always)]
+    fn selects(&self, direction: u32, n: u64, roll: u32) -> bool {
+        let trigger = &self.rule.trigger;
+        if !in_use(Uses::CORRELATION) {
+            return trigger.selects(n, roll);
+        }
+        if !trigger.draws_for(n) {
+            return false;
+        }
+        let stats = self.stats;
+        // SAFETY: an aligned u64 of a map value.
+        unsafe {
+            let last = &raw mut (*stats).last_draw[way(direction)];
+            let selected = u64::from(roll) < trigger.threshold_after(last.read_volatile());
+            last.write_volatile(Trigger::after(selected));
+            selected
+        }
     }
 
     /// The number of an operation for the rule, and its draw: a turn to decide by.
@@ -195,7 +220,7 @@ impl Live<'_> {
             number = n;
             self.in_rule(n)
         };
-        let (verdict, _) = self.decide(turn, |_| true);
+        let (verdict, _) = self.decide(EGRESS, turn, |_| true);
         if verdict != Verdict::Inject {
             return false;
         }

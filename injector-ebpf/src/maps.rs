@@ -75,7 +75,7 @@ pub(crate) fn count_unattributed(direction: u32) {
 
 /// Where a state keeps what is about a direction.
 #[inline(always)]
-const fn way(direction: u32) -> usize {
+pub(crate) const fn way(direction: u32) -> usize {
     (direction == INGRESS) as usize
 }
 

@@ -30,6 +30,39 @@ pub fn binomial_999(trials: u64, probability: f64) -> RangeInclusive<u64> {
     low..=high
 }
 
+/// Checks that this share of what was drawn for was hit, and that hits of neighbours have
+/// this correlation.
+///
+/// # Panics
+///
+/// Where chance does not allow what was hit: in all, after a hit, or after a miss.
+#[track_caller]
+pub fn assert_correlated(hits: &[bool], share: f64, correlation: f64) {
+    let count = |hits: &mut dyn Iterator<Item = bool>| hits.filter(|&hit| hit).count() as u64;
+    for (what, before, share) in [
+        ("after a hit", true, share + correlation * (1.0 - share)),
+        ("after a miss", false, share - correlation * share),
+    ] {
+        let mut after = hits.windows(2).filter(|pair| pair[0] == before);
+        let drawn = after.clone().count() as u64;
+        let found = count(&mut after.by_ref().map(|pair| pair[1]));
+        let allowed = binomial_999(drawn, share);
+        assert!(
+            allowed.contains(&found),
+            "{found} of {drawn} {what}, allowed: {allowed:?}"
+        );
+    }
+    // What some draws have in common decays by the correlation with each between them.
+    let spread = (1.0 + correlation) / (1.0 - correlation);
+    let drawn = hits.len() as u64;
+    let found = float(count(&mut hits.iter().copied())) / float(drawn);
+    let deviation = (share * (1.0 - share) * spread / float(drawn)).sqrt();
+    assert!(
+        normal_tails((found - share) / deviation) >= OUTSIDE,
+        "{found} of all, not {share}"
+    );
+}
+
 /// The smallest count `k` for which the chance of `k` or fewer exceeds `tail`.
 fn first_beyond(trials: u64, probability: f64, tail: f64) -> u64 {
     let (ln_p, ln_q) = (probability.ln(), (-probability).ln_1p());

@@ -7,7 +7,7 @@ use injector_tests::{
     command::Place,
     netns::{Ip, Netns, Pair},
     packet_matrix, require,
-    stats::binomial_999,
+    stats::{assert_correlated, binomial_999},
     traffic::{Arrived, Bed, Case, Direction, Load, TcpFlow},
 };
 
@@ -273,4 +273,29 @@ fn tcp_broken_in_large_packets() {
         counted >= injected,
         "{counted} errors for {injected} packets"
     );
+}
+
+/// With a correlation of 3/4, a packet that is damaged is followed by another one in
+/// 0.2 + 0.75 × 0.8 = 80 % of cases, whoever notices.
+#[test]
+fn correlated_damage_keeps_its_rate() {
+    require!(NetCorrupt);
+    let load = Load::of(20_000);
+    for (direction, checksum) in [(Direction::Egress, "valid"), (Direction::Ingress, "broken")] {
+        let mut bed = Bed::new(Case::plain(direction));
+        let options = "--percent 20 --correlation 75 --seed 5 --checksum";
+        let fault = ["net-corrupt"].into_iter().chain(options.split(' '));
+        let injection = bed.inject(&fault.chain([checksum]).collect::<Vec<_>>());
+        let arrived = bed.round(load, load);
+        let rule = bed.stop(injection).rule();
+        assert_eq!(rule.matched, load.count, "{rule:?}");
+        let hit = arrived.damaged + arrived.missing();
+        assert_eq!(rule.injected, hit, "{rule:?} {arrived:?}");
+        let mut damaged = vec![true; 20_000];
+        for (number, _) in bed.victim.notes() {
+            damaged[usize::try_from(number).expect("few")] = false;
+        }
+        assert_correlated(&damaged, 0.2, 0.75);
+        bed.assert_untouched_after(LOAD);
+    }
 }

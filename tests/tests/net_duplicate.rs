@@ -2,7 +2,7 @@
 
 use injector_tests::{
     packet_matrix, require,
-    stats::binomial_999,
+    stats::{assert_correlated, binomial_999},
     traffic::{Bed, Case, Direction, Load},
 };
 
@@ -52,4 +52,28 @@ fn when_names_the_very_packets() {
     let arrived = bed.round(LOAD, LOAD);
     assert_eq!(bed.stop(injection).rule().injected, 4);
     assert_eq!(arrived.duplicates, 4);
+}
+
+/// With a correlation of 3/4, a packet that is doubled is followed by another one in
+/// 0.2 + 0.75 × 0.8 = 80 % of cases; each direction is a link of its own.
+#[test]
+fn correlated_copies_keep_their_rate() {
+    require!(NetLoss);
+    let load = Load::of(20_000);
+    for direction in [Direction::Egress, Direction::Ingress] {
+        let mut bed = bed(direction);
+        let options = ["--percent", "20", "--correlation", "75", "--seed", "5"];
+        let injection = bed.inject(&[&["net-duplicate"], &options[..]].concat());
+        let arrived = bed.round(load, load);
+        let rule = bed.stop(injection).rule();
+        assert_eq!(rule.matched, load.count, "{rule:?}");
+        assert_eq!(rule.injected, arrived.duplicates, "{rule:?} {arrived:?}");
+        let mut times = vec![0; 20_000];
+        for (number, _) in bed.victim.notes() {
+            times[usize::try_from(number).expect("few")] += 1;
+        }
+        let doubled: Vec<bool> = times.iter().map(|&times| times == 2).collect();
+        assert_correlated(&doubled, 0.2, 0.75);
+        bed.assert_untouched_after(LOAD);
+    }
 }

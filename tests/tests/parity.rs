@@ -275,6 +275,7 @@ impl Dice {
             last: self.of(&[u64::MAX, first, first + 50]),
             step: self.of(&[0, 1, 1, 2, 3]),
             times: self.of(&[0, 1, 3]),
+            correlation: self.of(&[0, any / 2, THRESHOLD_ALWAYS]),
         }
     }
 

@@ -249,6 +249,10 @@ fn what_belongs_to_no_flow_is_refused() {
             "net-delay --delay 1ms --jitter 1ms --correlation 5",
             "of whatever flow",
         ),
+        (
+            "net-duplicate --percent 5 --correlation 5",
+            "of whatever flow",
+        ),
         ("net-link --profile 3g", "several rules"),
     ] {
         let line = format!("plan {kind} --per flow --target pid:1 --for 1s");

@@ -53,6 +53,7 @@ fn what_no_rule_uses_is_not_verified() {
             .and(Uses::LOCALS)
             .and(Uses::FLOWS)
             .and(Uses::LEDGER)
+            .and(Uses::CORRELATION)
             .and(Uses::SEGMENTS);
         let counts = walked(Uses::kind(kind).and(parts));
         println!("{}: {counts:?}", kind.name());

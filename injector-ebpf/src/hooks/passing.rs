@@ -251,6 +251,7 @@ unsafe extern "C" fn ask(
         return GO_ON;
     }
     let (verdict, draw) = rule.decide(
+        direction,
         |n| {
             let space = passing.space();
             let turn = rule.in_flow(n, &space.facts, direction, &mut space.draw);

@@ -141,6 +141,7 @@ unsafe extern "C" fn ask(
     let params = rule.rule.params;
     let (mut draw, mut told) = (0, Told::default());
     let (verdict, _) = rule.decide(
+        EGRESS,
         |n| {
             let turn = rule.in_flow(n, &sending.facts, EGRESS, &mut draw);
             told.n = turn.0;

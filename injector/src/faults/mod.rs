@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     error::SpecError,
     model::{Fault, PacketFault},
+    spec::loss::Share,
 };
 
 /// All that a fault kind must say of itself.
@@ -222,6 +223,32 @@ pub(crate) fn manual_of(
     text.push('\n');
     text.push_str(examples);
     text
+}
+
+impl RawFault {
+    /// The correlation of neighbouring draws that its options ask for; 0 for a kind
+    /// that takes none.
+    ///
+    /// These are the kinds that have one with netem.
+    #[must_use]
+    pub fn correlation(&self) -> Share {
+        let given = match self {
+            Self::NetLoss(raw) => &raw.correlation,
+            Self::NetCorrupt(raw) => &raw.correlation,
+            Self::NetDuplicate(raw) => &raw.correlation,
+            Self::NetReorder(raw) => &raw.correlation,
+            // That of a delay is not of draws, but of jitter.
+            Self::NetDelay(_)
+            | Self::NetRate(_)
+            | Self::NetPartition(_)
+            | Self::NetRefuse(_)
+            | Self::NetReject(_)
+            | Self::NetReset(_)
+            | Self::Dns(_)
+            | Self::SysErrno(_) => &None,
+        };
+        given.as_ref().map_or(Share(0), |text| text.0)
+    }
 }
 
 /// What a fault does, in one sentence, for plans and reports.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::SpecError,
     model::{Checksum, Damage, Extent, Fault, PacketFault, PacketFilter, Region},
-    spec::{number::Count, text::Text},
+    spec::{loss::Share, number::Count, text::Text},
 };
 
 /// The kind.
@@ -41,6 +41,11 @@ packet::packet_kind! {
         #[arg(long, value_name = "REGION")]
         #[serde(default)]
         pub region: Option<Text<Region>>,
+
+        /// Correlation of neighbouring packets' damage in percent, with --percent; the rate stays what was asked
+        #[arg(long, value_name = "P", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub correlation: Option<Text<Share>>,
     }
 }
 
@@ -55,7 +60,9 @@ With --region headers it is the TCP, UDP or ICMP header that is damaged: ports, 
 options; not the checksum itself, nor what says how long something is. A valid checksum then lets
 the packet go astray: it belongs to another connection or to none. A packet with less in the region
 than is to be changed, such as one without a payload, a later fragment and a packet of a protocol
-other than TCP, UDP and ICMP do not match: they pass unharmed, and the rule does not count them.";
+other than TCP, UDP and ICMP do not match: they pass unharmed, and the rule does not count them.
+With --correlation beside --percent, a packet is damaged more likely after one that was: they come
+in runs.";
     const EXAMPLES: &'static str = "\
 Examples:
   Damage one packet in a hundred of what a cgroup sends:

@@ -6,7 +6,7 @@ use super::{FaultKindDef, packet};
 use crate::{
     error::SpecError,
     model::{Fault, PacketFault, PacketFilter},
-    spec::{number::Count, text::Text},
+    spec::{loss::Share, number::Count, text::Text},
 };
 
 /// The kind.
@@ -20,6 +20,11 @@ packet::packet_kind! {
         #[arg(long, value_name = "N", allow_hyphen_values = true)]
         #[serde(default)]
         pub copies: Option<Text<Count>>,
+
+        /// Correlation of neighbouring packets' copies in percent, with --percent; the rate stays what was asked
+        #[arg(long, value_name = "P", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub correlation: Option<Text<Share>>,
     }
 }
 
@@ -29,7 +34,8 @@ impl FaultKindDef for NetDuplicate {
     const MANUAL: &'static str = "\
 A copy of the packet goes the same way, just ahead of it. Where the packet is delayed or damaged by
 other rules of the run, so is the copy; a copy is not judged again, and not counted. The receiver's
-TCP drops what it has already; the application of a UDP receiver reads it twice.";
+TCP drops what it has already; the application of a UDP receiver reads it twice. With --correlation
+beside --percent, a packet is doubled more likely after one that was: they come in runs.";
     const EXAMPLES: &'static str = "\
 Examples:
   One packet in a hundred of what a cgroup sends arrives twice:

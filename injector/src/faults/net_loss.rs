@@ -85,16 +85,11 @@ Examples:
         let models = [
             raw.burst.as_ref().map(|text| LossModel::Gilbert(text.0.0)),
             raw.markov.as_ref().map(|text| LossModel::Markov(text.0.0)),
-            raw.correlation
-                .as_ref()
-                .filter(|text| text.0.0 != 0)
-                .map(|text| LossModel::Correlated {
-                    correlation: text.0.0,
-                }),
         ];
+        let correlation = raw.correlation.as_ref().map_or(0, |text| text.0.0);
         let mut given = models.into_iter().flatten();
-        let model = given.next().unwrap_or(LossModel::Trigger);
-        if given.next().is_some() {
+        let model = given.next();
+        if given.next().is_some() || model.is_some() && correlation != 0 {
             return Err(SpecError::new(
                 "burst",
                 "two models of loss are given",
@@ -116,6 +111,7 @@ Examples:
                 "packet, or segment with silent as visibility",
             ));
         }
+        let model = model.unwrap_or(LossModel::Trigger);
         Ok(Fault::Packet(filter, PacketFault::Loss { model, visibility }))
     }
 }
@@ -124,9 +120,6 @@ pub(super) fn explain(filter: &PacketFilter, model: LossModel, visibility: Visib
     let mut text = format!("loses {}", packet::describe(filter));
     match model {
         LossModel::Trigger => {}
-        LossModel::Correlated { correlation } => {
-            text += &format!(", correlated by {}", Share(correlation));
-        }
         LossModel::Gilbert(model) => {
             let bad = f64::from(model.p) / (f64::from(model.p) + f64::from(model.r));
             let lost = bad * f64::from(model.bad) + (1.0 - bad) * f64::from(model.good);

@@ -14,6 +14,7 @@ use crate::{
     model::{Fault, PacketFault, PacketFilter, QueueMemory},
     spec::{
         duration::{self, Span},
+        loss::Share,
         number::Count,
         text::Text,
     },
@@ -35,6 +36,11 @@ packet::packet_kind! {
         #[serde(default)]
         pub gap: Option<Text<Count>>,
 
+        /// Correlation of neighbouring packets' turns to go ahead in percent, with --percent; the rate stays what was asked
+        #[arg(long, value_name = "P", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub correlation: Option<Text<Share>>,
+
         /// How much memory may be taken by packets that wait, such as 64mb; others are dropped [default: 256mb]
         #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
         #[serde(default)]
@@ -52,7 +58,8 @@ Selected packets go ahead at once, while all others that match wait for DELAY, a
 ahead). How far a packet gets ahead depends on how many packets are under way in DELAY. `injected`
 counts those that went ahead, `passed` those that waited; once --times is spent, the `exhausted` ones
 wait as well. One that would have to wait is lost where those that wait take all of --queue-memory
-already: it is counted as `dropped` too, not as `injected`.
+already: it is counted as `dropped` too, not as `injected`. With --correlation beside --percent, a
+packet goes ahead more likely after one that did; with --gap, after the last one that was drawn for.
 To hold single packets back instead, use net-delay with --percent, or with --jitter and --reorder.";
     const EXAMPLES: &'static str = "\
 Examples:

@@ -107,6 +107,7 @@ fn parts(rule: &Rule) -> Uses {
         .and_if(asks(|filter| !filter.locals.is_any()), Uses::LOCALS)
         .and_if(rule.per == Per::Flow, Uses::FLOWS)
         .and_if(splits, Uses::SEGMENTS)
+        .and_if(rule.trigger.correlation != 0, Uses::CORRELATION)
 }
 
 #[cfg(test)]
@@ -186,5 +187,9 @@ mod tests {
             ..rule(any(), PacketFault::LOSS)
         };
         assert_eq!(parts(&by_flow), loss.and(Uses::FLOWS));
+
+        let mut correlated = rule(any(), PacketFault::LOSS);
+        correlated.trigger.correlation = 1;
+        assert_eq!(parts(&correlated), loss.and(Uses::CORRELATION));
     }
 }

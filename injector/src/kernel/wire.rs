@@ -81,7 +81,7 @@ fn packet_params(fault: &PacketFault, table: Option<u32>) -> Params {
     match fault {
         PacketFault::Loss { model, visibility } => {
             let params = match *model {
-                LossModel::Trigger | LossModel::Correlated { .. } => net_loss::independent(),
+                LossModel::Trigger => net_loss::independent(),
                 LossModel::Gilbert(model) => net_loss::gilbert(model),
                 LossModel::Markov(model) => net_loss::markov(model),
             };

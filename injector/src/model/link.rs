@@ -12,12 +12,6 @@ use injector_common::faults::{
 pub enum LossModel {
     /// Those that the rule's trigger selects.
     Trigger,
-    /// Those of the trigger's share, each more likely where the one before it
-    /// was lost: `correlation` (out of 2^31) is that of neighbouring packets.
-    Correlated {
-        /// The correlation, out of 2^31.
-        correlation: u32,
-    },
     /// Those that a link loses which is good or bad.
     Gilbert(Gilbert),
     /// Those that a chain of four states loses.

@@ -1,10 +1,10 @@
 //! What a rule does, in words: the same for plans as text and as JSON.
 
-use injector_common::{Trigger, trigger::THRESHOLD_ALWAYS};
+use injector_common::{Trigger, faults::net_loss::CERTAIN, trigger::THRESHOLD_ALWAYS};
 
 use crate::{
     model::{Per, Rule},
-    spec::{duration, percent, when::When},
+    spec::{duration, loss::Share, percent, when::When},
 };
 
 /// Whom the rule hits, as the user named them.
@@ -35,6 +35,7 @@ pub fn trigger(trigger: &Trigger) -> String {
         last,
         step,
         times,
+        correlation,
     } = *trigger;
     let every = (
         Trigger::ALWAYS.first,
@@ -49,6 +50,11 @@ pub fn trigger(trigger: &Trigger) -> String {
         (None, Some(some)) => format!("occurrences {some}"),
         (Some(share), Some(some)) => format!("{share} of the occurrences {some}"),
     };
+    if correlation != 0 {
+        // It was read as one of 31 bits.
+        let share = Share(u32::try_from(correlation / 2).unwrap_or(CERTAIN));
+        text += &format!(", correlated by {share}");
+    }
     if times != 0 {
         let hits = if times == 1 { "hit" } else { "hits" };
         text += &format!(", at most {times} {hits}");

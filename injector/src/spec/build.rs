@@ -230,11 +230,13 @@ fn build_rules(
         RawKind::Fault(raw) => {
             let (has_percent, has_when) = (rule.percent.is_some(), rule.when.is_some());
             let mut trigger = trigger(rule.percent, rule.when, rule.times)?;
+            let correlation = raw.correlation();
             let mut fault = raw.validate()?;
             if let Fault::Packet(_, fault) = &mut fault {
                 selection::settle(fault, &mut trigger, has_percent, has_when)?;
             }
-            let per = per::settle(&mut fault, rule.per.unwrap_or_default())?;
+            selection::correlate(&mut trigger, correlation)?;
+            let per = per::settle(&mut fault, &trigger, rule.per.unwrap_or_default())?;
             Ok(vec![built(name, fault, trigger, per)])
         }
         RawKind::Recipe(raw) => {

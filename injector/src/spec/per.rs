@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use injector_common::Trigger;
+
 use crate::{
     error::SpecError,
     model::{Delay, Fault, Link, LossModel, PacketFault, Per},
@@ -23,9 +25,14 @@ impl FromStr for Per {
 /// # Errors
 ///
 /// Where the fault draws for nothing, or not for flows.
-pub(super) fn settle(fault: &mut Fault, per: Per) -> Result<Per, SpecError> {
+pub(super) fn settle(fault: &mut Fault, trigger: &Trigger, per: Per) -> Result<Per, SpecError> {
     if per == Per::Rule {
         return Ok(per);
+    }
+    if trigger.correlation != 0 {
+        return Err(refuse(
+            "with correlation, a draw follows from the one before it, of whatever flow",
+        ));
     }
     match fault {
         Fault::Packet(_, fault) => settle_packet(fault),
@@ -47,7 +54,7 @@ fn settle_packet(fault: &mut PacketFault) -> Result<Per, SpecError> {
             "a partition lets no packet through, whatever its flow",
         )),
         PacketFault::Loss { model, .. } if *model != LossModel::Trigger => Err(refuse(
-            "burst, markov and correlation are links that all flows of a rule share",
+            "burst and markov are links that all flows of a rule share",
         )),
         PacketFault::Delay(Delay { correlation, .. }) if *correlation != 0 => Err(refuse(
             "with correlation, a delay follows from that of the packet before it, of whatever flow",
@@ -98,8 +105,16 @@ mod tests {
         ] {
             let (mut fault, per) = rule(keys);
             let per = per.expect("it was given");
-            assert_eq!(settle(&mut fault, per), Ok(Per::Flow), "{keys}");
-            assert_eq!(settle(&mut fault, Per::Rule), Ok(Per::Rule), "{keys}");
+            assert_eq!(
+                settle(&mut fault, &Trigger::ALWAYS, per),
+                Ok(Per::Flow),
+                "{keys}"
+            );
+            assert_eq!(
+                settle(&mut fault, &Trigger::ALWAYS, Per::Rule),
+                Ok(Per::Rule),
+                "{keys}"
+            );
         }
     }
 
@@ -107,7 +122,10 @@ mod tests {
     fn a_link_is_what_each_flow_has() {
         let (mut fault, _) = rule("net-rate, rate: 1mbit");
         assert!(!explain(&fault).contains("for each flow"));
-        assert_eq!(settle(&mut fault, Per::Flow), Ok(Per::Rule));
+        assert_eq!(
+            settle(&mut fault, &Trigger::ALWAYS, Per::Flow),
+            Ok(Per::Rule)
+        );
         assert!(explain(&fault).contains("for each flow"));
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     model::Target,
     plan::text,
-    spec::{percent::Percent, when::When},
+    spec::{loss::Share, percent::Percent, when::When},
 };
 
 #[test]
@@ -107,6 +107,18 @@ fn triggers_are_told_as_they_are_written() {
         ..Trigger::ALWAYS
     };
     check(once, "every occurrence, at most 1 hit");
+    for (correlation, told) in [("75", "75 %"), ("33.3", "33.3 %"), ("100", "100 %")] {
+        let share: Share = correlation.parse().expect(correlation);
+        let Percent { threshold } = "20".parse().expect("a share");
+        let correlated = Trigger {
+            threshold,
+            correlation: u64::from(share.0) * 2,
+            times: 2,
+            ..Trigger::ALWAYS
+        };
+        let expected = format!("20 % of the occurrences, correlated by {told}, at most 2 hits");
+        check(correlated, &expected);
+    }
 }
 
 #[test]

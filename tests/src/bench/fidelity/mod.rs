@@ -6,6 +6,7 @@
 mod answer;
 mod bed;
 mod chain;
+mod correlated;
 mod damage;
 mod delay;
 mod document;

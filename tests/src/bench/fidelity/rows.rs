@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     answer::Answer,
     chain::Chain,
+    correlated::{Correlated, Sign},
     damage::{Damage, Duplicates, Share},
     delay::{CloseJitter, Delay, Jitter, Spread},
     loss::Loss,
@@ -99,6 +100,15 @@ const fn share(percent: f64) -> Share {
     Share {
         percent,
         count: 15_000,
+    }
+}
+
+const fn correlated(percent: f64, correlation: f64, sign: Sign) -> Correlated {
+    Correlated {
+        percent,
+        correlation,
+        sign,
+        count: 20_000,
     }
 }
 
@@ -279,6 +289,29 @@ pub(super) const TABLES: &[Table] = &[
             "UDP, port unreachable", BOTH, "net-reject", "nft reject", answer("udp");
             "TCP, no answer", BOTH, "net-partition", "nft drop",
                 Answer { transport: "tcp", count: 3 };
+        },
+    },
+    Table {
+        name: "correlated",
+        title: "one UDP flow, hits of neighbours together",
+        plot: "packets hit in a row",
+        rows: rows! {
+            "loss of 20 %, by 75 %", BOTH,
+                "net-loss --percent 20 --correlation 75", "netem loss random 20% 75%",
+                correlated(20.0, 75.0, Sign::Gone);
+            "loss of 5 %, by 25 %", EGRESS,
+                "net-loss --percent 5 --correlation 25", "netem loss random 5% 25%",
+                correlated(5.0, 25.0, Sign::Gone);
+            "20 % changed, by 75 %", EGRESS,
+                "net-corrupt --bits 1 --percent 20 --correlation 75", "netem corrupt 20% 75%",
+                correlated(20.0, 75.0, Sign::Gone);
+            "20 % twice, by 75 %", EGRESS,
+                "net-duplicate --percent 20 --correlation 75", "netem duplicate 20% 75%",
+                correlated(20.0, 75.0, Sign::Twice);
+            "25 % ahead of 10 ms, by 50 %", EGRESS,
+                "net-reorder --delay 10ms --percent 25 --correlation 50",
+                "netem delay 10ms reorder 25% 50%",
+                correlated(25.0, 50.0, Sign::Ahead(ms(10)));
         },
     },
     Table {

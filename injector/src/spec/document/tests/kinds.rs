@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use injector_common::faults::net_loss::CERTAIN;
+use injector_common::{faults::net_loss::CERTAIN, trigger::THRESHOLD_ALWAYS};
 
 use super::experiment;
 use crate::model::{
@@ -131,4 +131,27 @@ fn a_partition_goes_both_ways() {
     };
     assert_eq!(filter.direction, Direction::Both);
     assert_eq!(filter.named_peers.these.len(), 1);
+}
+
+#[test]
+fn correlated_draws() {
+    for kind in [
+        "net-loss",
+        "net-corrupt",
+        "net-duplicate",
+        "net-reorder, delay: 1ms",
+    ] {
+        let trigger = |keys: &str| {
+            let rule = format!("{{target: pid:7, kind: {kind}, percent: 25, {keys}}}");
+            let yaml = format!("version: 1\nfor: 1s\nrules: [{rule}]\n");
+            experiment(&yaml).expect(&rule).rules[0].trigger
+        };
+        let correlated = trigger("correlation: 50");
+        // The share is still there to be told, and compared with other rules.
+        assert_eq!(correlated.threshold, THRESHOLD_ALWAYS / 4, "{kind}");
+        assert_eq!(correlated.correlation, THRESHOLD_ALWAYS / 2, "{kind}");
+        let full = trigger("correlation: 100%").correlation;
+        assert_eq!(full, THRESHOLD_ALWAYS, "{kind}");
+        assert_eq!(trigger("correlation: 0").correlation, 0, "{kind}");
+    }
 }

@@ -272,3 +272,68 @@ fn a_value_that_begins_with_a_mark_must_be_quoted() {
         assert!(text.contains("in quotes"), "{rule}: {text}");
     }
 }
+
+/// A correlation is one of draws, which are there only with a share of some packets.
+#[test]
+fn a_correlation_needs_draws() {
+    for kind in [
+        "net-loss",
+        "net-corrupt",
+        "net-duplicate",
+        "net-reorder, delay: 1ms",
+    ] {
+        for (keys, field, words) in [
+            (
+                "percent: 5, correlation: 101",
+                "correlation",
+                "from 0 to 100",
+            ),
+            (
+                "percent: 5, correlation: -1",
+                "correlation",
+                "from 0 to 100",
+            ),
+            ("percent: 5, correlation: x", "correlation", "from 0 to 100"),
+            (
+                "when: 2+2, correlation: 5",
+                "correlation",
+                "a percent below 100",
+            ),
+            (
+                "percent: 5, correlation: 5, per: flow",
+                "per",
+                "of whatever flow",
+            ),
+        ] {
+            let rule = format!("kind: {kind}, target: pid:7, {keys}");
+            refused(&with_rule(&rule), &[&format!("rules[0].{field}: "), words]);
+        }
+    }
+    for keys in [
+        "net-loss, correlation: 5",
+        "net-corrupt, correlation: 5, percent: 100",
+        "net-duplicate, correlation: 5, times: 3",
+        "net-reorder, delay: 1ms, gap: 5, correlation: 5",
+    ] {
+        refused(
+            &with_rule(&format!("target: pid:7, kind: {keys}")),
+            &["rules[0].correlation", "nothing is correlated", "below 100"],
+        );
+    }
+    for model in ["burst: '1,25'", "markov: 5"] {
+        let rule = format!("target: pid:7, kind: net-loss, {model}, correlation: 5");
+        refused(&with_rule(&rule), &["rules[0].burst", "one of the three"]);
+    }
+    for kind in [
+        "net-reject",
+        "net-reset",
+        "net-partition",
+        "dns, answer: timeout",
+    ] {
+        let rule = format!("target: pid:7, kind: {kind}, percent: 5, correlation: 5");
+        refused(
+            &with_rule(&rule),
+            &["rules[0].correlation: is not a known key"],
+        );
+    }
+}
