@@ -67,7 +67,12 @@ pub(crate) struct Receiver {
     pub(crate) found: u64,
     /// The rules aimed at it.
     pub(crate) mask: u64,
+    /// Room for `struct bpf_fib_lookup`, by which it is asked where a packet goes.
+    pub(crate) route: [u32; ROUTE_WORDS],
 }
+
+/// Words of `struct bpf_fib_lookup` (`linux/bpf.h`, Linux 4.18).
+pub(crate) const ROUTE_WORDS: usize = 16;
 
 impl Workspace {
     /// This CPU's.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind, Read as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
 };
@@ -12,7 +12,8 @@ use injector_tests::{
     agent::{Injection, Unattributed},
     cgroup::Cgroup,
     command::Place,
-    netns::{Ip, Pair, address},
+    dialer::Dialer,
+    netns::{Ip, Netns, Pair, address},
     require,
     traffic::{
         Direction, UdpFlow,
@@ -29,17 +30,31 @@ fn lose_all(cgroup: &Cgroup) -> Injection {
     Injection::start(&[&line[..], &["--direction", "both", "--for", "60s"]].concat())
 }
 
+/// A near side between the far one and a third, which forwards packets of both families.
+fn router() -> (Pair, Netns) {
+    let pair = Pair::new();
+    let another = pair.join_another("near1", "far1", 1);
+    for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        let file = format!("/proc/sys/net/{switch}");
+        pair.near
+            .enter(|| fs::write(&file, "1"))
+            .expect("forward packets");
+    }
+    for (side, to, by) in [
+        (&pair.far, "10.77.1.0/24", "10.77.0.1"),
+        (&pair.far, "fd77:0:0:1::/64", "fd77::1"),
+        (&another, "10.77.0.0/24", "10.77.1.1"),
+        (&another, "fd77::/64", "fd77:0:0:1::1"),
+    ] {
+        side.ip(&["route", "add", to, "via", by]);
+    }
+    (pair, another)
+}
+
 #[test]
 fn packets_that_are_only_forwarded() {
     require!(NetLoss);
-    let pair = Pair::new();
-    let another = pair.join_another("near1", "far1", 1);
-    pair.near
-        .enter(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
-        .expect("forward packets");
-    pair.far
-        .ip(&["route", "add", "10.77.1.0/24", "via", "10.77.0.1"]);
-    another.ip(&["route", "add", "10.77.0.0/24", "via", "10.77.1.1"]);
+    let (pair, another) = router();
     let cgroup = Cgroup::new("victim");
     let victim = PLAIN.start(&pair, &cgroup, Direction::Egress);
     // Somebody else's too, or all packets there were the victim's.
@@ -56,6 +71,57 @@ fn packets_that_are_only_forwarded() {
     let report = injection.stop().report();
     assert_eq!(report.only().injected, LOAD.count);
     assert_counted(report.unattributed.expect("a count"), LOAD.count);
+}
+
+/// The target waits on every address of a host that forwards packets to the same port of another
+/// host. These are nobody's, and the target's own are hit.
+#[track_caller]
+fn check_forwarded_to_a_port_in_use(ip: Ip) {
+    require!(NetLoss);
+    let (pair, another) = router();
+    let cgroup = Cgroup::new("victim");
+    let any: IpAddr = match ip {
+        Ip::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Ip::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let near = Place::netns(&pair.near).and_cgroup(&cgroup);
+    let _waiting = Dialer::prepare(near, (any, FAR_PORT).into(), &[]);
+    // Somebody else's too, or all packets there were the victim's.
+    let _bystander = Place::netns(&pair.near).spawn("sleep", &["600"]);
+    let to = SocketAddr::new(address(ip, 1, 2), FAR_PORT);
+    let over = |transport| {
+        let options = ["--transport", transport, "--exchanges", "1"];
+        let (far, another) = (Place::netns(&pair.far), Place::netns(&another));
+        Dialer::start(far, another, to, &options)
+    };
+    let knock = || {
+        let to = (address(ip, 0, 1), FAR_PORT).into();
+        let patience = Duration::from_millis(500);
+        let knocked = pair.far.enter(|| TcpStream::connect_timeout(&to, patience));
+        knocked.map(drop).map_err(|error| error.kind())
+    };
+    let tcp = over("tcp");
+    tcp.assert_unharmed(20);
+    assert_eq!(knock(), Ok(()));
+    let injection = lose_all(&cgroup);
+    tcp.assert_unharmed(20);
+    assert_eq!(knock(), Err(ErrorKind::TimedOut));
+    drop(tcp);
+    over("udp").assert_unharmed(20);
+    let report = injection.stop().report();
+    let knocks = report.only().injected;
+    assert!((1..10).contains(&knocks), "{knocks} packets were hit");
+    assert_eq!(knock(), Ok(()));
+}
+
+#[test]
+fn packets_that_are_forwarded_to_a_port_in_use_v4() {
+    check_forwarded_to_a_port_in_use(Ip::V4);
+}
+
+#[test]
+fn packets_that_are_forwarded_to_a_port_in_use_v6() {
+    check_forwarded_to_a_port_in_use(Ip::V6);
 }
 
 /// Checks that so many packets were counted both ways. The kernel may send a word of its

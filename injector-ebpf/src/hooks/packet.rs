@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_ANY, bpf_sock},
-    helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
+    helpers::generated::{bpf_fib_lookup, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
     macros::classifier,
     programs::TcContext,
 };
@@ -26,8 +26,16 @@ use crate::{
     scope, segments,
     skb::{Linear, NEXT, Skb, Stamp},
     waiting,
-    workspace::{NOBODY, Receiver, SOCKET, UNKNOWN, Workspace},
+    workspace::{NOBODY, ROUTE_WORDS, Receiver, SOCKET, UNKNOWN, Workspace},
 };
+
+/// The version of IP, as `struct bpf_fib_lookup` has it.
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+/// `BPF_FIB_LKUP_RET_NOT_FWDED`: the address is the host's own, or many hosts'.
+const NOT_FORWARDED: i64 = 4;
+/// `BPF_FIB_LKUP_RET_FWD_DISABLED`: the interface is none of a router's.
+const FORWARDS_NOTHING: i64 = 5;
 
 /// `BPF_F_CURRENT_NETNS`: look for the socket where the packet is.
 const CURRENT_NETNS: u64 = u64::MAX;
@@ -340,9 +348,46 @@ fn look_up(skb: *mut __sk_buff, receiver: &mut Receiver, family: u32) -> Option<
             return None;
         }
         let mask = scope::stored(sk);
+        // No address of its own (IPv4's: that is none for each of IPv6's either).
+        let takes_any = (*sk).src_ip4 == 0;
         bpf_sk_release(sk.cast());
+        // Such a socket is found for every address, also for one that is not this host's.
+        if takes_any && mask != 0 && is_passed_on(skb, receiver, family) {
+            return None;
+        }
         receiver.found = SOCKET;
         receiver.mask = mask;
         Some(mask)
     }
+}
+
+/// Whether the host passes a packet with these ends on, to whom it belongs.
+///
+/// Where it forwards nothing, the kernel does not say whether the address is its own; a packet
+/// for another host's comes to nobody then.
+#[inline(never)]
+fn is_passed_on(skb: *mut __sk_buff, receiver: &mut Receiver, family: u32) -> bool {
+    let Receiver { ends, route, .. } = receiver;
+    let key = ends.key(family);
+    *route = [0; ROUTE_WORDS];
+    // The sender's address begins at the fifth word, the receiver's at the ninth.
+    if family == 4 {
+        route[0] = AF_INET;
+        if let [from, to, ..] = key {
+            (route[4], route[8]) = (*from, *to);
+        }
+    } else {
+        route[0] = AF_INET6;
+        for (word, address) in route[4..12].iter_mut().zip(key.iter()) {
+            *word = *address;
+        }
+    }
+    let size = size_of_val(route) as i32;
+    // SAFETY: the words are a complete `struct bpf_fib_lookup`, and the context comes from the
+    // kernel.
+    let fate = unsafe {
+        route[2] = (*skb).ifindex;
+        bpf_fib_lookup(skb.cast(), route.as_mut_ptr().cast(), size, 0)
+    };
+    fate != NOT_FORWARDED && fate != FORWARDS_NOTHING
 }
