@@ -247,15 +247,22 @@ impl Injection {
     #[must_use]
     #[track_caller]
     pub fn from_agent(agent: Agent) -> Self {
+        Self::try_from_agent(agent)
+            .unwrap_or_else(|log| panic!("the rules do not come in force: {log}"))
+    }
+
+    /// Waits until the rules of an agent are in force.
+    ///
+    /// # Errors
+    ///
+    /// What the agent said when that did not happen.
+    #[track_caller]
+    pub fn try_from_agent(agent: Agent) -> Result<Self, String> {
         let mut injection = Self { agent: Some(agent) };
-        let in_force = wait::poll(wait::DEADLINE, || injection.progress());
-        assert_eq!(
-            in_force,
-            Some(true),
-            "the rules do not come in force: {}",
-            injection.agent().stderr(),
-        );
-        injection
+        match wait::poll(wait::DEADLINE, || injection.progress()) {
+            Some(true) => Ok(injection),
+            _ => Err(injection.agent().stderr()),
+        }
     }
 
     /// Whether the rules are in force; `None` while that is open.
