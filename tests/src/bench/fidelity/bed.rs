@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::rows::Row;
 use crate::{
     agent::{self, Injection},
-    command::Place,
+    command::{Place, Process},
     netns::{Ip, Netns, Pair},
     traffic::{Comparison, Direction, UdpFlow},
 };
@@ -89,6 +89,13 @@ impl Bed {
                 result
             }
         }
+    }
+
+    /// A process in the victim's namespace that is no target, for as long as the value lives.
+    /// Packets that arrive are then told apart by their sockets.
+    #[track_caller]
+    pub(super) fn other(&self) -> Process {
+        Place::netns(&self.hosts.pair.near).spawn("sleep", &["100000"])
     }
 
     /// A flow of numbered packets of IPv4 that the victim sends or receives.

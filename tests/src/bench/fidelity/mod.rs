@@ -120,6 +120,7 @@ fn measure(bed: &Bed, table: &Table, only: &str) -> Part {
         records: Vec::new(),
         bars: Vec::new(),
     };
+    let _others = table.shared.then(|| bed.other());
     for row in table.rows.iter().filter(|row| row.name.contains(only)) {
         let makers = Bed::makers(row);
         for &way in row.ways {

@@ -28,6 +28,9 @@ pub(super) struct Table {
     /// What its plots show: what the curves of the measurements are of, or the
     /// throughput; empty for no plot.
     pub(super) plot: &'static str,
+    /// Whether other processes live in the victim's network namespace, as where it is the
+    /// host's; otherwise it is the victim's alone.
+    pub(super) shared: bool,
     /// Its rows.
     pub(super) rows: &'static [Row],
 }
@@ -148,6 +151,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "delay",
         title: "one UDP flow, delay",
         plot: "error of the delay, µs",
+        shared: false,
         rows: rows! {
             "no fault", BOTH, "", "", delay(0);
             "0.5 ms", BOTH, "net-delay --delay 500us", "netem delay 500us", delay(500);
@@ -165,6 +169,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "jitter",
         title: "one UDP flow, delay ± jitter",
         plot: "delay, ms",
+        shared: false,
         rows: rows! {
             "10 ± 5 ms, a packet per 12 ms", BOTH,
                 "net-delay --delay 10ms --jitter 5ms", "netem delay 10ms 5ms",
@@ -196,6 +201,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "loss",
         title: "one UDP flow, loss",
         plot: "packets lost in a row",
+        shared: false,
         rows: rows! {
             "1 %", BOTH, "net-loss --percent 1", "netem loss random 1%",
                 loss(Chain::independent(0.01), 60_000);
@@ -216,9 +222,32 @@ pub(super) const TABLES: &[Table] = &[
         },
     },
     Table {
+        name: "shared-delay",
+        title: "one UDP flow of a process beside others, delay",
+        plot: "error of the delay, µs",
+        shared: true,
+        rows: rows! {
+            "10 ms", BOTH, "net-delay --delay 10ms", "netem delay 10ms", delay(10_000);
+            "50 ms", BOTH, "net-delay --delay 50ms", "netem delay 50ms", delay(50_000);
+        },
+    },
+    Table {
+        name: "shared-loss",
+        title: "one UDP flow of a process beside others, loss",
+        plot: "packets lost in a row",
+        shared: true,
+        rows: rows! {
+            "5 %", BOTH, "net-loss --percent 5", "netem loss random 5%",
+                loss(Chain::independent(0.05), 20_000);
+            "bursts 1 %, 25 %", BOTH, "net-loss --burst 1,25", "netem loss gemodel 1% 25%",
+                loss(Chain::bursts(0.01, 0.25), 40_000);
+        },
+    },
+    Table {
         name: "tcp",
         title: "bulk TCP flows",
         plot: RATE,
+        shared: false,
         rows: rows! {
             "no fault", BOTH, "", "", tcp(1, 1);
             "delay 1 ms", EGRESS, "net-delay --delay 1ms", "netem delay 1ms", tcp(2, 1);
@@ -238,6 +267,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "corrupt",
         title: "one UDP flow, changed packets",
         plot: "",
+        shared: false,
         rows: rows! {
             "5 %, checksum valid", BOTH, "net-corrupt --bits 1 --percent 5", "netem corrupt 5%",
                 Damage(share(5.0));
@@ -250,6 +280,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "duplicate",
         title: "one UDP flow, packets that come twice",
         plot: "",
+        shared: false,
         rows: rows! {
             "5 %", BOTH, "net-duplicate --percent 5", "netem duplicate 5%",
                 Duplicates(share(5.0));
@@ -259,6 +290,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "reorder",
         title: "one UDP flow, packets that overtake",
         plot: "reordering extent",
+        shared: false,
         rows: rows! {
             "25 % ahead of 10 ms", BOTH,
                 "net-reorder --delay 10ms --percent 25", "netem delay 10ms reorder 25%",
@@ -276,6 +308,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "answers",
         title: "connections that are refused",
         plot: "",
+        shared: false,
         rows: rows! {
             "no fault, TCP", BOTH, "", "", answer("tcp");
             "TCP, reset", BOTH, "net-reject --proto tcp",
@@ -295,6 +328,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "correlated",
         title: "one UDP flow, hits of neighbours together",
         plot: "packets hit in a row",
+        shared: false,
         rows: rows! {
             "loss of 20 %, by 75 %", BOTH,
                 "net-loss --percent 20 --correlation 75", "netem loss random 20% 75%",
@@ -318,6 +352,7 @@ pub(super) const TABLES: &[Table] = &[
         name: "rate",
         title: "one UDP flow, limited rate",
         plot: "",
+        shared: false,
         rows: rows! {
             "10 Mbit/s", BOTH,
                 "net-rate --rate 10mbit", "tbf rate 10mbit burst 16kb latency 50ms",
