@@ -73,11 +73,6 @@ impl Group {
         }
     }
 
-    /// Whether nftables is measured beside the injector.
-    const fn has_firewall(self) -> bool {
-        matches!(self, Self::Fidelity | Self::Compare)
-    }
-
     /// Where it is measured: on this machine, or in a virtual one with this kernel.
     ///
     /// What depends on the processor's real speed is measured on the machine itself. System calls
@@ -119,7 +114,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     build::bpf()?;
     build::injector()?;
     build::test_programs()?;
-    if groups.iter().any(|group| group.has_firewall()) {
+    if groups.contains(&Group::Compare) {
         setup::compared()?;
     }
     let mut good = true;

@@ -62,7 +62,7 @@ pub(crate) const VICTIMS: &[Package] = &[
     apt::program("wireguard-tools", "wg"),
 ];
 
-/// What `bench` measures beside the injector; netem comes with iproute2 and the kernel.
+/// What `bench compare` measures beside the injector; netem comes with iproute2 and the kernel.
 pub(crate) const COMPARED: &[Package] = &[apt::program("nftables", "nft")];
 
 /// Runs the subcommand.

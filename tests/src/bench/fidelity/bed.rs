@@ -66,12 +66,7 @@ impl Bed {
         match maker {
             Maker::Reference if row.tc.is_empty() => work(),
             Maker::Reference => {
-                let near = &self.hosts.pair.near;
-                if let Some(verdict) = row.tc.strip_prefix("nft ") {
-                    let _firewall = Firewall::add(near, way, verdict);
-                    return work();
-                }
-                let _discipline = Discipline::add(near, way, row.tc);
+                let _discipline = Discipline::add(&self.hosts.pair.near, way, row.tc);
                 work()
             }
             Maker::Injector => {
@@ -222,31 +217,5 @@ impl Drop for Discipline<'_> {
                 self.netns.ip(&["link", "del", DETOUR]);
             }
         }
-    }
-}
-
-/// A rule of nftables in the victim's namespace, on its way out or in, gone with this value.
-struct Firewall<'a>(&'a Netns);
-
-impl<'a> Firewall<'a> {
-    #[track_caller]
-    fn add(netns: &'a Netns, way: Direction, verdict: &str) -> Self {
-        let (hook, on) = match way {
-            Direction::Egress => ("output", "oifname"),
-            Direction::Ingress => ("input", "iifname"),
-        };
-        let link = Pair::NEAR_LINK;
-        let table = format!(
-            "table inet fidelity {{ chain {hook} {{ \
-             type filter hook {hook} priority 0; {on} {link} {verdict}\n}} }}\n"
-        );
-        Place::netns(netns).run_with_input("nft", &["-f", "-"], &table);
-        Self(netns)
-    }
-}
-
-impl Drop for Firewall<'_> {
-    fn drop(&mut self) {
-        Place::netns(self.0).run("nft", &["flush", "ruleset"]);
     }
 }

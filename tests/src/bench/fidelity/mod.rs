@@ -3,7 +3,6 @@
 //! Everything is measured in one run on one machine. In a guest whose clock counts
 //! instructions, how busy its host is changes nothing.
 
-mod answer;
 mod bed;
 mod chain;
 mod correlated;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::{
-    answer::Answer,
     chain::Chain,
     correlated::{Correlated, Sign},
     damage::{Damage, Duplicates, Share},
@@ -46,8 +45,7 @@ pub(super) struct Row {
     pub(super) ways: &'static [Direction],
     /// Kind and options after `injector inject`; empty for no fault.
     pub(super) injector: &'static str,
-    /// Kind and options of a queueing discipline, or `nft` and a verdict of nftables; empty for no
-    /// fault.
+    /// Kind and options of a queueing discipline; empty for no fault.
     pub(super) tc: &'static str,
     /// The traffic and the figures.
     pub(super) measure: &'static dyn Measure,
@@ -122,13 +120,6 @@ const fn order(percent: f64, gap: u64) -> Order {
         gap,
         count: 5_000,
         pause: ms(1),
-    }
-}
-
-const fn answer(transport: &'static str) -> Answer {
-    Answer {
-        transport,
-        count: 200,
     }
 }
 
@@ -302,26 +293,6 @@ pub(super) const TABLES: &[Table] = &[
                 "net-reorder --delay 10ms --percent 25 --gap 5",
                 "netem delay 10ms reorder 25% gap 5",
                 OtherOrder(order(25.0, 5));
-        },
-    },
-    Table {
-        name: "answers",
-        title: "connections that are refused",
-        plot: "",
-        shared: false,
-        rows: rows! {
-            "no fault, TCP", BOTH, "", "", answer("tcp");
-            "TCP, reset", BOTH, "net-reject --proto tcp",
-                "nft meta l4proto tcp reject with tcp reset", answer("tcp");
-            "TCP, port unreachable", BOTH, "net-reject --with icmp --code port",
-                "nft reject with icmpx port-unreachable", answer("tcp");
-            "TCP, host unreachable", BOTH, "net-reject --with icmp --code host",
-                "nft reject with icmpx host-unreachable", answer("tcp");
-            "TCP, administratively prohibited", BOTH, "net-reject --with icmp --code admin",
-                "nft reject with icmpx admin-prohibited", answer("tcp");
-            "UDP, port unreachable", BOTH, "net-reject", "nft reject", answer("udp");
-            "TCP, no answer", BOTH, "net-partition", "nft drop",
-                Answer { transport: "tcp", count: 3 };
         },
     },
     Table {
