@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -41,6 +42,14 @@ impl Job {
             format!("{kernel} (icount, {})", machine.cpus)
         } else {
             kernel.clone()
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        match &self.machine {
+            None => Pace::Host,
+            Some(machine) if machine.icount => Pace::Counted,
+            Some(_) => Pace::Clocked,
         }
     }
 
@@ -121,22 +130,68 @@ impl Job {
     }
 }
 
+/// What a place needs of the processors beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// The host's tests, which wait most of the time, and not for long.
+    Host,
+    /// A machine whose clock goes as the host's does.
+    Clocked,
+    /// A machine whose clock counts instructions: it disturbs nobody, and nobody disturbs it.
+    Counted,
+}
+
+/// Jobs that nobody has begun, by their numbers.
+struct Queue {
+    waiting: Vec<(usize, Pace)>,
+    host_runs: bool,
+}
+
+impl Queue {
+    fn new(jobs: &[Job]) -> Self {
+        Self {
+            waiting: jobs.iter().map(Job::pace).enumerate().collect(),
+            host_runs: false,
+        }
+    }
+
+    /// The first job that may begin now. While the host's tests run, only machines may that
+    /// disturb nobody.
+    fn next(&mut self) -> Option<(usize, Pace)> {
+        let may_begin = |pace| !self.host_runs || pace == Pace::Counted;
+        let first = self.waiting.iter().position(|&(_, pace)| may_begin(pace))?;
+        let next = self.waiting.remove(first);
+        self.host_runs |= next.1 == Pace::Host;
+        Some(next)
+    }
+
+    /// That one has ended.
+    fn end(&mut self, pace: Pace) {
+        self.host_runs &= pace != Pace::Host;
+    }
+}
+
 /// Runs all jobs and adds what they found in the order of the jobs.
 ///
 /// # Errors
 ///
 /// The first error of a machine that could not be started or watched, after all have ended.
 pub(crate) fn run(jobs: &[Job], results: &mut Results) -> Result<()> {
-    let queue = Mutex::new(jobs.iter().enumerate());
+    let queue = Mutex::new(Queue::new(jobs));
+    let queue = || queue.lock().unwrap_or_else(PoisonError::into_inner);
     let found = Mutex::new(Vec::new());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..processors.min(SIDE_BY_SIDE) {
             scope.spawn(|| {
-                loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((index, job)) = next else { break };
-                    let result = job.run();
+                while !queue().waiting.is_empty() {
+                    let next = queue().next();
+                    let Some((index, pace)) = next else {
+                        std::thread::sleep(Duration::from_secs(1));
+                        continue;
+                    };
+                    let result = jobs[index].run();
+                    queue().end(pace);
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     found.push((index, result));
                 }
@@ -195,6 +250,24 @@ impl<'a> Lines<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_is_in_a_hurry_runs_beside_the_host() {
+        let paces = [Pace::Host, Pace::Clocked, Pace::Counted, Pace::Clocked];
+        let mut queue = Queue {
+            waiting: paces.into_iter().enumerate().collect(),
+            host_runs: false,
+        };
+        assert_eq!(queue.next(), Some((0, Pace::Host)));
+        assert_eq!(queue.next(), Some((2, Pace::Counted)));
+        assert_eq!(queue.next(), None);
+        queue.end(Pace::Counted);
+        assert_eq!(queue.next(), None);
+        queue.end(Pace::Host);
+        assert_eq!(queue.next(), Some((1, Pace::Clocked)));
+        assert_eq!(queue.next(), Some((3, Pace::Clocked)));
+        assert!(queue.waiting.is_empty());
+    }
 
     #[test]
     fn each_line_names_its_place() {
