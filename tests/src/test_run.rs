@@ -137,6 +137,10 @@ struct Context {
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 /// `TCX_NEXT`: the verdict of a program that leaves a packet alone.
 pub const NEXT: u32 = u32::MAX;
+/// `TC_ACT_REDIRECT`, to an interface that does not exist: the packet is lost.
+pub const LOST: u32 = 7;
+/// Length of an Ethernet header, without which the kernel takes no frame.
+pub const ETHERNET: usize = L2_LEN as usize;
 
 /// Runs a classifier on a frame, which the program may change, as if it was at the
 /// interface of number 1; the verdict.

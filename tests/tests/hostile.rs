@@ -23,21 +23,16 @@ use injector_common::{
 use injector_tests::{
     kernel::Where,
     require,
-    test_run::{self, Frame, NEXT},
+    test_run::{self, ETHERNET, Frame, LOST, NEXT},
 };
-
-/// `TC_ACT_REDIRECT`, to an interface that does not exist: the packet is lost.
-const LOST: u32 = 7;
-/// Length of an Ethernet header, without which the kernel takes no frame.
-const ETHERNET: usize = test_run::L2_LEN as usize;
 
 /// How many packets go through programs. Under emulation each takes twenty times as
 /// long, and it is the verifier and the compiler there that are of interest.
 fn packets() -> u64 {
-    if Where::current() == Where::Host {
-        PACKETS
-    } else {
+    if Where::current().is_virtual() {
         PACKETS / 50
+    } else {
+        PACKETS
     }
 }
 

@@ -26,7 +26,7 @@ use injector_tests::{
     kernel::Where,
     netns::{Ip, Netns, Pair},
     require,
-    test_run::{self, Frame},
+    test_run::{self, ETHERNET, Frame},
     traffic::{TcpFlow, UdpFlow},
     wait,
 };
@@ -35,7 +35,6 @@ use nix::{
     sys::socket::{setsockopt, sockopt::RcvBufForce},
 };
 
-const ETHERNET: usize = test_run::L2_LEN as usize;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -47,10 +46,10 @@ const BYSTANDERS: u16 = 7002;
 const ROUND: u64 = 100;
 
 fn frames() -> u64 {
-    if Where::current() == Where::Host {
-        PACKETS / 10
-    } else {
+    if Where::current().is_virtual() {
         PACKETS / 200
+    } else {
+        PACKETS / 10
     }
 }
 

@@ -37,7 +37,7 @@ use injector_tests::{
     netns::{Ip, Netns},
     replies::{self, Answer},
     require,
-    test_run::{self, Frame, NEXT},
+    test_run::{self, ETHERNET, Frame, NEXT},
     wait,
 };
 use queries::{Query, over_tcp, over_udp};
@@ -45,7 +45,6 @@ use query_frames::{TCP, UDP, frame};
 
 /// `TC_ACT_REDIRECT`: the packet goes elsewhere, or nowhere.
 const REDIRECTED: u32 = 7;
-const ETHERNET: usize = test_run::L2_LEN as usize;
 
 /// What the table has to say.
 const ENDS: &[(&str, u32)] = &[
@@ -61,10 +60,10 @@ const TTL: u32 = 300;
 
 /// How many packets go through the program; see `hostile.rs` for why fewer do elsewhere.
 fn packets() -> u64 {
-    if Where::current() == Where::Host {
-        PACKETS / 10
-    } else {
+    if Where::current().is_virtual() {
         PACKETS / 250
+    } else {
+        PACKETS / 10
     }
 }
 

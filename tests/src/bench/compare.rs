@@ -160,7 +160,7 @@ impl Loss<'_> {
 pub(super) fn run(options: &Options) -> bool {
     let chosen = |table| options.only.is_empty() || options.only.contains(&table);
     // Single packets differ by so little that only a guest's count can tell.
-    let guest = Where::current() != Where::Host;
+    let guest = Where::current().is_virtual();
     if !guest && !chosen(Table::Exchanges) {
         println!("These tables are measured in a guest only.\n");
         return true;

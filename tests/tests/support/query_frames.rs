@@ -1,6 +1,6 @@
 //! Frames that bring hostile queries of DNS.
 
-use injector_tests::test_run;
+use injector_tests::test_run::ETHERNET;
 
 use crate::{dice::Dice, queries};
 
@@ -8,7 +8,6 @@ pub(crate) const UDP: u8 = 17;
 pub(crate) const TCP: u8 = 6;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
-const ETHERNET: usize = test_run::L2_LEN as usize;
 
 /// A packet with hostile queries, of which most else is right.
 pub(crate) fn frame(dice: &mut Dice) -> Vec<u8> {

@@ -57,7 +57,7 @@ impl Row {
 /// When an obstacle is not met, or toxiproxy does not do as it is told.
 #[track_caller]
 pub(super) fn run(road: &Road, toxiproxy: Option<&Path>) -> bool {
-    let host = Where::current() == Where::Host;
+    let host = !Where::current().is_virtual();
     match toxiproxy {
         Some(program) => println!("toxiproxy {}\n", toxiproxy::version(program)),
         None => println!(
