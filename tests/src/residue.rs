@@ -301,12 +301,12 @@ fn device_names(netns: &fs::File) -> Vec<String> {
         .collect()
 }
 
-/// Whether a line of `ip` is about a cable that is plugged in at both ends, which
-/// the kernel notes some time after it carries packets.
+/// Whether a line of `ip` is about an end of a cable that is up, of whose other end the kernel
+/// notes only some time after it carries packets that it is up too. Until then it may say
+/// `state UNKNOWN`, or `NO-CARRIER` and `state DOWN`.
 fn is_unsettled(line: &str) -> bool {
-    ["LOWER_UP", "state UNKNOWN", " veth "]
-        .iter()
-        .all(|word| line.contains(word))
+    let up = [",UP,", ",UP>"].iter().any(|flag| line.contains(flag));
+    up && line.contains(" veth ") && !line.contains(" state UP ")
 }
 
 /// Interfaces, queueing disciplines and filters of a namespace, without
