@@ -72,30 +72,15 @@ pub const fn place(due: u64, first: u64) -> u32 {
     wheel * SLOTS + (slot % SLOTS as u64) as u32
 }
 
-/// Whether the slot at `place` is over once the first tick, `before`, has become
-/// `first`.
-#[inline(always)]
-#[must_use]
-pub const fn is_over(place: u32, before: u64, first: u64) -> bool {
-    let wheel = place / SLOTS;
-    let before = slot(before, wheel);
-    let over = slot(first, wheel).saturating_sub(before);
-    let ahead = (place as u64).wrapping_sub(before) % SLOTS as u64;
-    ahead < over
-}
-
-/// Most ticks at once whose slots are worth looking up one by one: a walk over all of them
-/// costs as much as some hundred packets' rules.
-pub const MAX_STEPS: u64 = 4;
-
-/// Where the slot of a wheel lies that is the `step`-th, from 0, to be over once the first
-/// tick, `before`, has become `first`. `None` if no more are.
+/// Where the slot of a wheel lies that is the `step`-th, from 0, to be over once the first tick,
+/// `before`, has become `first`. `None` if no more are, or where a clock is behind that of
+/// another CPU, or where there is no such wheel.
 #[inline(always)]
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "it is below SLOTS")]
-pub const fn over(wheel: u32, step: u64, before: u64, first: u64) -> Option<u32> {
-    let slot_over = slot(before, wheel) + step;
-    if slot_over < slot(first, wheel) {
+pub const fn over(wheel: u32, step: u32, before: u64, first: u64) -> Option<u32> {
+    let slot_over = slot(before, wheel) + step as u64;
+    if wheel < WHEELS && step < SLOTS && slot_over < slot(first, wheel) {
         Some(wheel * SLOTS + (slot_over % SLOTS as u64) as u32)
     } else {
         None
@@ -118,6 +103,16 @@ mod tests {
     const PLACES: u32 = WHEELS * SLOTS;
     /// As long as a packet may wait, in ns, and longer.
     const HOUR: u64 = 3_600_000_000_000;
+
+    /// Whether the slot at `place` is over once the first tick, `before`, has become
+    /// `first`: as [`over`], told from the slot and not from the step.
+    fn is_over(place: u32, before: u64, first: u64) -> bool {
+        let wheel = place / SLOTS;
+        let before = slot(before, wheel);
+        let over = slot(first, wheel).saturating_sub(before);
+        let ahead = u64::from(place).wrapping_sub(before) % u64::from(SLOTS);
+        ahead < over
+    }
 
     fn all_over(before: u64, first: u64) -> impl Iterator<Item = u32> {
         (0..PLACES).filter(move |&place| is_over(place, before, first))
@@ -145,12 +140,32 @@ mod tests {
     }
 
     #[test]
-    fn few_slots_that_are_over_are_found_one_by_one() {
+    fn what_is_over_is_found_wheel_by_wheel() {
+        let turns = [
+            0,
+            1,
+            2,
+            3,
+            4,
+            63,
+            64,
+            65,
+            255,
+            256,
+            1_000,
+            1 << 14,
+            1 << 22,
+            1 << 40,
+        ];
         for before in (0..5_000).chain([1 << 40, (1 << 16) - 1, (1 << 18) - 3]) {
-            for first in before..=before + MAX_STEPS {
-                let steps =
-                    |wheel| (0..MAX_STEPS).map_while(move |step| over(wheel, step, before, first));
-                let mut found: Vec<_> = (0..WHEELS).flat_map(steps).collect();
+            for first in turns.map(|turn| before + turn) {
+                let steps = |wheel| (0..).map_while(move |step| over(wheel, step, before, first));
+                // As the programs do: no wheel turns behind the first that does not.
+                let turned = (0..).map(steps).map(Iterator::collect::<Vec<_>>);
+                let mut found = turned
+                    .take_while(|slots| !slots.is_empty())
+                    .collect::<Vec<_>>()
+                    .concat();
                 found.sort_unstable();
                 assert!(
                     found.iter().copied().eq(all_over(before, first)),

@@ -3,7 +3,7 @@
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_for_each_map_elem};
 use injector_common::{
     RuleEntry,
-    waiting::{self, AT_BYTES, AT_FIRST, WHEELS},
+    waiting::{self, AT_BYTES, AT_FIRST},
 };
 
 use crate::{
@@ -50,6 +50,9 @@ struct Turn {
     /// The first tick before it, and after it.
     before: u64,
     first: u64,
+    /// The wheel that it has come to, and how many slots of it were over so far.
+    wheel: u32,
+    step: u32,
     /// Bytes.
     out: u64,
 }
@@ -71,69 +74,57 @@ pub(crate) fn turn() {
         if first.read_volatile() >= tick {
             return;
         }
+        let before = exchange(first, tick);
+        // A zero that the verifier does not know, or it would follow each slot on its own.
+        let zero = (before >> 63) as u32;
         let mut turn = Turn {
-            before: exchange(first, tick),
-            first: tick,
+            before,
+            // Where packets are rare, none waits any more when the next one comes. To return
+            // here would be another way into the rules.
+            first: if bytes.read_volatile() == 0 {
+                before
+            } else {
+                tick
+            },
+            wheel: zero,
+            step: zero,
             out: 0,
         };
-        let step = if tick.wrapping_sub(turn.before) <= waiting::MAX_STEPS {
-            turn_wheel as *mut c_void
-        } else {
-            empty as *mut c_void
-        };
         let map = &raw const WAITING;
-        bpf_for_each_map_elem(map.cast_mut().cast(), step, (&raw mut turn).cast(), 0);
+        let state = (&raw mut turn).cast();
+        bpf_for_each_map_elem(map.cast_mut().cast(), turn_slot as *mut c_void, state, 0);
         fetch_add(bytes, turn.out.wrapping_neg());
     }
 }
 
-/// Turns one wheel, by a few slots: the walk over all slots serves to count the wheels, and
-/// ends with the first that does not turn, as then no slower one does.
+/// Empties the next slot that is over. The walk over all slots of the map serves to call this
+/// often enough, and ends with the first wheel that does not turn, as then no slower one does:
+/// what it costs grows with the time since the last packet, and not with the slots that there
+/// are.
 ///
 /// # Safety
 ///
 /// Called by the kernel, with the state of [`turn`].
-unsafe extern "C" fn turn_wheel(
+unsafe extern "C" fn turn_slot(
     _map: *mut c_void,
-    wheel: *const u32,
+    _index: *const u32,
     _slot: *mut u64,
     turn: *mut Turn,
 ) -> u64 {
     // SAFETY: see above.
-    unsafe {
-        let wheel = *wheel;
-        if wheel >= WHEELS {
-            return ENOUGH;
-        }
-        for step in 0..waiting::MAX_STEPS {
-            let Some(place) = waiting::over(wheel, step, (*turn).before, (*turn).first) else {
-                return if step == 0 { ENOUGH } else { GO_ON };
-            };
-            if let Some(slot) = WAITING.get_ptr_mut(place) {
-                take_out(slot, &mut (*turn).out);
-            }
-        }
+    let turn = unsafe { &mut *turn };
+    let mut place = waiting::over(turn.wheel, turn.step, turn.before, turn.first);
+    if place.is_none() && turn.step > 0 {
+        turn.wheel += 1;
+        turn.step = 0;
+        place = waiting::over(turn.wheel, 0, turn.before, turn.first);
     }
-    GO_ON
-}
-
-/// Empties one slot, if its time is over.
-///
-/// # Safety
-///
-/// Called by the kernel, with a value of the map and the state of [`turn`].
-unsafe extern "C" fn empty(
-    _map: *mut c_void,
-    index: *const u32,
-    slot: *mut u64,
-    turn: *mut Turn,
-) -> u64 {
-    // SAFETY: see above.
-    unsafe {
-        if *index < AT_BYTES && waiting::is_over(*index, (*turn).before, (*turn).first) {
-            take_out(slot, &mut (*turn).out);
-        }
-    }
+    let Some(slot) = place.and_then(|place| WAITING.get_ptr_mut(place)) else {
+        return ENOUGH;
+    };
+    turn.step += 1;
+    // SAFETY: a value of the map.
+    unsafe { take_out(slot, &mut turn.out) };
     GO_ON
 }
 
