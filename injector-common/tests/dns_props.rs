@@ -109,6 +109,7 @@ proptest! {
     fn addresses_are_kept_beside_all_else(
         v4 in any::<Option<[u8; 4]>>(), v6 in any::<Option<[u8; 16]>>(), ttl in 0..=MAX_TTL,
         types in vec(1..=u16::MAX, 0..=MAX_TYPES), named in any::<bool>(), other in any::<u16>(),
+        draw in any::<u64>(),
     ) {
         let mut params = fault::of_types(fault::addresses(v4, v6, ttl), &types);
         if named {
@@ -120,14 +121,26 @@ proptest! {
         prop_assert_eq!(fault::address_len(params, TYPE_A), if v4.is_some() { 4 } else { 0 });
         prop_assert_eq!(fault::address_len(params, TYPE_AAAA), if v6.is_some() { 16 } else { 0 });
         if let Some(v4) = v4 {
-            prop_assert_eq!(&fault::address(params, TYPE_A)[..4], &v4[..]);
+            prop_assert_eq!(&fault::address(params, TYPE_A, draw)[..4], &v4[..]);
         }
         if let Some(v6) = v6 {
-            prop_assert_eq!(fault::address(params, TYPE_AAAA), v6);
+            prop_assert_eq!(fault::address(params, TYPE_AAAA, draw), v6);
         }
         if other != TYPE_A && other != TYPE_AAAA {
             prop_assert_eq!(fault::address_len(params, other), 0);
         }
+    }
+
+    #[test]
+    fn addresses_are_drawn_within_their_networks(
+        ttl in 0..=MAX_TTL, types in vec(1..=u16::MAX, 0..=MAX_TYPES), draw in any::<u64>(),
+    ) {
+        let params = fault::of_types(fault::drawn(ttl), &types);
+        prop_assert_eq!((fault::code(params), fault::ttl(params)), (NOERROR, ttl));
+        let of = |kind| fault::address(params, kind, draw)[..fault::address_len(params, kind).into()].to_vec();
+        let last = draw.to_be_bytes();
+        prop_assert_eq!(of(TYPE_A), [&fault::DRAWN_V4[..3], &last[7..]].concat());
+        prop_assert_eq!(of(TYPE_AAAA), [&fault::DRAWN_V6[..8], &last].concat());
     }
 
     #[test]

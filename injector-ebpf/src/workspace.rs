@@ -48,7 +48,7 @@ pub(crate) struct Workspace {
     pub(crate) told: [Told; MAX_RULES as usize],
     /// Rules that hit it, and have not told the ledger yet.
     pub(crate) hit: u64,
-    /// What a rule that counts per flow drew for it.
+    /// What the rule drew for it that answers it; before, what a rule that counts per flow drew.
     pub(crate) draw: u64,
     number: u64,
 }

@@ -105,6 +105,30 @@ impl<'a> Bed<'a> {
         Injection::start(&[&["dns", "--target", &target, "--for", "60s"], options].concat())
     }
 
+    /// Looks names up as the C library does, from a victim whose list of name servers is replaced for
+    /// it alone: the exit status, and the addresses found.
+    fn resolver(&self) -> impl Fn(&str) -> (Option<i32>, Vec<String>) {
+        let list = tempfile::NamedTempFile::new().expect("make a file");
+        let text = format!("nameserver {}\noptions edns0 timeout:1\n", self.to.ip());
+        std::fs::write(list.path(), text).expect("write a list of name servers");
+        let place = Place::netns(self.near).and_cgroup(&self.cgroup);
+        let resident = place.spawn("sleep", &["1000"]);
+        move |name| {
+            let path = list.path().to_str().expect("a path in UTF-8");
+            let script = "mount --bind \"$1\" /etc/resolv.conf && exec getent -s dns ahosts \"$2\"";
+            let words = ["-m", "sh", "-c", script, "sh", path, name];
+            let _ = &resident;
+            let output = place.output("unshare", &words);
+            let mut found: Vec<String> = String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+                .collect();
+            found.sort_unstable();
+            found.dedup();
+            (output.status.code(), found)
+        }
+    }
+
     fn checksum_errors(&self) -> u64 {
         let counter = |netns: &Netns| {
             ["Tcp", "Udp", "Udp6"]
@@ -364,24 +388,7 @@ fn a_real_resolver() {
     require!(Dns);
     let pair = Pair::new();
     let bed = Bed::on_cable(&pair, Ip::V4);
-    let list = tempfile::NamedTempFile::new().expect("make a file");
-    let text = format!("nameserver {}\noptions edns0 timeout:1\n", bed.to.ip());
-    std::fs::write(list.path(), text).expect("write a list of name servers");
-    let path = list.path().to_str().expect("a path in UTF-8");
-    let place = Place::netns(bed.near).and_cgroup(&bed.cgroup);
-    let _resident = place.spawn("sleep", &["1000"]);
-    let look_up = |name: &str| {
-        let script = "mount --bind \"$1\" /etc/resolv.conf && exec getent -s dns ahosts \"$2\"";
-        let words = ["-m", "sh", "-c", script, "sh", path, name];
-        let output = place.output("unshare", &words);
-        let mut found: Vec<String> = String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        (output.status.code(), found)
-    };
+    let look_up = bed.resolver();
     let genuine = (Some(0), vec!["2001:db8::99".into(), "203.0.113.9".into()]);
     assert_eq!(look_up("nx.example.net"), genuine);
     let target = bed.cgroup.target();
@@ -413,4 +420,34 @@ fn a_real_resolver() {
             .all(|rule| rule.injected >= 1)
     );
     assert_eq!(look_up("nx.example.net"), genuine);
+}
+
+/// Each query gets an address of its own, of networks that nobody has, and those of one seed are
+/// the same in each run.
+#[test]
+fn drawn_addresses() {
+    require!(Dns);
+    let pair = Pair::new();
+    let bed = Bed::on_cable(&pair, Ip::V4);
+    let look_up = bed.resolver();
+    let drawn = |seed: &str| {
+        let injection = bed.inject(&["--answer", "random", "--seed", seed]);
+        let found: Vec<_> = (0..4).map(|_| look_up("any.example.net")).collect();
+        assert_eq!(injection.stop().rule().injected, 8);
+        for (status, addresses) in &found {
+            let of_ours = |address: &String| {
+                address.starts_with("192.0.2.") || address.starts_with("2001:db8::")
+            };
+            assert_eq!((*status, addresses.len()), (Some(0), 2), "{found:?}");
+            assert!(addresses.iter().all(of_ours), "{found:?}");
+        }
+        found
+    };
+    let first = drawn("7");
+    let mut different = first.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), 4, "{first:?}");
+    assert_eq!(drawn("7"), first);
+    assert_ne!(drawn("8"), first);
 }

@@ -20,6 +20,8 @@ pub const DELAY: u8 = 0x12;
 const HAS_V4: u64 = 1 << 8;
 const HAS_V6: u64 = 1 << 9;
 const NAMED: u64 = 1 << 10;
+/// The last bits of an address are drawn for each query.
+const DRAWN_BIT: u32 = 11;
 /// Where the time to live begins, and the IPv4 address.
 const TTL_SHIFT: u32 = 12;
 const V4_SHIFT: u32 = 32;
@@ -52,6 +54,19 @@ pub const fn addresses(v4: Option<[u8; 4]>, v6: Option<[u8; 16]>, ttl: u32) -> P
         params[3] = u64::from_be_bytes([i, j, k, l, m, n, o, p]);
     }
     params
+}
+
+/// The network of which 8 bits are drawn: one that nobody has (RFC 5737).
+pub const DRAWN_V4: [u8; 4] = [192, 0, 2, 0];
+/// The network of which 64 bits are drawn: one that nobody has (RFC 3849).
+pub const DRAWN_V6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The parameters of addresses that are drawn for each query, and may be kept for `ttl` seconds,
+/// at most [`MAX_TTL`].
+#[must_use]
+pub const fn drawn(ttl: u32) -> Params {
+    let [answer, types, high, low] = addresses(Some(DRAWN_V4), Some(DRAWN_V6), ttl);
+    [answer | 1 << DRAWN_BIT, types, high, low]
 }
 
 /// The same for queries of these types, at least one and none of them 0.
@@ -131,15 +146,18 @@ pub const fn address_len(params: Params, kind: u16) -> u8 {
     }
 }
 
-/// The address that answers a query of this type, in the order of the wire: as
-/// many bytes as [`address_len`] says, the rest of no meaning.
+/// The address that answers a query of this type, in the order of the wire: as many bytes as
+/// [`address_len`] says, the rest of no meaning. It takes the place of what is not chosen from the
+/// operation's `draw`.
 #[inline(always)]
 #[must_use]
-pub const fn address(params: Params, kind: u16) -> [u8; 16] {
+pub const fn address(params: Params, kind: u16, draw: u64) -> [u8; 16] {
+    // Without a branch, which would be another path for the verifier.
+    let draw = draw & (params[0] >> DRAWN_BIT & 1).wrapping_neg();
     let (first, second) = if kind == TYPE_A {
-        (params[0] & !0 << V4_SHIFT, 0)
+        ((params[0] ^ (draw & 0xff) << V4_SHIFT) & !0 << V4_SHIFT, 0)
     } else {
-        (params[2], params[3])
+        (params[2], params[3] ^ draw)
     };
     let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) =
         (first.to_be_bytes(), second.to_be_bytes());

@@ -117,27 +117,31 @@ fn append(skb: *mut __sk_buff, space: &mut Workspace, which: usize, params: &Par
         0
     };
     let address_len = space.forget(address_len.into()) as u8;
-    let message = &mut space.message;
     let records = (address_len != 0) as u8;
     let head = answer_header(header, rcode, code == TRUNCATED, records, has_opt as u8);
-    message.put(begin, head);
+    space.message.put(begin, head);
     let mut at = begin + len;
     if address_len != 0 {
-        message.put(at, record_head(kind, dns::ttl(*params), address_len));
-        message.put(at + RECORD_HEAD_LEN, dns::address(*params, kind));
+        space
+            .message
+            .put(at, record_head(kind, dns::ttl(*params), address_len));
+        let address = dns::address(*params, kind, space.draw);
+        space.message.put(at + RECORD_HEAD_LEN, address);
         at += RECORD_HEAD_LEN + u32::from(address_len);
     }
     if has_opt {
         let Some(opt) = packet.load(end) else {
             return false;
         };
-        message.put(at, answer_opt(opt));
+        space.message.put(at, answer_opt(opt));
         at += OPT_LEN;
     }
     if prefix_len != 0 {
-        message.put(begin - 2, ((at - begin) as u16).to_be_bytes());
+        space
+            .message
+            .put(begin - 2, ((at - begin) as u16).to_be_bytes());
     }
-    message.len = at;
+    space.message.len = at;
     true
 }
 

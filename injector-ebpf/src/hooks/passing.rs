@@ -331,6 +331,7 @@ unsafe extern "C" fn ask(
         passing.wait(index, dns_fault::delay_ns(rule.rule.params));
         passing.detour |= bit;
     } else if is_answer(kind) {
+        passing.space().draw = draw;
         // Counted once it is built.
         passing.lost = ANSWERED;
         passing.culprit = index;

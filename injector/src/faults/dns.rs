@@ -1,10 +1,13 @@
 //! `dns`: queries get another answer, or none.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use injector_common::{
     FaultKind,
-    faults::dns::{MAX_TTL, MAX_TYPES},
+    faults::dns::{DRAWN_V4, DRAWN_V6, MAX_TTL, MAX_TYPES},
 };
 use serde::Deserialize;
 
@@ -60,7 +63,7 @@ pub struct Raw {
     pub types: Vec<Text<RecordType>>,
 
     /// What the target gets: nxdomain, servfail, refused, timeout (no answer), truncated (over UDP),
-    /// delay, or an address of each family
+    /// delay, an address of each family, or random, for one that is drawn for each query
     #[arg(
         long,
         value_name = "ANSWER",
@@ -156,7 +159,8 @@ chosen answer as if from it: an error, an address, or over UDP a truncated answe
 clients ask again by TCP. With timeout it gets none, with delay the name server's own, later.
 Nothing is changed in /etc/resolv.conf, and no proxy is involved. A pattern *.example.net takes in
 every name below example.net and not that name itself. A chosen address answers A or AAAA; a query
-for the other family is told that the name has no such address. Over TCP the answer ends the
+for the other family is told that the name has no such address. With random each query gets an
+address of networks that nobody has (192.0.2.0/24, 2001:db8::/64). Over TCP the answer ends the
 connection. Seen are queries in the open: not those by TLS or HTTPS, and not what a program asks of
 another one by a Unix socket. Hit is whoever sends: a local resolver that asks in the target's stead
 is not the target.";
@@ -223,6 +227,7 @@ fn reply(raw: &Raw) -> Result<Reply, SpecError> {
             Answer::Timeout => word.replace(Reply::Timeout).is_some(),
             Answer::Truncated => word.replace(Reply::Truncated).is_some(),
             Answer::Delay => word.replace(late(Duration::ZERO)).is_some(),
+            Answer::Random => word.replace(Reply::Random { ttl: 0 }).is_some(),
         };
         if twice || (word.is_some() && (v4.is_some() || v6.is_some())) {
             let problem = "there is more than one answer";
@@ -230,7 +235,8 @@ fn reply(raw: &Raw) -> Result<Reply, SpecError> {
             return Err(SpecError::new("answer", problem, allowed));
         }
     }
-    let addresses = v4.is_some() || v6.is_some();
+    let random = matches!(word, Some(Reply::Random { .. }));
+    let addresses = random || v4.is_some() || v6.is_some();
     if raw.ttl.is_some() && !addresses {
         let problem = "there is nothing to keep";
         return Err(SpecError::new("ttl", problem, "an address as answer"));
@@ -252,7 +258,11 @@ fn reply(raw: &Raw) -> Result<Reply, SpecError> {
             let allowed = format!("at most {MAX_TTL} seconds");
             return Err(SpecError::new("ttl", format!("{ttl} is too long"), allowed));
         };
-        return Ok(Reply::Addresses { v4, v6, ttl });
+        return Ok(if random {
+            Reply::Random { ttl }
+        } else {
+            Reply::Addresses { v4, v6, ttl }
+        });
     }
     match (word, &raw.delay) {
         (Some(Reply::Delay { .. }), Some(delay)) => Ok(late(in_range("delay", delay.0.0)?)),
@@ -280,14 +290,21 @@ fn types(written: &[Text<RecordType>], reply: &Reply) -> Result<Vec<RecordType>,
         let allowed = format!("at most {MAX_TYPES}; more rules for more");
         return Err(SpecError::new("type", problem, allowed));
     }
-    let Reply::Addresses { v4, v6, .. } = reply else {
-        return Ok(types);
+    let (v4, v6) = match reply {
+        Reply::Addresses { v4, v6, .. } => (v4.is_some(), v6.is_some()),
+        Reply::Random { .. } => (true, true),
+        Reply::Nxdomain
+        | Reply::Servfail
+        | Reply::Refused
+        | Reply::Timeout
+        | Reply::Truncated
+        | Reply::Delay { .. } => return Ok(types),
     };
     if types.is_empty() {
         return Ok(vec![RecordType::A, RecordType::AAAA]);
     }
-    let answered = (v4.is_some() && types.contains(&RecordType::A))
-        || (v6.is_some() && types.contains(&RecordType::AAAA));
+    let answered =
+        (v4 && types.contains(&RecordType::A)) || (v6 && types.contains(&RecordType::AAAA));
     if !answered {
         let problem = "no address of the answer has one of these types";
         return Err(SpecError::new("type", problem, "A for IPv4, AAAA for IPv6"));
@@ -314,6 +331,12 @@ pub(super) fn explain(filter: &PacketFilter, dns: &Queries) -> String {
             "delays {queries} by {}{}",
             duration::format(*delay),
             holding(*memory)
+        ),
+        Reply::Random { ttl } => format!(
+            "answers {queries} with an address drawn for each of {}/24 or {}/64, to be kept for \
+             {ttl} s",
+            Ipv4Addr::from(DRAWN_V4),
+            Ipv6Addr::from(DRAWN_V6)
         ),
         Reply::Addresses { v4, v6, ttl } => {
             let texts = [v4.map(|v4| v4.to_string()), v6.map(|v6| v6.to_string())];
@@ -355,6 +378,10 @@ mod tests {
                 "answers DNS queries of type A or AAAA in TCP packets that the target sends to port 53 of a peer with 192.0.2.1 and 2001:db8::1, to be kept for 60 s",
             ),
             (
+                "--answer random --type A --ttl 5",
+                "answers DNS queries of type A in packets that the target sends to port 53 of a peer with an address drawn for each of 192.0.2.0/24 or 2001:db8::/64, to be kept for 5 s",
+            ),
+            (
                 "--answer truncated",
                 "answers DNS queries in UDP packets that the target sends to port 53 of a peer as too long for UDP",
             ),
@@ -377,6 +404,9 @@ mod tests {
             ("--answer nxdomain,servfail", "answer"),
             ("--answer nxdomain,192.0.2.1", "answer"),
             ("--answer 192.0.2.1,192.0.2.2", "answer"),
+            ("--answer random,192.0.2.1", "answer"),
+            ("--answer random --type MX", "type"),
+            ("--answer random --delay 1s", "delay"),
             ("--answer nxdomain --ttl 5", "ttl"),
             ("--answer 192.0.2.1 --ttl 604801", "ttl"),
             ("--answer timeout --delay 1s", "delay"),

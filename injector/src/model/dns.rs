@@ -81,6 +81,12 @@ pub enum Reply {
         /// How many queries may wait.
         memory: QueueMemory,
     },
+    /// An address that is drawn for each query, of networks that nobody has
+    /// ([`injector_common::faults::dns::DRAWN_V4`] and its like).
+    Random {
+        /// For how many seconds it may be kept.
+        ttl: u32,
+    },
     /// These addresses, at least one.
     Addresses {
         /// For queries of type A.
@@ -102,6 +108,7 @@ impl Dns {
             | Reply::Refused
             | Reply::Timeout
             | Reply::Truncated
+            | Reply::Random { .. }
             | Reply::Addresses { .. } => true,
             // A late query goes on.
             Reply::Delay { .. } => false,

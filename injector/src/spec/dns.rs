@@ -81,6 +81,8 @@ pub enum Answer {
     Truncated,
     /// It is late.
     Delay,
+    /// An address that is drawn for each query.
+    Random,
     /// An IPv4 address.
     V4(Ipv4Addr),
     /// An IPv6 address.
@@ -98,11 +100,12 @@ impl FromStr for Answer {
             "timeout" => Self::Timeout,
             "truncated" => Self::Truncated,
             "delay" => Self::Delay,
+            "random" => Self::Random,
             _ => {
                 let v4 = text.parse().map(Self::V4);
                 v4.or_else(|_| text.parse().map(Self::V6)).map_err(|_| {
-                    let allowed = "nxdomain, servfail, refused, timeout, truncated, delay, or an \
-                                   address such as 192.0.2.1 or 2001:db8::1";
+                    let allowed = "nxdomain, servfail, refused, timeout, truncated, delay, random, \
+                                   or an address such as 192.0.2.1 or 2001:db8::1";
                     ValueError::new(text, "is no answer", allowed)
                 })?
             }

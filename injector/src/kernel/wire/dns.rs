@@ -17,6 +17,7 @@ pub(super) fn params(rule: &Dns) -> Params {
         Reply::Timeout => dns::params(dns::TIMEOUT),
         Reply::Truncated => dns::params(dns::TRUNCATED),
         Reply::Delay { delay, .. } => dns::delayed(nanos(delay)),
+        Reply::Random { ttl } => dns::drawn(ttl),
         Reply::Addresses { v4, v6, ttl } => {
             dns::addresses(v4.map(|v4| v4.octets()), v6.map(|v6| v6.octets()), ttl)
         }
