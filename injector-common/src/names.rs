@@ -79,6 +79,9 @@ macro_rules! hooks {
             /// Every hook.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
+            /// Those of the calls that most programs make.
+            pub const COMMON: &'static [Self] = Self::ALL.split_at(COMMON_HOOKS).0;
+
             /// The program that serves the hook.
             #[must_use]
             pub const fn program(self) -> &'static str {
@@ -93,6 +96,9 @@ macro_rules! hooks {
         }
     };
 }
+
+/// How many of the first hooks are those of the calls that most programs make.
+const COMMON_HOOKS: usize = 13;
 
 // 0 is the system call's own entry.
 hooks! {
@@ -109,10 +115,54 @@ hooks! {
     11 => SocketBind, "inj_bind", "socket_bind";
     12 => SocketSendmsg, "inj_sendmsg", "socket_sendmsg";
     13 => SocketRecvmsg, "inj_recvmsg", "socket_recvmsg";
+    14 => PathRmdir, "inj_rmdir", "path_rmdir";
+    15 => PathLink, "inj_link", "path_link";
+    16 => PathSymlink, "inj_symlink", "path_symlink";
+    17 => PathMknod, "inj_mknod", "path_mknod";
+    18 => PathChmod, "inj_chmod", "path_chmod";
+    19 => PathChown, "inj_chown", "path_chown";
+    20 => PathTruncate, "inj_truncate", "path_truncate";
+    21 => FileTruncate, "inj_ftruncate", "file_truncate";
+    22 => PathChroot, "inj_chroot", "path_chroot";
+    23 => PathNotify, "inj_notify", "path_notify";
+    24 => InodeReadlink, "inj_readlink", "inode_readlink";
+    25 => InodeSetxattr, "inj_setxattr", "inode_setxattr";
+    26 => InodeGetxattr, "inj_getxattr", "inode_getxattr";
+    27 => InodeListxattr, "inj_listxattr", "inode_listxattr";
+    28 => InodeRemovexattr, "inj_rmxattr", "inode_removexattr";
+    29 => SbMount, "inj_mount", "sb_mount";
+    30 => SbUmount, "inj_umount", "sb_umount";
+    31 => FileAlloc, "inj_file_alloc", "file_alloc_security";
+    32 => FileFcntl, "inj_fcntl", "file_fcntl";
+    33 => FileLock, "inj_flock", "file_lock";
+    34 => FileIoctl, "inj_ioctl", "file_ioctl";
+    35 => FileMprotect, "inj_mprotect", "file_mprotect";
+    36 => TaskKill, "inj_kill", "task_kill";
+    37 => TaskPrctl, "inj_prctl", "task_prctl";
+    38 => TaskSetrlimit, "inj_setrlimit", "task_setrlimit";
+    39 => TaskSetscheduler, "inj_sched", "task_setscheduler";
+    40 => TaskSetnice, "inj_setnice", "task_setnice";
+    41 => TaskFixSetuid, "inj_setuid", "task_fix_setuid";
+    42 => TaskFixSetgid, "inj_setgid", "task_fix_setgid";
+    43 => TaskFixSetgroups, "inj_setgroups", "task_fix_setgroups";
+    44 => Capset, "inj_capset", "capset";
+    45 => SocketCreate, "inj_socket", "socket_create";
+    46 => SocketSocketpair, "inj_socketpair", "socket_socketpair";
+    47 => SocketListen, "inj_listen", "socket_listen";
+    48 => SocketAccept, "inj_accept", "socket_accept";
+    49 => SocketShutdown, "inj_shutdown", "socket_shutdown";
+    50 => SocketGetsockopt, "inj_getsockopt", "socket_getsockopt";
+    51 => SocketSetsockopt, "inj_setsockopt", "socket_setsockopt";
+    52 => SocketGetsockname, "inj_getsockname", "socket_getsockname";
+    53 => SocketGetpeername, "inj_getpeername", "socket_getpeername";
+    54 => ShmAlloc, "inj_shmget", "shm_alloc_security";
+    55 => ShmShmat, "inj_shmat", "shm_shmat";
+    56 => SemSemop, "inj_semop", "sem_semop";
+    57 => MsgMsgsnd, "inj_msgsnd", "msg_queue_msgsnd";
 }
 
 /// One past the highest number of a hook.
-pub const HOOK_COUNT: u32 = 14;
+pub const HOOK_COUNT: u32 = 58;
 
 /// Number of the hook at the entry of system calls.
 pub const SYSCALL_ENTRY: u32 = 0;

@@ -245,3 +245,11 @@ pub(crate) static INJ_SOCK_KERN: Global<u32> = Global::new(0);
 /// Offset of `f_mode` in `struct file`.
 #[unsafe(no_mangle)]
 pub(crate) static INJ_FILE_MODE: Global<u32> = Global::new(0);
+
+/// Offset of `real_cred`, whose credentials it has, in `struct task_struct`.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_TASK_REAL_CRED: Global<u32> = Global::new(0);
+
+/// Offset of `cred`, with whose credentials it acts, in `struct task_struct`.
+#[unsafe(no_mangle)]
+pub(crate) static INJ_TASK_CRED: Global<u32> = Global::new(0);

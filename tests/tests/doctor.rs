@@ -79,6 +79,42 @@ fn it_tells_whether_packets_can_be_split() {
     }
 }
 
+/// Which of these calls can be failed, and how; a call that is none is refused.
+#[test]
+fn it_tells_how_single_calls_can_be_failed() {
+    let asked = [
+        "doctor",
+        "--output",
+        "json",
+        "--call",
+        "chmod,fsync,ftruncate",
+    ];
+    let finished = agent::run(&asked);
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    let said: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let (entry, hooks) = (Feature::Override.available(), Feature::Lsm.available());
+    for (call, has_hook) in [("chmod", true), ("fsync", false), ("ftruncate", true)] {
+        let calls = said["calls"].as_array().expect("a list of calls");
+        let found = calls.iter().find(|found| found["call"] == call);
+        let found = found.expect("each call");
+        let expected = [entry.is_ok(), hooks.is_ok() && has_hook];
+        for (rung, expected) in ["kprobe", "lsm"].into_iter().zip(expected) {
+            let rungs = found["rungs"].as_array().expect("a list of rungs");
+            let said = rungs.iter().find(|said| said["rung"] == rung);
+            let said = said.expect("each rung");
+            assert_eq!(said["state"] == "supported", expected, "{found}");
+            assert_eq!(said["reason"].is_null(), expected, "{found}");
+        }
+        assert_eq!(found["supported"], expected.contains(&true), "{found}");
+    }
+    let finished = agent::run(&["doctor", "--call", "fsyncc"]);
+    assert_eq!(finished.code(), 2, "{finished:?}");
+    assert!(
+        finished.stderr.contains("did you mean fsync?"),
+        "{finished:?}"
+    );
+}
+
 #[test]
 fn it_names_the_kernel_and_no_missing_capability() {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("read the release");

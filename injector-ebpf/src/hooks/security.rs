@@ -22,7 +22,7 @@ use crate::{
     atomic::fetch_add,
     decide::armed,
     faults::sys_errno,
-    maps::{CALLS, CONTROL, INJ_FILE_MODE, TRIAL},
+    maps::{CALLS, CONTROL, INJ_FILE_MODE, INJ_TASK_CRED, INJ_TASK_REAL_CRED, TRIAL},
     scope,
 };
 
@@ -70,6 +70,50 @@ security_hooks! {
     "socket_bind" inj_bind SocketBind 3 None;
     "socket_sendmsg" inj_sendmsg SocketSendmsg 3 None;
     "socket_recvmsg" inj_recvmsg SocketRecvmsg 4 None;
+    "path_rmdir" inj_rmdir PathRmdir 2 None;
+    "path_link" inj_link PathLink 3 None;
+    "path_symlink" inj_symlink PathSymlink 3 None;
+    "path_mknod" inj_mknod PathMknod 4 None;
+    "path_chmod" inj_chmod PathChmod 2 None;
+    "path_chown" inj_chown PathChown 3 None;
+    "path_truncate" inj_truncate PathTruncate 1 None;
+    "file_truncate" inj_ftruncate FileTruncate 1 Some(0);
+    "path_chroot" inj_chroot PathChroot 1 None;
+    "path_notify" inj_notify PathNotify 3 None;
+    "inode_readlink" inj_readlink InodeReadlink 1 None;
+    "inode_setxattr" inj_setxattr InodeSetxattr 6 None;
+    "inode_getxattr" inj_getxattr InodeGetxattr 2 None;
+    "inode_listxattr" inj_listxattr InodeListxattr 1 None;
+    "inode_removexattr" inj_rmxattr InodeRemovexattr 3 None;
+    "sb_mount" inj_mount SbMount 5 None;
+    "sb_umount" inj_umount SbUmount 2 None;
+    "file_alloc_security" inj_file_alloc FileAlloc 1 None;
+    "file_fcntl" inj_fcntl FileFcntl 3 None;
+    "file_lock" inj_flock FileLock 2 None;
+    "file_ioctl" inj_ioctl FileIoctl 3 None;
+    "file_mprotect" inj_mprotect FileMprotect 3 None;
+    "task_kill" inj_kill TaskKill 4 None;
+    "task_prctl" inj_prctl TaskPrctl 5 None;
+    "task_setrlimit" inj_setrlimit TaskSetrlimit 3 None;
+    "task_setscheduler" inj_sched TaskSetscheduler 1 None;
+    "task_setnice" inj_setnice TaskSetnice 2 None;
+    "task_fix_setuid" inj_setuid TaskFixSetuid 3 None;
+    "task_fix_setgid" inj_setgid TaskFixSetgid 3 None;
+    "task_fix_setgroups" inj_setgroups TaskFixSetgroups 2 None;
+    "capset" inj_capset Capset 5 None;
+    "socket_create" inj_socket SocketCreate 4 None;
+    "socket_socketpair" inj_socketpair SocketSocketpair 2 None;
+    "socket_listen" inj_listen SocketListen 2 None;
+    "socket_accept" inj_accept SocketAccept 2 None;
+    "socket_shutdown" inj_shutdown SocketShutdown 2 None;
+    "socket_getsockopt" inj_getsockopt SocketGetsockopt 3 None;
+    "socket_setsockopt" inj_setsockopt SocketSetsockopt 3 None;
+    "socket_getsockname" inj_getsockname SocketGetsockname 1 None;
+    "socket_getpeername" inj_getpeername SocketGetpeername 1 None;
+    "shm_alloc_security" inj_shmget ShmAlloc 1 None;
+    "shm_shmat" inj_shmat ShmShmat 3 None;
+    "sem_semop" inj_semop SemSemop 4 None;
+    "msg_queue_msgsnd" inj_msgsnd MsgMsgsnd 3 None;
 }
 
 /// Counts that it ran, for the agent that tries whether security programs run
@@ -97,7 +141,7 @@ fn enter(hook: SecurityHook, file: Option<*const u8>) -> Option<i32> {
     let number = current_call()?;
     let named = *CALLS.get(call_slot(hook as u32, number))?;
     let mask = scoped & named;
-    if mask == 0 || file.is_some_and(opened_by_kernel) {
+    if mask == 0 || file.is_some_and(opened_by_kernel) || acts_as_another() {
         return None;
     }
     sys_errno::apply(control, mask, now)
@@ -123,6 +167,20 @@ fn current_call() -> Option<u32> {
         }
         let number = bpf_probe_read_kernel(&raw const (*regs).orig_rax).ok()?;
         (number < u64::from(MAX_CALLS)).then_some(number as u32)
+    }
+}
+
+/// Whether the kernel has put other credentials on the task, as an overlay does while it asks the
+/// file system below it for what it was asked itself: the call has then reached the hook before,
+/// and must count once.
+#[inline(always)]
+fn acts_as_another() -> bool {
+    let [own, acting] = [INJ_TASK_REAL_CRED.load(), INJ_TASK_CRED.load()];
+    // SAFETY: the helpers take the current task and check the addresses.
+    unsafe {
+        let task = bpf_get_current_task_btf().cast::<u8>();
+        let read = |offset: u32| bpf_probe_read_kernel(task.add(offset as usize).cast::<u64>());
+        matches!((read(own), read(acting)), (Ok(own), Ok(acting)) if own != acting)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
         features::{self, Trial},
     },
     model::{Experiment, Fault, Rule},
-    plan::{self, Features, PacketAttach, Plan, hooks::security_hook},
+    plan::{self, Features, PacketAttach, Plan, hooks::security_hooks},
     report::{Report, RuleReport, Unattributed, Undelivered},
     resolve::RuleScope,
 };
@@ -275,7 +275,8 @@ fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
             trials.push(trial);
         }
         if let Fault::SysErrno { calls, .. } = &rule.fault {
-            hooks.extend(calls.iter().filter_map(|call| security_hook(call.name)));
+            let lists = calls.iter().flat_map(|call| security_hooks(call.name));
+            hooks.extend(lists.copied().flatten());
         }
     }
     hooks.sort_unstable();

@@ -5,8 +5,10 @@ use std::{io::Write as _, process::ExitCode};
 use crate::{
     cli::Output,
     kernel::features,
-    report::doctor::Diagnosis,
+    model::Syscall,
+    report::doctor::{CallDiagnosis, Diagnosis},
     resolve::{Host as _, LinuxHost},
+    spec::text::Text,
 };
 
 /// Arguments of `doctor`.
@@ -14,6 +16,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   injector doctor
+  injector doctor --call fsync,chmod
   injector doctor --output json | jq '.kinds[] | select(.supported | not)'
 
 Every line is the result of a try: load, attach, detach. The first supported rung of a kind serves
@@ -23,6 +26,10 @@ option, or packets on the loopback interface.
 Needed are root in the host's user namespace and at least the capabilities CAP_SYS_ADMIN (it
 includes CAP_BPF and CAP_PERFMON), CAP_NET_ADMIN and CAP_SYS_PTRACE.")]
 pub struct Args {
+    /// Try how these system calls can be made to fail here, and nothing else
+    #[arg(long, value_name = "CALL[,CALL…]", value_delimiter = ',')]
+    pub call: Vec<Text<Syscall>>,
+
     /// How to print the result
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
@@ -30,15 +37,27 @@ pub struct Args {
 
 pub(super) fn exec(args: &Args) -> anyhow::Result<ExitCode> {
     let host = LinuxHost::new()?;
-    let diagnosis = Diagnosis {
-        kernel: host.kernel_release(),
-        capabilities_missing: host.missing_capabilities(),
-        probes: features::probe_all(),
+    let (kernel, capabilities_missing) = (host.kernel_release(), host.missing_capabilities());
+    let calls: Vec<Syscall> = args.call.iter().map(|text| text.0).collect();
+    let (table, json) = if calls.is_empty() {
+        let diagnosis = Diagnosis {
+            kernel,
+            capabilities_missing,
+            probes: features::probe_all(),
+        };
+        (diagnosis.to_table(), diagnosis.to_json()?)
+    } else {
+        let diagnosis = CallDiagnosis {
+            kernel,
+            capabilities_missing,
+            probes: features::probe_calls(&calls)?,
+        };
+        (diagnosis.to_table(), diagnosis.to_json()?)
     };
     let mut stdout = std::io::stdout().lock();
     match args.output {
-        Output::Human => write!(stdout, "{}", diagnosis.to_table())?,
-        Output::Json => writeln!(stdout, "{}", diagnosis.to_json()?)?,
+        Output::Human => write!(stdout, "{table}")?,
+        Output::Json => writeln!(stdout, "{json}")?,
     }
     Ok(ExitCode::SUCCESS)
 }

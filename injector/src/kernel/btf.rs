@@ -15,6 +15,10 @@ pub(super) struct Offsets {
     pub(super) task_tgid: u32,
     /// `task_struct.signal`.
     pub(super) task_signal: u32,
+    /// `task_struct.real_cred`.
+    pub(super) task_real_cred: u32,
+    /// `task_struct.cred`.
+    pub(super) task_cred: u32,
     /// `signal_struct.live`.
     pub(super) signal_live: u32,
     /// `file.f_mode`.
@@ -39,6 +43,8 @@ pub(super) fn offsets() -> io::Result<Offsets> {
     Ok(Offsets {
         task_tgid: field(&btf, "task_struct", "tgid")?,
         task_signal: field(&btf, "task_struct", "signal")?,
+        task_real_cred: field(&btf, "task_struct", "real_cred")?,
+        task_cred: field(&btf, "task_struct", "cred")?,
         signal_live: field(&btf, "signal_struct", "live")?,
         file_mode: field(&btf, "file", "f_mode")?,
         sock_kern: bit_field(&btf, "sock", "sk_kern_sock")?,

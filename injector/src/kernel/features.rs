@@ -28,8 +28,13 @@ use super::{
     queue,
 };
 use crate::{
-    model::{Fault, QueueMemory},
-    plan::{Features, PacketAttach, Support, features::Probe},
+    error::Unsupported,
+    model::{Fault, QueueMemory, Syscall},
+    plan::{
+        Features, PacketAttach, Support,
+        features::{CallProbe, Probe},
+        hooks::{security_hooks, usable_hooks},
+    },
     resolve::netns::ask_netlink,
 };
 
@@ -66,7 +71,11 @@ impl Trial {
 #[must_use]
 pub fn probe_all() -> Vec<Probe> {
     let features = match Programs::open(Needs::TRIAL) {
-        Ok(mut programs) => probe(&mut programs, &Trial::ALL, SecurityHook::ALL),
+        Ok(mut programs) => {
+            let mut features = probe(&mut programs, &Trial::ALL, SecurityHook::COMMON);
+            try_hooks(&mut programs, &mut features, SecurityHook::COMMON);
+            features
+        }
         Err(error) => {
             let state = Support::Inconclusive {
                 reason: error.to_string(),
@@ -86,6 +95,42 @@ pub fn probe_all() -> Vec<Probe> {
         .iter()
         .flat_map(|&kind| rungs::of(kind, &features))
         .collect()
+}
+
+/// Tries every way to fail each of these calls, the preferred one first.
+///
+/// # Errors
+///
+/// When nothing can be tried.
+pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
+    let mut programs = Programs::open(Needs::TRIAL)?;
+    let mut features = probe(&mut programs, &[Trial::Calls], &[]);
+    let lists = calls.iter().flat_map(|call| security_hooks(call.name));
+    let hooks: BTreeSet<_> = lists.copied().flatten().copied().collect();
+    try_hooks(&mut programs, &mut features, &Vec::from_iter(hooks));
+    let probes = calls.iter().flat_map(|&call| {
+        let probe = |rung, state| CallProbe { call, rung, state };
+        let by_hooks = match usable_hooks(call.name, &features) {
+            Ok(_) => Support::Supported,
+            Err(reason) => no(reason),
+        };
+        [
+            probe("kprobe", features.override_return.clone()),
+            probe("lsm", by_hooks),
+        ]
+    });
+    Ok(probes.collect())
+}
+
+/// Tries those of these hooks that were not tried yet.
+fn try_hooks(programs: &mut Programs, features: &mut Features, hooks: &[SecurityHook]) {
+    let known = &mut features.security;
+    let untried = hooks
+        .iter()
+        .copied()
+        .filter(|hook| !known.contains_key(hook));
+    let untried: Vec<_> = untried.collect();
+    known.append(&mut security::probe(programs, &untried));
 }
 
 /// What has been tried so far.
@@ -130,17 +175,8 @@ pub fn probe(programs: &mut Programs, trials: &[Trial], hooks: &[SecurityHook]) 
     if is_new(Trial::Calls) {
         features.override_return = probe_override(&mut programs.ebpf);
     }
-    let by_hooks =
-        !features.override_return.is_supported() || hooks.len() == SecurityHook::ALL.len();
-    if trials.contains(&Trial::Calls) && by_hooks {
-        let untried: Vec<_> = hooks
-            .iter()
-            .copied()
-            .filter(|hook| !features.security.contains_key(hook))
-            .collect();
-        features
-            .security
-            .append(&mut security::probe(programs, &untried));
+    if trials.contains(&Trial::Calls) && !features.override_return.is_supported() {
+        try_hooks(programs, &mut features, hooks);
     }
     if is_new(Trial::Connects) {
         features.refuse = sockets::connect(&mut programs.ebpf, true);

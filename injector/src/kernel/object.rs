@@ -112,6 +112,8 @@ impl Programs {
             .override_global("INJ_SIGNAL_LIVE", &offsets.signal_live, true)
             .override_global("INJ_SOCK_KERN", &offsets.sock_kern, true)
             .override_global("INJ_FILE_MODE", &offsets.file_mode, true)
+            .override_global("INJ_TASK_REAL_CRED", &offsets.task_real_cred, true)
+            .override_global("INJ_TASK_CRED", &offsets.task_cred, true)
             .load(OBJECT)?;
         Ok(Self {
             ebpf,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use injector_common::{FaultKind, names::SecurityHook};
 
+use crate::model::Syscall;
+
 /// Whether something works here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Support {
@@ -48,6 +50,17 @@ pub struct Probe {
     /// What of the kind this alone is needed for, such as `--unit segment`; `None` if it
     /// serves the kind by itself.
     pub only_for: Option<&'static str>,
+    /// How the trial went.
+    pub state: Support,
+}
+
+/// One way of failing a call, tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallProbe {
+    /// The call.
+    pub call: Syscall,
+    /// Its name, as plans and reports have it.
+    pub rung: &'static str,
     /// How the trial went.
     pub state: Support,
 }

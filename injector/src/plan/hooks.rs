@@ -2,31 +2,117 @@
 
 use injector_common::names::SecurityHook;
 
-/// The hook through which a failing call can be had where calls themselves
-/// cannot be overridden; `None` for a call that passes no security hook.
+use super::{Features, Support};
+
+use SecurityHook as H;
+
+/// The hooks through which a failing call can be had where calls themselves cannot be
+/// overridden: one of each list, and of several the first that the kernel has. None for a call
+/// that passes no security hook, or that passes one more than once or not always, so that
+/// neither shares nor counts would be right.
 ///
 /// A hook is reached only when the kernel gets that far: `open` of a file that
 /// is not there fails by itself with ENOENT, and the rule does not see it.
-/// Measured on Linux 6.1 and 6.12 with each of these calls.
+/// Measured on Linux 6.1 and 6.12 with each of these calls (`tests/tests/sys_calls.rs`).
 #[must_use]
-pub fn security_hook(call: &str) -> Option<SecurityHook> {
-    Some(match call {
-        "open" | "openat" | "openat2" | "creat" | "open_by_handle_at" => SecurityHook::FileOpen,
+pub fn security_hooks(call: &str) -> &'static [&'static [SecurityHook]] {
+    match call {
+        "open" | "openat" | "openat2" | "creat" | "open_by_handle_at" => &[&[H::FileOpen]],
         "read" | "pread64" | "readv" | "preadv" | "preadv2" | "write" | "pwrite64" | "writev"
-        | "pwritev" | "pwritev2" | "getdents" | "getdents64" => SecurityHook::FilePermission,
-        "stat" | "lstat" | "fstat" | "newfstatat" | "statx" => SecurityHook::InodeGetattr,
-        "mmap" => SecurityHook::MmapFile,
-        "clone" | "clone3" | "fork" | "vfork" => SecurityHook::TaskAlloc,
-        "execve" | "execveat" => SecurityHook::BprmCreds,
-        "unlink" | "unlinkat" => SecurityHook::PathUnlink,
-        "rename" | "renameat" | "renameat2" => SecurityHook::PathRename,
-        "mkdir" | "mkdirat" => SecurityHook::PathMkdir,
-        "connect" => SecurityHook::SocketConnect,
-        "bind" => SecurityHook::SocketBind,
-        "sendto" | "sendmsg" | "sendmmsg" => SecurityHook::SocketSendmsg,
-        "recvfrom" | "recvmsg" | "recvmmsg" => SecurityHook::SocketRecvmsg,
-        _ => return None,
-    })
+        | "pwritev" | "pwritev2" | "getdents" | "getdents64" | "fallocate" => {
+            &[&[H::FilePermission]]
+        }
+        "stat" | "lstat" | "fstat" | "newfstatat" | "statx" => &[&[H::InodeGetattr]],
+        "readlink" | "readlinkat" => &[&[H::InodeReadlink]],
+        "unlink" => &[&[H::PathUnlink]],
+        "rmdir" => &[&[H::PathRmdir]],
+        // With AT_REMOVEDIR it is the other call.
+        "unlinkat" => &[&[H::PathUnlink], &[H::PathRmdir]],
+        "rename" | "renameat" | "renameat2" => &[&[H::PathRename]],
+        "mkdir" | "mkdirat" => &[&[H::PathMkdir]],
+        "mknod" | "mknodat" => &[&[H::PathMknod]],
+        "link" | "linkat" => &[&[H::PathLink]],
+        "symlink" | "symlinkat" => &[&[H::PathSymlink]],
+        "chmod" | "fchmod" | "fchmodat" | "fchmodat2" => &[&[H::PathChmod]],
+        "chown" | "fchown" | "lchown" | "fchownat" => &[&[H::PathChown]],
+        "truncate" => &[&[H::PathTruncate]],
+        // A hook of its own since Linux 6.2.
+        "ftruncate" => &[&[H::FileTruncate, H::PathTruncate]],
+        "chroot" => &[&[H::PathChroot]],
+        "inotify_add_watch" => &[&[H::PathNotify]],
+        "setxattr" | "lsetxattr" | "fsetxattr" => &[&[H::InodeSetxattr]],
+        "getxattr" | "lgetxattr" | "fgetxattr" => &[&[H::InodeGetxattr]],
+        "listxattr" | "llistxattr" | "flistxattr" => &[&[H::InodeListxattr]],
+        "removexattr" | "lremovexattr" | "fremovexattr" => &[&[H::InodeRemovexattr]],
+        "mount" => &[&[H::SbMount]],
+        "umount2" => &[&[H::SbUmount]],
+        "fcntl" => &[&[H::FileFcntl]],
+        "flock" => &[&[H::FileLock]],
+        "ioctl" => &[&[H::FileIoctl]],
+        "mmap" => &[&[H::MmapFile]],
+        "mprotect" | "pkey_mprotect" => &[&[H::FileMprotect]],
+        "shmget" => &[&[H::ShmAlloc]],
+        "shmat" => &[&[H::ShmShmat]],
+        "semop" | "semtimedop" => &[&[H::SemSemop]],
+        "msgsnd" => &[&[H::MsgMsgsnd]],
+        "clone" | "clone3" | "fork" | "vfork" => &[&[H::TaskAlloc]],
+        "execve" | "execveat" => &[&[H::BprmCreds]],
+        "kill" | "tkill" | "tgkill" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo" => &[&[H::TaskKill]],
+        "prctl" => &[&[H::TaskPrctl]],
+        "setrlimit" => &[&[H::TaskSetrlimit]],
+        "setpriority" => &[&[H::TaskSetnice]],
+        "sched_setaffinity" | "sched_setscheduler" | "sched_setparam" | "sched_setattr" => {
+            &[&[H::TaskSetscheduler]]
+        }
+        "setuid" | "setreuid" | "setresuid" => &[&[H::TaskFixSetuid]],
+        "setgid" | "setregid" | "setresgid" => &[&[H::TaskFixSetgid]],
+        "setgroups" => &[&[H::TaskFixSetgroups]],
+        "capset" => &[&[H::Capset]],
+        "eventfd" | "eventfd2" | "epoll_create" | "epoll_create1" | "timerfd_create"
+        | "signalfd" | "signalfd4" | "memfd_create" | "inotify_init" | "inotify_init1" => {
+            &[&[H::FileAlloc]]
+        }
+        "socket" => &[&[H::SocketCreate]],
+        "socketpair" => &[&[H::SocketSocketpair]],
+        "connect" => &[&[H::SocketConnect]],
+        "bind" => &[&[H::SocketBind]],
+        "listen" => &[&[H::SocketListen]],
+        "accept" | "accept4" => &[&[H::SocketAccept]],
+        "shutdown" => &[&[H::SocketShutdown]],
+        "getsockopt" => &[&[H::SocketGetsockopt]],
+        "setsockopt" => &[&[H::SocketSetsockopt]],
+        "getsockname" => &[&[H::SocketGetsockname]],
+        "getpeername" => &[&[H::SocketGetpeername]],
+        "sendto" | "sendmsg" | "sendmmsg" => &[&[H::SocketSendmsg]],
+        "recvfrom" | "recvmsg" | "recvmmsg" => &[&[H::SocketRecvmsg]],
+        _ => &[],
+    }
+}
+
+/// The hooks by which a call can be failed here.
+///
+/// # Errors
+///
+/// Why it cannot.
+pub fn usable_hooks(call: &str, features: &Features) -> Result<Vec<SecurityHook>, String> {
+    let lists = security_hooks(call);
+    if lists.is_empty() {
+        return Err("no security hook that stands for this call".to_owned());
+    }
+    let mut usable = Vec::new();
+    for list in lists {
+        let support = |hook: &SecurityHook| features.security.get(hook);
+        let mut hooks = list.iter().copied();
+        let found = hooks.find(|hook| support(hook).is_some_and(Support::is_supported));
+        usable.push(found.ok_or_else(|| {
+            let reasons = list.iter().map(|hook| {
+                let reason = support(hook).map_or("it was not tried", Support::reason);
+                format!("security hook {}: {reason}", hook.attach())
+            });
+            reasons.collect::<Vec<_>>().join("; ")
+        })?);
+    }
+    Ok(usable)
 }
 
 /// The kernel function behind a call, without the `__x64_sys_` in front, where
@@ -41,5 +127,55 @@ pub fn entry_function(call: &str) -> &str {
         "sendfile" => "sendfile64",
         "umount2" => "umount",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn features(hooks: &[SecurityHook]) -> Features {
+        let supported = hooks.iter().map(|&hook| (hook, Support::Supported));
+        let no = Support::Unsupported {
+            reason: "no".to_owned(),
+        };
+        Features {
+            packets: Err(String::new()),
+            packets_refused: Vec::new(),
+            fair_queue: no.clone(),
+            hop_devices: no.clone(),
+            loopback_hop: no.clone(),
+            override_return: no.clone(),
+            refuse: no.clone(),
+            deny: no.clone(),
+            send: no.clone(),
+            security: supported.chain([(H::FileTruncate, no)]).collect(),
+        }
+    }
+
+    #[test]
+    fn a_call_needs_one_hook_of_each_list() {
+        let older = features(&[H::PathUnlink, H::PathTruncate]);
+        assert_eq!(usable_hooks("unlink", &older), Ok(vec![H::PathUnlink]));
+        // Where its own hook is not there, the older one serves.
+        assert_eq!(usable_hooks("ftruncate", &older), Ok(vec![H::PathTruncate]));
+        let both = features(&[H::PathUnlink, H::PathRmdir]);
+        let hooks = Ok(vec![H::PathUnlink, H::PathRmdir]);
+        assert_eq!(usable_hooks("unlinkat", &both), hooks);
+        for (call, features, reason) in [
+            (
+                "unlinkat",
+                &older,
+                "security hook path_rmdir: it was not tried",
+            ),
+            (
+                "ftruncate",
+                &both,
+                "security hook file_truncate: no; security hook path_truncate: it was not tried",
+            ),
+            ("sync", &both, "no security hook that stands for this call"),
+        ] {
+            assert_eq!(usable_hooks(call, features), Err(reason.to_owned()));
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::table;
 use crate::error::NEEDED_CAPABILITIES;
 
-pub use crate::plan::features::{Probe, Support as ProbeState};
+pub use crate::plan::features::{CallProbe, Probe, Support as ProbeState};
 
 /// All that was found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,32 @@ pub struct Diagnosis {
     pub capabilities_missing: Vec<&'static str>,
     /// Every rung of every kind, the preferred one first, and what options of it need.
     pub probes: Vec<Probe>,
+}
+
+/// What was found out of single calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallDiagnosis {
+    /// The kernel's release.
+    pub kernel: String,
+    /// Capabilities that the injector needs and this process lacks.
+    pub capabilities_missing: Vec<&'static str>,
+    /// Every rung of every call, the preferred one first.
+    pub probes: Vec<CallProbe>,
+}
+
+#[derive(Serialize)]
+struct CallDiagnosisJson<'a> {
+    kernel: &'a str,
+    capabilities_missing: &'a [&'static str],
+    calls: Vec<CallJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct CallJson<'a> {
+    call: &'static str,
+    number: u32,
+    supported: bool,
+    rungs: Vec<RungJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -116,12 +142,6 @@ impl Diagnosis {
     /// A table for people.
     #[must_use]
     pub fn to_table(&self) -> String {
-        let missing = if self.capabilities_missing.is_empty() {
-            "none".to_owned()
-        } else {
-            let missing = self.capabilities_missing.join(", ");
-            format!("{missing}; {NEEDED_CAPABILITIES}")
-        };
         let rows = self.probes.iter().map(|probe| {
             vec![
                 probe.kind.name().to_owned(),
@@ -131,17 +151,74 @@ impl Diagnosis {
                 probe.state.why().unwrap_or_default(),
             ]
         });
-        format!(
-            "kernel {}\ncapabilities missing: {missing}\n\n{}",
-            self.kernel,
-            table::render(&["KIND", "RUNG", "ONLY FOR", "STATE", "REASON"], rows)
-        )
+        let table = table::render(&["KIND", "RUNG", "ONLY FOR", "STATE", "REASON"], rows);
+        heading(&self.kernel, &self.capabilities_missing) + &table
+    }
+}
+
+/// What a table for people begins with.
+fn heading(kernel: &str, capabilities_missing: &[&str]) -> String {
+    let missing = if capabilities_missing.is_empty() {
+        "none".to_owned()
+    } else {
+        let missing = capabilities_missing.join(", ");
+        format!("{missing}; {NEEDED_CAPABILITIES}")
+    };
+    format!("kernel {kernel}\ncapabilities missing: {missing}\n\n")
+}
+
+impl CallDiagnosis {
+    /// One line of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: every key is text.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        let of_call = |probes: &[CallProbe]| {
+            let call = probes.first()?.call;
+            Some(CallJson {
+                call: call.name,
+                number: call.number,
+                supported: probes.iter().any(|probe| probe.state.is_supported()),
+                rungs: probes
+                    .iter()
+                    .map(|probe| RungJson {
+                        rung: probe.rung,
+                        only_for: None,
+                        state: probe.state.word(),
+                        reason: probe.state.why(),
+                    })
+                    .collect(),
+            })
+        };
+        let calls = self.probes.chunk_by(|one, next| one.call == next.call);
+        serde_json::to_string(&CallDiagnosisJson {
+            kernel: &self.kernel,
+            capabilities_missing: &self.capabilities_missing,
+            calls: calls.filter_map(of_call).collect(),
+        })
+    }
+
+    /// A table for people.
+    #[must_use]
+    pub fn to_table(&self) -> String {
+        let rows = self.probes.iter().map(|probe| {
+            vec![
+                probe.call.name.to_owned(),
+                probe.rung.to_owned(),
+                probe.state.word().to_owned(),
+                probe.state.why().unwrap_or_default(),
+            ]
+        });
+        let table = table::render(&["CALL", "RUNG", "STATE", "REASON"], rows);
+        heading(&self.kernel, &self.capabilities_missing) + &table
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Syscall;
 
     fn diagnosis() -> Diagnosis {
         let probe = |rung: &str, state| Probe {
@@ -192,6 +269,38 @@ mod tests {
             ),
             "{json}"
         );
+    }
+
+    #[test]
+    fn a_call_is_supported_if_one_rung_reaches_it() {
+        let probe = |name, number, rung, state| CallProbe {
+            call: Syscall { name, number },
+            rung,
+            state,
+        };
+        let no = ProbeState::Unsupported {
+            reason: "no hook".to_owned(),
+        };
+        let diagnosis = CallDiagnosis {
+            kernel: "6.12.0".to_owned(),
+            capabilities_missing: Vec::new(),
+            probes: vec![
+                probe("chmod", 90, "kprobe", no.clone()),
+                probe("chmod", 90, "lsm", ProbeState::Supported),
+                probe("fsync", 74, "kprobe", no.clone()),
+                probe("fsync", 74, "lsm", no),
+            ],
+        };
+        let json = diagnosis.to_json().expect("text keys");
+        for part in [
+            "{\"call\":\"chmod\",\"number\":90,\"supported\":true,\"rungs\":[{\"rung\":\"kprobe\",",
+            "{\"call\":\"fsync\",\"number\":74,\"supported\":false,",
+            "{\"rung\":\"lsm\",\"state\":\"unsupported\",\"reason\":\"no hook\"}",
+        ] {
+            assert!(json.contains(part), "{json}");
+        }
+        let table = diagnosis.to_table();
+        assert!(table.contains("chmod  lsm     supported"), "{table}");
     }
 
     #[test]

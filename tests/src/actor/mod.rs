@@ -1,12 +1,23 @@
 //! What the victims do. This half of the crate runs in the victim's process,
 //! started through the `injector-victim` program.
 
+/// Makes a system call by its number.
+macro_rules! sys {
+    ($call:ident $(, $argument:expr)*) => {{
+        // SAFETY: every pointer among the arguments points to memory that is
+        // long enough for the call and outlives it; see each use.
+        let result = unsafe { syscall!(Sysno::$call $(, $argument)*) };
+        result.map_err(|errno| errno.into_raw().unsigned_abs())
+    }};
+}
+
 pub mod calls;
 pub mod dial;
 pub mod dns;
 pub mod forks;
 pub mod packet;
 pub mod serving;
+pub mod sweep;
 pub mod tcp;
 pub mod udp;
 
@@ -36,6 +47,8 @@ pub struct Options {
 pub enum Work {
     /// Make system calls
     Calls(calls::Options),
+    /// Make many system calls, one after the other
+    Sweep(sweep::Options),
     /// Fork children that make system calls and send packets
     Forks(forks::Options),
     /// Make connections, and exchange bytes through them
@@ -66,6 +79,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let board = crate::board::Shared::map(&options.board)?;
     match &options.work {
         Work::Calls(work) => calls::run(&board, options.rounds, work),
+        Work::Sweep(work) => sweep::run(&board, options.rounds, work),
         Work::Forks(work) => forks::run(&board, work),
         Work::Dial(work) => dial::call(&board, options.rounds, work),
         Work::Answer(work) => dial::answer(&board, work),

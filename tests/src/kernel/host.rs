@@ -152,7 +152,7 @@ fn has_override() -> bool {
 }
 
 /// Whether programs on security hooks are listed as an active module, stand for
-/// every hook that the injector uses, and are taken: some kernels have them and
+/// every hook that most calls need, and are taken: some kernels have them and
 /// let nobody load one.
 fn has_security() -> bool {
     let active = active_security_modules().unwrap_or_default();
@@ -162,7 +162,7 @@ fn has_security() -> bool {
     let Ok(types) = bare::kernel_types() else {
         return false;
     };
-    SecurityHook::ALL
+    SecurityHook::COMMON
         .iter()
         .all(|hook| bare::security_function(&types, hook.attach()).is_some())
         && Bare::security("file_open").is_ok()

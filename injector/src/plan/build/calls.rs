@@ -6,7 +6,7 @@ use super::{Parts, need};
 use crate::{
     error::{Error, Unsupported},
     model::{Errno, Rule, Syscall},
-    plan::{CallHook, Features, hooks::security_hook},
+    plan::{CallHook, Features, hooks},
 };
 
 impl Parts {
@@ -21,18 +21,18 @@ impl Parts {
     ) -> Result<&'static str, Error> {
         let by_entry = features.override_return.is_supported();
         for call in calls {
-            let hook = if by_entry {
-                CallHook::Entry
+            let call_hooks = if by_entry {
+                vec![CallHook::Entry]
             } else {
-                CallHook::Security(usable_hook(rule, call, features)?)
+                let hooks = usable_hooks(rule, call, features)?;
+                hooks.into_iter().map(CallHook::Security).collect()
             };
-            match self
-                .calls
-                .iter_mut()
-                .find(|known| known.0 == hook && known.1 == *call)
-            {
-                Some(known) => known.2 |= mask,
-                None => self.calls.push((hook, *call, mask)),
+            for hook in call_hooks {
+                let mut known = self.calls.iter_mut();
+                match known.find(|known| known.0 == hook && known.1 == *call) {
+                    Some(known) => known.2 |= mask,
+                    None => self.calls.push((hook, *call, mask)),
+                }
             }
         }
         Ok(if by_entry { "kprobe" } else { "lsm" })
@@ -60,7 +60,11 @@ impl Parts {
     }
 }
 
-fn usable_hook(rule: &Rule, call: &Syscall, features: &Features) -> Result<SecurityHook, Error> {
+fn usable_hooks(
+    rule: &Rule,
+    call: &Syscall,
+    features: &Features,
+) -> Result<Vec<SecurityHook>, Error> {
     let unsupported = |needs: String, found: String| Unsupported {
         what: format!("rule {}: --call {}", rule.name, call.name).into(),
         needs: needs.into(),
@@ -70,19 +74,5 @@ fn usable_hook(rule: &Rule, call: &Syscall, features: &Features) -> Result<Secur
         "a kernel that lets programs override system calls (CONFIG_BPF_KPROBE_OVERRIDE): {}",
         features.override_return.reason()
     );
-    let Some(hook) = security_hook(call.name) else {
-        return Err(unsupported(
-            entry,
-            "no security hook that stands for this call either".to_owned(),
-        )
-        .into());
-    };
-    match features.security.get(&hook) {
-        Some(support) if support.is_supported() => Ok(hook),
-        Some(support) => {
-            let found = format!("security hook {}: {}", hook.attach(), support.reason());
-            Err(unsupported(entry, found).into())
-        }
-        None => Err(unsupported(entry, "security hooks were not tried".to_owned()).into()),
-    }
+    hooks::usable_hooks(call.name, features).map_err(|found| unsupported(entry, found).into())
 }

@@ -100,9 +100,13 @@ fn a_call_that_nothing_can_fail_is_refused() {
         (
             "sync",
             debian(),
-            "no security hook that stands for this call either",
+            "no security hook that stands for this call",
         ),
-        ("openat", unable(None), "security hooks were not tried"),
+        (
+            "openat",
+            unable(None),
+            "security hook file_open: it was not tried",
+        ),
         (
             "openat",
             unable(Some(no("bpf is not among the active LSMs"))),

@@ -45,16 +45,6 @@ pub struct Call {
     buffer: [u8; SIZE],
 }
 
-/// Makes a system call by its number.
-macro_rules! sys {
-    ($call:ident $(, $argument:expr)*) => {{
-        // SAFETY: every pointer among the arguments points to memory that is
-        // long enough for the call and outlives it; see each use.
-        let result = unsafe { syscall!(Sysno::$call $(, $argument)*) };
-        result.map_err(|errno| errno.into_raw().unsigned_abs())
-    }};
-}
-
 macro_rules! calls {
     ($($name:literal => $variant:ident,)+) => {
         #[derive(Clone, Copy, PartialEq, Eq)]
