@@ -69,6 +69,17 @@ struct RungJson<'a> {
     reason: Option<String>,
 }
 
+impl<'a> RungJson<'a> {
+    fn new(rung: &'a str, only_for: Option<&'static str>, state: &ProbeState) -> Self {
+        Self {
+            rung,
+            only_for,
+            state: state.word(),
+            reason: state.why(),
+        }
+    }
+}
+
 impl ProbeState {
     const fn word(&self) -> &'static str {
         match self {
@@ -123,12 +134,7 @@ impl Diagnosis {
                     .any(|probe| probe.only_for.is_none() && probe.state.is_supported()),
                 rungs: self
                     .of_kind(kind)
-                    .map(|probe| RungJson {
-                        rung: &probe.rung,
-                        only_for: probe.only_for,
-                        state: probe.state.word(),
-                        reason: probe.state.why(),
-                    })
+                    .map(|probe| RungJson::new(&probe.rung, probe.only_for, &probe.state))
                     .collect(),
             })
             .collect();
@@ -182,12 +188,7 @@ impl CallDiagnosis {
                 supported: probes.iter().any(|probe| probe.state.is_supported()),
                 rungs: probes
                     .iter()
-                    .map(|probe| RungJson {
-                        rung: probe.rung,
-                        only_for: None,
-                        state: probe.state.word(),
-                        reason: probe.state.why(),
-                    })
+                    .map(|probe| RungJson::new(probe.rung, None, &probe.state))
                     .collect(),
             })
         };

@@ -1,8 +1,8 @@
 //! A victim that makes many system calls, each by its own number.
 //!
 //! What a call needs is prepared before the first round, by calls that rules may fail later. What
-//! it changes is undone by calls that no rule on these names, or not at all where it may be
-//! repeated.
+//! it changes is undone once it has succeeded, in part by others of these calls, which then count
+//! too; or not at all where it may be repeated.
 
 use std::{
     collections::BTreeMap,
