@@ -127,9 +127,9 @@ impl TestBinary {
                 "net_delay" => Part::AllBut(&["minute"]),
                 "net_link" => Part::AllBut(&["profile", "one_link"]),
                 // Of the forms of a target net_loss tells.
-                "net_corrupt" | "net_duplicate" | "net_reject" => {
-                    Part::AllBut(&["command", "process"])
-                }
+                "net_corrupt" | "net_duplicate" => Part::AllBut(&["command", "process"]),
+                // What an answer says, and what a victim makes of it, is the same everywhere.
+                "net_reject" => Part::AllBut(&["codes", "command", "process", "tcp_by_icmp"]),
                 "net_corrupt_headers" => Part::Named(&["tcp", "v6_egress"]),
                 "net_filter" => Part::AllBut(&["peer", "port"]),
                 "net_loss_local" => Part::Named(&["asks"]),
