@@ -87,7 +87,7 @@ fn it_tells_how_single_calls_can_be_failed() {
         "--output",
         "json",
         "--call",
-        "chmod,fsync,ftruncate",
+        "chmod,fsync,ftruncate,%ipc,!semget",
     ];
     let finished = agent::run(&asked);
     assert_eq!(finished.code(), 0, "{finished:?}");
@@ -107,6 +107,9 @@ fn it_tells_how_single_calls_can_be_failed() {
         }
         assert_eq!(found["supported"], expected.contains(&true), "{found}");
     }
+    let calls = said["calls"].as_array().expect("a list of calls");
+    let is_there = |name: &str| calls.iter().any(|call| call["call"] == name);
+    assert!(is_there("shmdt") && !is_there("semget"), "{said}");
     let finished = agent::run(&["doctor", "--call", "fsyncc"]);
     assert_eq!(finished.code(), 2, "{finished:?}");
     assert!(

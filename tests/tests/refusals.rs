@@ -202,6 +202,9 @@ fn durations() {
 fn calls_and_errors() {
     let call = |call, errno| ["--call", call, "--errno", errno, "--for", "1s"];
     check_options("sys-errno", &call("opneat", "EIO"), &["--call", "opneat"]);
+    check_options("sys-errno", &call("99999", "EIO"), &["--call", "99999"]);
+    check_options("sys-errno", &call("%files", "EIO"), &["--call", "%file"]);
+    check_options("sys-errno", &call("read,!read", "EIO"), &["--call"]);
     check_options(
         "sys-errno",
         &call("openat", "EBOGUS"),

@@ -13,7 +13,7 @@ use injector_tests::{
         calls::MAIN,
         sweep::{Outcome, RESULTS, Results},
     },
-    agent::{Injection, RuleReport},
+    agent::{self, Injection, RuleReport},
     cgroup::Cgroup,
     command::Place,
     require,
@@ -277,4 +277,82 @@ fn each_call_counts_once_on_an_overlay() {
     }
     check(&folders[0], &folders[1]);
     umount2(&merged, MntFlags::MNT_DETACH).expect("unmount the overlay");
+}
+
+/// What a class names, all of it but for what is taken out, beside a call by its number, and
+/// nothing else.
+#[test]
+fn a_class_fails_but_for_what_is_taken_out() {
+    const ERRNO: u32 = 70;
+    const FAILING: &[&str] = &[
+        "accept",
+        "accept4",
+        "flock",
+        "getpeername",
+        "getsockname",
+        "getsockopt",
+        "recvmmsg",
+        "sendmmsg",
+        "setsockopt",
+        "shutdown",
+        "socket",
+        "socketpair",
+    ];
+    require!(SysErrno);
+    let folder = TempDir::new().expect("make a folder");
+    let cgroup = Cgroup::new("victim");
+    let victim = Sweeper::start(Place::cgroup(&cgroup), folder.path());
+    let all = victim.round();
+    let (target, errno) = (cgroup.target(), ERRNO.to_string());
+    let calls = format!("?%network,!listen,{}", syscalls::Sysno::flock.id());
+    let options = ["--call", &calls, "--errno", &errno, "--for", "60s"];
+    let rule = ["sys-errno", "--target", &target];
+    let injection = Injection::start(&[&rule[..], &options].concat());
+    let seen = victim.round();
+    let rule = injection.stop().rule();
+    let expected: Results = all
+        .into_iter()
+        .map(|(call, mut outcome)| {
+            if FAILING.contains(&&*call) {
+                outcome = Outcome {
+                    succeeded: 0,
+                    failed: COUNT,
+                    errno: ERRNO,
+                };
+            }
+            (call, outcome)
+        })
+        .collect();
+    assert_eq!(seen, expected);
+    let count = COUNT * FAILING.len() as u64;
+    assert_eq!((rule.matched, rule.injected), (count, count), "{rule:?}");
+    victim.assert_unharmed();
+}
+
+/// What no rung reaches is told by name, and refused unless it may be left out.
+#[test]
+fn what_a_class_cannot_fail_is_told() {
+    require!(SysErrno);
+    let cgroup = Cgroup::new("victim");
+    let target = cgroup.target();
+    let ask = |what: &str, calls: &str| {
+        let options = ["sys-errno", "--target", &target, "--errno", "EIO"];
+        let rest = ["--call", calls, "--for", "60s", "--output", "json"];
+        agent::run(&[&[what][..], &options, &rest].concat())
+    };
+    // No kernel has it, though it has a number.
+    for what in ["plan", "inject"] {
+        let refused = ask(what, "%network");
+        assert_eq!(refused.code(), 3, "{refused:?}");
+        assert!(refused.stderr.contains("--call getpmsg"), "{refused:?}");
+    }
+    let refused = ask("plan", "?getpmsg,?putpmsg");
+    assert_eq!(refused.code(), 3, "{refused:?}");
+    let planned = ask("plan", "?%network");
+    assert_eq!(planned.code(), 0, "{planned:?}");
+    let plan: serde_json::Value = serde_json::from_str(&planned.stdout).expect("JSON");
+    let notes = plan["notes"].to_string();
+    assert!(notes.contains("does not fail getpmsg"), "{plan}");
+    assert!(notes.contains("putpmsg"), "{plan}");
+    assert!(!notes.contains("accept"), "{plan}");
 }

@@ -10,7 +10,7 @@ mod watch;
 
 use std::{process::ExitStatus, time::Duration};
 
-use injector_common::{RuleStats, names::SecurityHook};
+use injector_common::RuleStats;
 
 use crate::{
     actuate,
@@ -19,8 +19,8 @@ use crate::{
         KernelActuator, Needs, Programs, check_room,
         features::{self, Trial},
     },
-    model::{Experiment, Fault, Rule},
-    plan::{self, Features, PacketAttach, Plan, hooks::security_hooks},
+    model::{Experiment, Fault, Rule, Syscall},
+    plan::{self, Features, PacketAttach, Plan},
     report::{Report, RuleReport, Unattributed, Undelivered},
     resolve::RuleScope,
 };
@@ -268,18 +268,22 @@ fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Opti
 /// Tries what the experiment's rules need.
 fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
     let mut trials: Vec<Trial> = Vec::new();
-    let mut hooks: Vec<SecurityHook> = Vec::new();
+    let mut calls: Vec<Syscall> = Vec::new();
     for rule in experiment.rules.iter().filter(|rule| !rule.removed) {
         let trial = Trial::of(&rule.fault);
         if !trials.contains(&trial) {
             trials.push(trial);
         }
-        if let Fault::SysErrno { calls, .. } = &rule.fault {
-            let lists = calls.iter().flat_map(|call| security_hooks(call.name));
-            hooks.extend(lists.copied().flatten());
+        if let Fault::SysErrno {
+            calls: wanted,
+            optional,
+            ..
+        } = &rule.fault
+        {
+            calls.extend(wanted.iter().chain(optional));
         }
     }
-    hooks.sort_unstable();
-    hooks.dedup();
-    features::probe(programs, &trials, &hooks)
+    calls.sort_unstable();
+    calls.dedup();
+    features::probe(programs, &trials, &calls)
 }

@@ -5,10 +5,12 @@ use std::{io::Write as _, process::ExitCode};
 use crate::{
     cli::Output,
     kernel::features,
-    model::Syscall,
     report::doctor::{CallDiagnosis, Diagnosis},
     resolve::{Host as _, LinuxHost},
-    spec::text::Text,
+    spec::{
+        calls::{self, CallWord, Selected},
+        text::Text,
+    },
 };
 
 /// Arguments of `doctor`.
@@ -17,6 +19,7 @@ use crate::{
 Examples:
   injector doctor
   injector doctor --call fsync,chmod
+  injector doctor --call %file
   injector doctor --output json | jq '.kinds[] | select(.supported | not)'
 
 Every line is the result of a try: load, attach, detach. The first supported rung of a kind serves
@@ -28,7 +31,7 @@ includes CAP_BPF and CAP_PERFMON), CAP_NET_ADMIN and CAP_SYS_PTRACE.")]
 pub struct Args {
     /// Try how these system calls can be made to fail here, and nothing else
     #[arg(long, value_name = "CALL[,CALL…]", value_delimiter = ',')]
-    pub call: Vec<Text<Syscall>>,
+    pub call: Vec<Text<CallWord>>,
 
     /// How to print the result
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -38,7 +41,9 @@ pub struct Args {
 pub(super) fn exec(args: &Args) -> anyhow::Result<ExitCode> {
     let host = LinuxHost::new()?;
     let (kernel, capabilities_missing) = (host.kernel_release(), host.missing_capabilities());
-    let calls: Vec<Syscall> = args.call.iter().map(|text| text.0).collect();
+    let words: Vec<CallWord> = args.call.iter().map(|text| text.0.clone()).collect();
+    let Selected { wanted, optional } = calls::select(&words);
+    let calls = [wanted, optional].concat();
     let (table, json) = if calls.is_empty() {
         let diagnosis = Diagnosis {
             kernel,

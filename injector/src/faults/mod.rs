@@ -271,7 +271,11 @@ pub fn explain(fault: &Fault) -> String {
             PacketFault::Dns(dns) => dns::explain(filter, dns),
             PacketFault::Reset { end, after } => net_reset::explain(filter, *end, *after),
         },
-        Fault::SysErrno { calls, errno } => sys_errno::explain(calls, *errno),
+        Fault::SysErrno {
+            calls,
+            optional,
+            errno,
+        } => sys_errno::explain(calls, optional, *errno),
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
     }
 }

@@ -7,7 +7,10 @@ use super::FaultKindDef;
 use crate::{
     error::SpecError,
     model::{Errno, Fault, Syscall},
-    spec::text::{self, Text},
+    spec::{
+        calls::{self, CallWord, Selected},
+        text::{self, Text},
+    },
 };
 
 /// The kind.
@@ -18,7 +21,7 @@ pub struct SysErrno;
 #[derive(clap::Args, Deserialize, Debug)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Raw {
-    /// The system calls that fail, by name as in syscalls(2), separated by commas
+    /// The system calls that fail, by name or number as in syscalls(2) or by class as %file
     #[arg(
         long,
         value_name = "CALL[,CALL…]",
@@ -26,7 +29,7 @@ pub struct Raw {
         required = true
     )]
     #[serde(deserialize_with = "text::comma_list")]
-    pub call: Vec<Text<Syscall>>,
+    pub call: Vec<Text<CallWord>>,
 
     /// The error that they fail with, by name as in errno(3) or by number, 1 to 133
     #[arg(long, value_name = "ERRNO", allow_hyphen_values = true)]
@@ -39,8 +42,13 @@ impl FaultKindDef for SysErrno {
     const MANUAL: &'static str = "\
 A failing call returns the error and has no effect: no file is opened, no byte written. Every
 thread and every child of the target is hit. Which calls can fail depends on the kernel; see
-`injector doctor`. A rule names calls exactly: `open` and `openat` are two, and most programs
-use `openat`.";
+`injector doctor --call`. A rule names calls exactly: `open` and `openat` are two, and most
+programs use `openat`.
+
+Classes of calls are those of strace: %file (calls that take a file name), %process, %network (or
+%net), %signal, %ipc, %desc (calls that take or make a descriptor), %memory, %creds; and `all`.
+`!` before a call or class leaves it out. If one of the calls cannot be made to fail here, the rule
+is refused; with `?` before the call or class it is left out instead, and a note says so.";
     const EXAMPLES: &'static str = "\
 Examples:
   Every open in a cgroup fails:
@@ -50,18 +58,18 @@ Examples:
     injector inject sys-errno --target pid:4242 --call write,pwrite64 --errno ENOSPC \\
       --percent 20 --for 1m
 
+  Whatever takes a file name fails once in a while, but for starting programs:
+    injector inject sys-errno --target pid:4242 --call '?%file,!execve,!execveat' --errno EIO \\
+      --percent 1 --for 1m
+
   The third connect of a command is refused:
     injector inject sys-errno --call connect --errno ECONNREFUSED --when 3 --for 1m -- ./app";
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
-        let mut calls: Vec<Syscall> = Vec::new();
-        for Text(call) in raw.call {
-            if !calls.contains(&call) {
-                calls.push(call);
-            }
-        }
-        if calls.is_empty() {
+        let words: Vec<CallWord> = raw.call.into_iter().map(|text| text.0).collect();
+        let Selected { wanted, optional } = calls::select(&words);
+        if wanted.is_empty() && optional.is_empty() {
             return Err(SpecError::new(
                 "call",
                 "names no call",
@@ -69,13 +77,22 @@ Examples:
             ));
         }
         Ok(Fault::SysErrno {
-            calls,
+            calls: wanted,
+            optional,
             errno: raw.errno.0,
         })
     }
 }
 
-pub(super) fn explain(calls: &[Syscall], errno: Errno) -> String {
-    let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
-    format!("fails {} with {}", names.join(", "), errno.name)
+pub(super) fn explain(calls: &[Syscall], optional: &[Syscall], errno: Errno) -> String {
+    let list = |calls: &[Syscall]| {
+        let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
+        names.join(", ")
+    };
+    let which = match (list(calls), list(optional)) {
+        (calls, none) if none.is_empty() => calls,
+        (none, some) if none.is_empty() => format!("what can be failed here of {some}"),
+        (calls, some) => format!("{calls} and what can be failed here of {some}"),
+    };
+    format!("fails {which} with {}", errno.name)
 }

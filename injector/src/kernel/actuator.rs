@@ -326,7 +326,7 @@ impl KernelActuator {
                 self.attach_packets(effect, site, program)
             }
             Effect::AttachEntry { call } => {
-                let function = format!("__x64_sys_{}", entry_function(call.name));
+                let function = entry_function(call.name);
                 let program: &mut KProbe = self.program(names::PROG_SYSCALL)?.try_into()?;
                 object::once(program.load())?;
                 let link = links::attach_kprobe(program, &function)?;

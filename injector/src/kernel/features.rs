@@ -25,7 +25,7 @@ use super::{
     netlink::{self, NewDevice},
     netns,
     object::{Programs, describe, once, refusal},
-    queue,
+    queue, symbols,
 };
 use crate::{
     error::Unsupported,
@@ -33,7 +33,7 @@ use crate::{
     plan::{
         Features, PacketAttach, Support,
         features::{CallProbe, Probe},
-        hooks::{security_hooks, usable_hooks},
+        hooks::{entry_function, security_hooks, usable_hooks},
     },
     resolve::netns::ask_netlink,
 };
@@ -72,7 +72,7 @@ impl Trial {
 pub fn probe_all() -> Vec<Probe> {
     let features = match Programs::open(Needs::TRIAL) {
         Ok(mut programs) => {
-            let mut features = probe(&mut programs, &Trial::ALL, SecurityHook::COMMON);
+            let mut features = probe(&mut programs, &Trial::ALL, &[]);
             try_hooks(&mut programs, &mut features, SecurityHook::COMMON);
             features
         }
@@ -104,10 +104,8 @@ pub fn probe_all() -> Vec<Probe> {
 /// When nothing can be tried.
 pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
     let mut programs = Programs::open(Needs::TRIAL)?;
-    let mut features = probe(&mut programs, &[Trial::Calls], &[]);
-    let lists = calls.iter().flat_map(|call| security_hooks(call.name));
-    let hooks: BTreeSet<_> = lists.copied().flatten().copied().collect();
-    try_hooks(&mut programs, &mut features, &Vec::from_iter(hooks));
+    let mut features = probe(&mut programs, &[Trial::Calls], calls);
+    try_hooks(&mut programs, &mut features, &hooks_of(calls));
     let probes = calls.iter().flat_map(|&call| {
         let probe = |rung, state| CallProbe { call, rung, state };
         let by_hooks = match usable_hooks(call.name, &features) {
@@ -115,11 +113,59 @@ pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
             Err(reason) => no(reason),
         };
         [
-            probe("kprobe", features.override_return.clone()),
+            probe("kprobe", entry(&features, call)),
             probe("lsm", by_hooks),
         ]
     });
     Ok(probes.collect())
+}
+
+/// Whether a call can be failed at its entry.
+fn entry(features: &Features, call: Syscall) -> Support {
+    let known = features.entries.get(&call);
+    known.unwrap_or(&features.override_return).clone()
+}
+
+/// All security hooks that could stand for these calls.
+fn hooks_of(calls: &[Syscall]) -> Vec<SecurityHook> {
+    let lists = calls.iter().flat_map(|call| security_hooks(call.name));
+    let hooks: BTreeSet<_> = lists.copied().flatten().copied().collect();
+    hooks.into_iter().collect()
+}
+
+/// Looks for the functions behind those of these calls that were not looked for yet.
+fn find_entries(features: &mut Features, calls: &[Syscall]) {
+    let known = &mut features.entries;
+    let unknown = calls
+        .iter()
+        .copied()
+        .filter(|call| !known.contains_key(call));
+    let unknown: Vec<Syscall> = unknown.collect();
+    if unknown.is_empty() {
+        return;
+    }
+    let names: Vec<String> = unknown
+        .iter()
+        .map(|call| entry_function(call.name))
+        .collect();
+    let supports = match symbols::functions(&names) {
+        Ok(found) => names
+            .iter()
+            .zip(found)
+            .map(|(name, found)| {
+                if found {
+                    Support::Supported
+                } else {
+                    no(format!("no function {name} in this kernel"))
+                }
+            })
+            .collect(),
+        Err(error) => {
+            let reason = format!("{}: {error}", symbols::SYMBOLS);
+            vec![Support::Inconclusive { reason }; unknown.len()]
+        }
+    };
+    known.extend(unknown.into_iter().zip(supports));
 }
 
 /// Tries those of these hooks that were not tried yet.
@@ -151,6 +197,7 @@ impl Default for Tried {
                 hop_devices: untried(),
                 loopback_hop: untried(),
                 override_return: untried(),
+                entries: BTreeMap::new(),
                 refuse: untried(),
                 deny: untried(),
                 send: untried(),
@@ -160,10 +207,10 @@ impl Default for Tried {
     }
 }
 
-/// Tries these, and these security hooks. Nothing is tried twice: what a kernel can do
+/// Tries these, and for calls what they could be failed by. Nothing is tried twice: what a kernel can do
 /// does not change while rules are in force, and they would wait for it.
 #[must_use]
-pub fn probe(programs: &mut Programs, trials: &[Trial], hooks: &[SecurityHook]) -> Features {
+pub fn probe(programs: &mut Programs, trials: &[Trial], calls: &[Syscall]) -> Features {
     let Tried {
         trials: mut tried,
         mut features,
@@ -175,8 +222,10 @@ pub fn probe(programs: &mut Programs, trials: &[Trial], hooks: &[SecurityHook]) 
     if is_new(Trial::Calls) {
         features.override_return = probe_override(&mut programs.ebpf);
     }
-    if trials.contains(&Trial::Calls) && !features.override_return.is_supported() {
-        try_hooks(programs, &mut features, hooks);
+    if features.override_return.is_supported() {
+        find_entries(&mut features, calls);
+    } else if trials.contains(&Trial::Calls) {
+        try_hooks(programs, &mut features, &hooks_of(calls));
     }
     if is_new(Trial::Connects) {
         features.refuse = sockets::connect(&mut programs.ebpf, true);

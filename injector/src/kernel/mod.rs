@@ -25,6 +25,7 @@ mod queue;
 mod seen;
 mod sites;
 mod sockets;
+mod symbols;
 mod tc;
 mod wire;
 mod words;

@@ -169,6 +169,7 @@ mod tests {
         wanted = running.clone();
         wanted.rules[0].fault = Fault::SysErrno {
             calls: Vec::new(),
+            optional: Vec::new(),
             errno: Errno {
                 name: "EIO",
                 value: 5,

@@ -116,7 +116,7 @@ fn unconditional(rule: &Rule) -> bool {
 
 /// Two failing calls, of which the first leaves nothing to the second.
 fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
-    let (Fault::SysErrno { calls, errno }, Fault::SysErrno { calls: others, .. }) =
+    let (Fault::SysErrno { calls, errno, .. }, Fault::SysErrno { calls: others, .. }) =
         (&first.fault, &second.fault)
     else {
         return None;

@@ -84,8 +84,11 @@ pub enum Fault {
     Packet(PacketFilter, PacketFault),
     /// System calls fail.
     SysErrno {
-        /// The calls, at least one, without repeats.
+        /// The calls, without repeats.
         calls: Vec<Syscall>,
+        /// Others that fail too where the kernel lets them, without repeats and at least one
+        /// if there are no `calls`.
+        optional: Vec<Syscall>,
         /// The error.
         errno: Errno,
     },

@@ -43,7 +43,9 @@ pub fn build(
             parts.aim(one, mask, rule);
         }
         backends.push(match &rule.fault {
-            Fault::SysErrno { calls, .. } => parts.calls(rule, calls, mask, features)?,
+            Fault::SysErrno {
+                calls, optional, ..
+            } => parts.calls(rule, (calls, optional), mask, features)?,
             Fault::Refuse { errno, .. } => parts.connects(rule, *errno, features)?,
             Fault::Packet(filter, fault) => {
                 let act = PacketAct {

@@ -102,6 +102,9 @@ pub struct Features {
     pub loopback_hop: Support,
     /// Whether a program may override a system call's result.
     pub override_return: Support,
+    /// Where that can be done: whether the kernel has a function at whose entry a call can be
+    /// failed, per call that was asked about.
+    pub entries: BTreeMap<Syscall, Support>,
     /// Whether programs at `connect` choose its error.
     pub refuse: Support,
     /// Whether programs at `connect` can at least let it fail, with `EPERM`.

@@ -2,7 +2,8 @@
 
 use injector_common::names::SecurityHook;
 
-use super::{Features, Support};
+use super::{CallHook, Features, Support};
+use crate::model::Syscall;
 
 use SecurityHook as H;
 
@@ -115,11 +116,31 @@ pub fn usable_hooks(call: &str, features: &Features) -> Result<Vec<SecurityHook>
     Ok(usable)
 }
 
-/// The kernel function behind a call, without the `__x64_sys_` in front, where
-/// it is not named as the call (`arch/x86/entry/syscalls/syscall_64.tbl`).
+/// Where programs that fail a call are attached here.
+///
+/// Where results can be overridden that is its entry, since it serves every call alike; elsewhere
+/// it is security hooks.
+///
+/// # Errors
+///
+/// Why the call cannot be failed.
+pub fn call_hooks(call: Syscall, features: &Features) -> Result<Vec<CallHook>, String> {
+    if !features.override_return.is_supported() {
+        let hooks = usable_hooks(call.name, features)?;
+        return Ok(hooks.into_iter().map(CallHook::Security).collect());
+    }
+    match features.entries.get(&call) {
+        Some(Support::Supported) => Ok(vec![CallHook::Entry]),
+        Some(no) => Err(no.reason().to_owned()),
+        None => Err("it was not tried".to_owned()),
+    }
+}
+
+/// The kernel function behind a call, which is not always named as the call
+/// (`arch/x86/entry/syscalls/syscall_64.tbl`).
 #[must_use]
-pub fn entry_function(call: &str) -> &str {
-    match call {
+pub fn entry_function(call: &str) -> String {
+    let name = match call {
         "stat" => "newstat",
         "fstat" => "newfstat",
         "lstat" => "newlstat",
@@ -127,11 +148,14 @@ pub fn entry_function(call: &str) -> &str {
         "sendfile" => "sendfile64",
         "umount2" => "umount",
         other => other,
-    }
+    };
+    format!("__x64_sys_{name}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn features(hooks: &[SecurityHook]) -> Features {
@@ -146,6 +170,7 @@ mod tests {
             hop_devices: no.clone(),
             loopback_hop: no.clone(),
             override_return: no.clone(),
+            entries: BTreeMap::new(),
             refuse: no.clone(),
             deny: no.clone(),
             send: no.clone(),

@@ -8,9 +8,10 @@ use super::*;
 use crate::{
     model::{
         Checksum, Damage, Delay, Direction, Errno, Experiment, Extent, Fault, PacketFault,
-        PacketFilter, Per, Protocol, Region, Rule, Syscall,
+        PacketFilter, Per, Protocol, Region, Rule,
     },
     resolve::{Interface, Netns, RuleScope, Scope},
+    spec::calls::{self, CallWord, Selected},
 };
 
 mod filters;
@@ -112,10 +113,11 @@ fn corrupt(direction: Direction, checksum: Checksum) -> Fault {
     Fault::Packet(filter(direction), PacketFault::Corrupt(damage))
 }
 
-fn errno(names: &[&'static str]) -> Fault {
-    let numbered = |(number, &name): (u32, &&'static str)| Syscall { name, number };
+fn errno(words: &[&str]) -> Fault {
+    let Selected { wanted, optional } = selected(words);
     Fault::SysErrno {
-        calls: (0..).zip(names).map(numbered).collect(),
+        calls: wanted,
+        optional,
         errno: Errno {
             name: "EIO",
             value: 5,
@@ -129,8 +131,16 @@ fn no(reason: &str) -> Support {
     }
 }
 
+/// What these words of `--call` name.
+fn selected(words: &[&str]) -> Selected {
+    let word = |word: &&str| word.parse::<CallWord>().expect("a word");
+    calls::select(&words.iter().map(word).collect::<Vec<_>>())
+}
+
 /// A kernel that can do everything.
 fn able() -> Features {
+    let entries = selected(&["all"]).wanted.into_iter();
+    let entries = entries.map(|call| (call, Support::Supported));
     let hooks = SecurityHook::ALL
         .iter()
         .map(|&hook| (hook, Support::Supported));
@@ -141,6 +151,7 @@ fn able() -> Features {
         hop_devices: Support::Supported,
         loopback_hop: Support::Supported,
         override_return: Support::Supported,
+        entries: entries.collect(),
         refuse: Support::Supported,
         deny: Support::Supported,
         send: Support::Supported,

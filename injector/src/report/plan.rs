@@ -79,6 +79,7 @@ mod tests {
                     name: "write",
                     number: 1,
                 }],
+                optional: Vec::new(),
                 errno: Errno {
                     name: "ENOSPC",
                     value: 28,

@@ -4,6 +4,8 @@
 //! delays that it names.
 
 pub mod build;
+mod call_classes;
+pub mod calls;
 mod decimal;
 pub mod distribution;
 pub mod dns;

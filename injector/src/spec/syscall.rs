@@ -7,21 +7,33 @@ use syscalls::Sysno;
 
 use crate::{
     model::{Errno, Syscall},
-    spec::text::ValueError,
+    spec::text::{ValueError, is_digits},
 };
 
 /// Calls whose failure the caller cannot see or survive, so that no rule may
 /// name them: they do not return, or they return into a frame that only the
 /// kernel can restore.
-const NEVER: [&str; 3] = ["exit", "exit_group", "rt_sigreturn"];
+pub(super) const NEVER: [&str; 3] = ["exit", "exit_group", "rt_sigreturn"];
+
+/// Every call of this architecture.
+///
+/// `Sysno::iter` of syscalls 0.8.1 leaves out the last one.
+pub(super) fn every_call() -> impl Iterator<Item = Sysno> {
+    (0..MAX_CALLS).filter_map(|number| Sysno::new(usize::try_from(number).ok()?))
+}
 
 impl FromStr for Syscall {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let allowed = "the name of a system call of this architecture as in syscalls(2), such as openat, read or connect";
-        let Ok(call) = Sysno::from_str(text) else {
-            let near = Sysno::iter()
+        let allowed = "the name or number of a system call of this architecture as in syscalls(2), such as openat, read or connect";
+        let known = if is_digits(text) {
+            every_call().find(|call| text.parse() == Ok(call.id()))
+        } else {
+            Sysno::from_str(text).ok()
+        };
+        let Some(call) = known else {
+            let near = every_call()
                 .map(|call| call.name())
                 .min_by_key(|name| distance(text, name))
                 .filter(|name| distance(text, name) <= 2);
@@ -34,7 +46,7 @@ impl FromStr for Syscall {
                 None => ValueError::new(text, "is not a system call", allowed),
             });
         };
-        if NEVER.contains(&text) {
+        if NEVER.contains(&call.name()) {
             return Err(ValueError::new(
                 text,
                 "does not return, so it cannot fail",
@@ -125,12 +137,19 @@ mod tests {
         assert_eq!(openat.name, "openat");
         #[cfg(target_arch = "x86_64")]
         assert_eq!(openat.number, 257);
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!("257".parse(), Ok(openat));
+        let exit = Sysno::exit.id().to_string();
+        assert!(exit.parse::<Syscall>().is_err(), "{exit}");
         for bad in [
             "",
             "opneat",
             "OPENAT",
             "__x64_sys_openat",
-            "257",
+            "0x101",
+            "-1",
+            "99999",
+            "99999999999999999999",
             "exit_group",
             "open at",
         ] {
@@ -143,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_call_fits_the_call_table() {
-        for call in Sysno::iter().filter(|call| !NEVER.contains(&call.name())) {
+        for call in every_call().filter(|call| !NEVER.contains(&call.name())) {
             assert!(call.name().parse::<Syscall>().is_ok(), "{}", call.name());
         }
     }

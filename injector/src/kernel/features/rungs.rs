@@ -116,6 +116,7 @@ mod tests {
             hop_devices: Support::Supported,
             loopback_hop: no("no ifb"),
             override_return: Support::Supported,
+            entries: BTreeMap::new(),
             refuse: Support::Supported,
             deny: Support::Supported,
             send: Support::Supported,

@@ -1,41 +1,60 @@
 //! Rules on system calls: which hooks serve them.
 
-use injector_common::{faults::net_refuse::FIXED_ERRNO, names::SecurityHook};
+use std::collections::BTreeMap;
+
+use injector_common::faults::net_refuse::FIXED_ERRNO;
 
 use super::{Parts, need};
 use crate::{
     error::{Error, Unsupported},
     model::{Errno, Rule, Syscall},
-    plan::{CallHook, Features, hooks},
+    plan::{CallHook, Features, hooks::call_hooks},
 };
 
 impl Parts {
-    /// Chooses the rung for a rule on calls: the entry where results can be
-    /// overridden, since it reaches every call; security hooks otherwise.
+    /// Has these calls fail, and as many of the optional ones as can be. Those that cannot are
+    /// told in a note.
     pub(super) fn calls(
         &mut self,
         rule: &Rule,
-        calls: &[Syscall],
+        (wanted, optional): (&[Syscall], &[Syscall]),
         mask: u64,
         features: &Features,
     ) -> Result<&'static str, Error> {
-        let by_entry = features.override_return.is_supported();
-        for call in calls {
-            let call_hooks = if by_entry {
-                vec![CallHook::Entry]
-            } else {
-                let hooks = usable_hooks(rule, call, features)?;
-                hooks.into_iter().map(CallHook::Security).collect()
-            };
-            for hook in call_hooks {
-                let mut known = self.calls.iter_mut();
-                match known.find(|known| known.0 == hook && known.1 == *call) {
-                    Some(known) => known.2 |= mask,
-                    None => self.calls.push((hook, *call, mask)),
-                }
+        for &call in wanted {
+            let hooks =
+                call_hooks(call, features).map_err(|why| refusal(rule, call, features, &why))?;
+            self.call(call, hooks, mask);
+        }
+        let mut left_out: BTreeMap<String, Vec<Syscall>> = BTreeMap::new();
+        for &call in optional {
+            match call_hooks(call, features) {
+                Ok(hooks) => self.call(call, hooks, mask),
+                Err(why) => left_out.entry(why).or_default().push(call),
             }
         }
+        let all_left_out = left_out.values().map(Vec::len).sum::<usize>() == optional.len();
+        for (why, calls) in left_out {
+            if let (true, true, Some(&call)) = (wanted.is_empty(), all_left_out, calls.first()) {
+                return Err(refusal(rule, call, features, &why));
+            }
+            let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
+            let (rule, names) = (&rule.name, names.join(", "));
+            self.notes
+                .push(format!("rule {rule} does not fail {names}: {why}"));
+        }
+        let by_entry = features.override_return.is_supported();
         Ok(if by_entry { "kprobe" } else { "lsm" })
+    }
+
+    fn call(&mut self, call: Syscall, hooks: Vec<CallHook>, mask: u64) {
+        for hook in hooks {
+            let mut known = self.calls.iter_mut();
+            match known.find(|known| known.0 == hook && known.1 == call) {
+                Some(known) => known.2 |= mask,
+                None => self.calls.push((hook, call, mask)),
+            }
+        }
     }
 
     /// Programs that choose the error serve every rule; where there are none,
@@ -60,19 +79,20 @@ impl Parts {
     }
 }
 
-fn usable_hooks(
-    rule: &Rule,
-    call: &Syscall,
-    features: &Features,
-) -> Result<Vec<SecurityHook>, Error> {
-    let unsupported = |needs: String, found: String| Unsupported {
-        what: format!("rule {}: --call {}", rule.name, call.name).into(),
-        needs: needs.into(),
-        found: found.into(),
+fn refusal(rule: &Rule, call: Syscall, features: &Features, why: &str) -> Error {
+    let needs = if features.override_return.is_supported() {
+        "a kernel that has this call".into()
+    } else {
+        let found = features.override_return.reason();
+        format!(
+            "a kernel that lets programs override system calls (CONFIG_BPF_KPROBE_OVERRIDE): {found}"
+        )
+        .into()
     };
-    let entry = format!(
-        "a kernel that lets programs override system calls (CONFIG_BPF_KPROBE_OVERRIDE): {}",
-        features.override_return.reason()
-    );
-    hooks::usable_hooks(call.name, features).map_err(|found| unsupported(entry, found).into())
+    Unsupported {
+        what: format!("rule {}: --call {}", rule.name, call.name).into(),
+        needs,
+        found: why.to_owned().into(),
+    }
+    .into()
 }

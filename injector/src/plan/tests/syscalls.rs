@@ -124,6 +124,43 @@ fn a_call_that_nothing_can_fail_is_refused() {
     }
 }
 
+#[test]
+fn a_call_that_the_kernel_lacks_is_refused() {
+    let mut features = able();
+    let lacking = selected(&["fsync"]).wanted[0];
+    let none = no("no function __x64_sys_fsync in this kernel");
+    features.entries.insert(lacking, none);
+    check(
+        &[(errno(&["fsync"]), calls_of(web()))],
+        &features,
+        "refused: rule r0: --call fsync: not supported here: needs a kernel that has this call; \
+         found no function __x64_sys_fsync in this kernel",
+    );
+}
+
+#[test]
+fn optional_calls_are_left_out_where_nothing_can_fail_them() {
+    check(
+        &[(errno(&["?sync", "?chdir", "openat", "?fsync"]), calls_of(web()))],
+        &debian(),
+        "rule r0 (sys-errno) through lsm
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. name openat at security hook file_open for rules 0
+         4. attach to security hook file_open
+         5. put the rules in force
+         note: rule r0 does not fail sync, chdir, fsync: no security hook that stands for this call",
+    );
+    // A rule that would do nothing is none.
+    check(
+        &[(errno(&["?sync", "?chdir"]), calls_of(web()))],
+        &debian(),
+        "refused: rule r0: --call sync: not supported here: needs a kernel that lets programs \
+         override system calls (CONFIG_BPF_KPROBE_OVERRIDE): no override here; found no security \
+         hook that stands for this call",
+    );
+}
+
 fn refuse(errno: &str) -> Fault {
     Fault::Refuse {
         filter: PacketFilter {

@@ -39,6 +39,7 @@ fn errno() -> Fault {
     }];
     Fault::SysErrno {
         calls,
+        optional: Vec::new(),
         errno: Errno {
             name: "EIO",
             value: 5,

@@ -127,7 +127,7 @@ fn every_key_is_read() {
         (trigger.first, trigger.last, trigger.step, trigger.times),
         (3, 9, 2, 7)
     );
-    let Fault::SysErrno { calls, errno } = &full.fault else {
+    let Fault::SysErrno { calls, errno, .. } = &full.fault else {
         panic!("{full:?}")
     };
     assert_eq!((calls.len(), errno.name), (2, "ENOSPC"));
