@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 18;
+pub const ABI_VERSION: u32 = 19;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

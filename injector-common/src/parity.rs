@@ -209,6 +209,6 @@ impl ParityResult {
         let kind = u16::from_le_bytes([low, high]);
         self.asked = dns_fault::takes_type(params, kind) as u32
             | (NameReader::within_label().take(low) << 1);
-        self.return_value = sys_errno::clamp(sys_errno::return_value(params));
+        self.return_value = sys_errno::clamp(sys_errno::return_value(params, in_flow));
     }
 }

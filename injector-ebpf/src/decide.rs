@@ -211,24 +211,24 @@ impl Live<'_> {
         unsafe { fetch_add(&raw mut (*stats).dropped, 1) };
     }
 
-    /// Decides on a call, and if it is hit, counts it and tells the ledger: there is
-    /// nothing that could still go wrong with it.
+    /// Decides on a call, and if it is hit, counts it, tells the ledger and returns its draw:
+    /// there is nothing that could still go wrong with it.
     #[inline(always)]
-    pub(crate) fn hits_call(&self, index: u32) -> bool {
+    pub(crate) fn hits_call(&self, index: u32) -> Option<u64> {
         let mut number = 0;
         let turn = |n| {
             number = n;
             self.in_rule(n)
         };
-        let (verdict, _) = self.decide(EGRESS, turn, |_| true);
+        let (verdict, draw) = self.decide(EGRESS, turn, |_| true);
         if verdict != Verdict::Inject {
-            return false;
+            return None;
         }
         self.done(true);
         if in_use(Uses::LEDGER) {
             ledger::call(index, number, self.now);
         }
-        true
+        Some(draw)
     }
 
     /// Counts what came of an injection.

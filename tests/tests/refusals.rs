@@ -212,6 +212,18 @@ fn calls_and_errors() {
     );
     check_options("sys-errno", &call("openat", "0"), &["--errno", "133"]);
     check_options("sys-errno", &call("openat", "4096"), &["--errno", "133"]);
+    check_options(
+        "sys-errno",
+        &call("openat", "EIO=0"),
+        &["--errno", "1000000"],
+    );
+    check_options(
+        "sys-errno",
+        &call("openat", "EIO,5=2"),
+        &["--errno", "twice"],
+    );
+    let nine = "1,2,3,4,5,6,7,8,9";
+    check_options("sys-errno", &call("openat", nine), &["--errno", "1 to 8"]);
 }
 
 #[test]

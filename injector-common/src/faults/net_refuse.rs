@@ -7,13 +7,13 @@ pub const FIXED_ERRNO: u32 = 1;
 
 /// `RuleEntry::params` of a refusal: the error number.
 #[must_use]
-pub const fn params(errno: u32) -> Params {
-    sys_errno::params(errno)
+pub fn params(errno: u32) -> Params {
+    sys_errno::params(&[(errno, 1)])
 }
 
 /// The value that `connect` returns: minus the error number.
 #[inline(always)]
 #[must_use]
 pub const fn return_value(params: Params) -> i32 {
-    sys_errno::return_value(params)
+    sys_errno::return_value(params, 0)
 }

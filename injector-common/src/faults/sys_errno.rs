@@ -1,31 +1,68 @@
 //! `sys-errno`: a system call fails with a chosen error.
 
 use super::Params;
+use crate::random::amount;
 
 /// Largest error number that a rule may use (`EHWPOISON`). Larger ones are the
 /// kernel's own, and reach user space as nonsense.
 pub const MAX_ERRNO: u32 = 133;
 
-/// `RuleEntry::params` of a failing call: the error number.
+/// How many errors a rule may choose from.
+pub const MAX_ERRORS: usize = 8;
+
+/// `RuleEntry::params` of a failing call: for each error 32 bits, the lowest 8 its number and
+/// the others up to which of 2^24 shares it is chosen, including that one. The last error has the
+/// last share; what follows is 0.
+///
+/// Weights are at least 1 and at most [`MAX_WEIGHT`]. Each error gets at least one share.
 #[must_use]
-pub const fn params(errno: u32) -> Params {
-    [errno as u64, 0, 0, 0]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "shares have 24 bits, and error numbers 8"
+)]
+pub fn params(errors: &[(u32, u32)]) -> Params {
+    let errors = &errors[..errors.len().min(MAX_ERRORS)];
+    let total: u64 = errors.iter().map(|&(_, weight)| u64::from(weight)).sum();
+    let (mut params, mut sum) = ([0; 4], 0);
+    for (index, &(errno, weight)) in errors.iter().enumerate() {
+        sum += u64::from(weight);
+        let upto = (sum * SHARES / total.max(1)).saturating_sub(1) as u32;
+        let entry = upto << 8 | errno & 0xff;
+        params[index / 2] |= u64::from(entry) << (32 * (index % 2));
+    }
+    params
 }
 
-/// The value that the call returns: minus the error number.
+/// Shares that errors are chosen by.
+const SHARES: u64 = 1 << 24;
+
+/// The largest weight of an error: the smallest share of eight errors is still met.
+pub const MAX_WEIGHT: u32 = 1_000_000;
+
+/// The value that the call of this draw returns: minus the number of the error that it is
+/// chosen for.
 #[inline(always)]
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "the value was compared with MAX_ERRNO"
+    reason = "the parts of a word, and a value that was compared with MAX_ERRNO"
 )]
-pub const fn return_value(params: Params) -> i32 {
-    let errno = params[0];
-    if errno == 0 || errno > MAX_ERRNO as u64 {
-        FALLBACK
-    } else {
-        -(errno as i32)
+pub const fn return_value(params: Params, draw: u64) -> i32 {
+    let share = amount(draw) >> 8;
+    let mut index = 0;
+    while index < MAX_ERRORS {
+        let entry = (params[index / 2] >> (32 * (index % 2))) as u32;
+        if share <= entry >> 8 {
+            let errno = entry & 0xff;
+            return if errno == 0 || errno > MAX_ERRNO {
+                FALLBACK
+            } else {
+                -(errno as i32)
+            };
+        }
+        index += 1;
     }
+    FALLBACK
 }
 
 /// EIO.
@@ -43,5 +80,62 @@ pub const fn clamp(value: i32) -> i32 {
         FALLBACK
     } else {
         value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::random::draw;
+
+    #[test]
+    fn one_error_is_always_chosen() {
+        let params = params(&[(5, 1)]);
+        for draw in [0, 1, 0xffff_ffff, u64::MAX] {
+            assert_eq!(return_value(params, draw), -5);
+        }
+    }
+
+    #[test]
+    fn shares_are_those_of_the_weights() {
+        const COUNT: u32 = 100_000;
+        let weights = [(5, 60), (28, 25), (12, 14), (4, 1)];
+        let params = params(&weights);
+        let mut seen = [0_u32; MAX_ERRNO as usize + 1];
+        for n in 0..u64::from(COUNT) {
+            seen[return_value(params, draw(7, n)).unsigned_abs() as usize] += 1;
+        }
+        for (errno, weight) in weights {
+            // Five standard deviations of a binomial distribution.
+            let expected = f64::from(COUNT) * f64::from(weight) / 100.0;
+            let bound = 5.0 * (expected * (1.0 - f64::from(weight) / 100.0)).sqrt();
+            let seen = f64::from(seen[errno as usize]);
+            assert!(
+                (seen - expected).abs() < bound,
+                "{errno}: {seen} of {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_smallest_weight_among_the_largest_is_met() {
+        let mut errors = [(1, MAX_WEIGHT); MAX_ERRORS];
+        errors[0] = (5, 1);
+        let params = params(&errors);
+        assert_eq!(return_value(params, 0), -5);
+        assert_eq!(return_value(params, 0xffff_ffff), -1);
+    }
+
+    proptest! {
+        #[test]
+        fn only_what_was_named_is_chosen(
+            errors in proptest::collection::vec((1..=MAX_ERRNO, 1..=MAX_WEIGHT), 1..=MAX_ERRORS),
+            draw: u64,
+        ) {
+            let value = return_value(params(&errors), draw);
+            prop_assert!(errors.iter().any(|&(errno, _)| value == -(errno as i32)));
+        }
     }
 }

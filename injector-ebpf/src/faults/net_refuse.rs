@@ -65,7 +65,7 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, dial.now) else {
         return GO_ON;
     };
-    if !rule.hits_call(index) {
+    if rule.hits_call(index).is_none() {
         return GO_ON;
     }
     dial.value = net_refuse::return_value(rule.rule.params);

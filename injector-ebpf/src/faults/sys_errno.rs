@@ -53,9 +53,9 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, call.now) else {
         return GO_ON;
     };
-    if !rule.hits_call(index) {
+    let Some(draw) = rule.hits_call(index) else {
         return GO_ON;
-    }
-    call.value = sys_errno::return_value(rule.rule.params);
+    };
+    call.value = sys_errno::return_value(rule.rule.params, draw);
     ENOUGH
 }

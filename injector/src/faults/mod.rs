@@ -274,8 +274,8 @@ pub fn explain(fault: &Fault) -> String {
         Fault::SysErrno {
             calls,
             optional,
-            errno,
-        } => sys_errno::explain(calls, optional, *errno),
+            errors,
+        } => sys_errno::explain(calls, optional, errors),
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
     }
 }

@@ -1,12 +1,12 @@
 //! `sys-errno`: system calls fail.
 
-use injector_common::FaultKind;
+use injector_common::{FaultKind, faults::sys_errno::MAX_ERRORS};
 use serde::Deserialize;
 
 use super::FaultKindDef;
 use crate::{
     error::SpecError,
-    model::{Errno, Fault, Syscall},
+    model::{ErrorChoice, Fault, Syscall, errors},
     spec::{
         calls::{self, CallWord, Selected},
         text::{self, Text},
@@ -31,9 +31,17 @@ pub struct Raw {
     #[serde(deserialize_with = "text::comma_list")]
     pub call: Vec<Text<CallWord>>,
 
-    /// The error that they fail with, by name as in errno(3) or by number, 1 to 133
-    #[arg(long, value_name = "ERRNO", allow_hyphen_values = true)]
-    pub errno: Text<Errno>,
+    /// The error that they fail with, by name as in errno(3) or by number, 1 to 133; of several
+    /// one is drawn for each call, by their weights
+    #[arg(
+        long,
+        value_name = "ERRNO[=WEIGHT][,…]",
+        value_delimiter = ',',
+        required = true,
+        allow_hyphen_values = true
+    )]
+    #[serde(deserialize_with = "text::comma_list")]
+    pub errno: Vec<Text<ErrorChoice>>,
 }
 
 impl FaultKindDef for SysErrno {
@@ -62,6 +70,9 @@ Examples:
     injector inject sys-errno --target pid:4242 --call '?%file,!execve,!execveat' --errno EIO \\
       --percent 1 --for 1m
 
+  A disk that mostly errs and sometimes is full:
+    injector inject sys-errno --target pid:4242 --call write --errno EIO=9,ENOSPC=1 --for 1m
+
   The third connect of a command is refused:
     injector inject sys-errno --call connect --errno ECONNREFUSED --when 3 --for 1m -- ./app";
     type Raw = Raw;
@@ -79,12 +90,35 @@ Examples:
         Ok(Fault::SysErrno {
             calls: wanted,
             optional,
-            errno: raw.errno.0,
+            errors: choices(raw.errno)?,
         })
     }
 }
 
-pub(super) fn explain(calls: &[Syscall], optional: &[Syscall], errno: Errno) -> String {
+fn choices(given: Vec<Text<ErrorChoice>>) -> Result<Vec<ErrorChoice>, SpecError> {
+    let refuse = |what: String| {
+        let allowed = format!("1 to {MAX_ERRORS} different errors");
+        Err(SpecError::new("errno", what, allowed))
+    };
+    let mut errors: Vec<ErrorChoice> = Vec::new();
+    for Text(choice) in given {
+        if errors.iter().any(|known| known.errno == choice.errno) {
+            return refuse(format!("names {} twice", choice.errno.name));
+        }
+        errors.push(choice);
+    }
+    match errors.len() {
+        0 => refuse("names no error".to_owned()),
+        1..=MAX_ERRORS => Ok(errors),
+        _ => refuse("names too many errors".to_owned()),
+    }
+}
+
+pub(super) fn explain(
+    calls: &[Syscall],
+    optional: &[Syscall],
+    errors: &[ErrorChoice],
+) -> String {
     let list = |calls: &[Syscall]| {
         let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
         names.join(", ")
@@ -94,5 +128,5 @@ pub(super) fn explain(calls: &[Syscall], optional: &[Syscall], errno: Errno) -> 
         (none, some) if none.is_empty() => format!("what can be failed here of {some}"),
         (calls, some) => format!("{calls} and what can be failed here of {some}"),
     };
-    format!("fails {which} with {}", errno.name)
+    format!("fails {which} with {}", errors::in_words(errors))
 }

@@ -53,6 +53,14 @@ fn kinds_in_words() {
             "sends packets that the target sends over a link of 8kbit, each 14 bytes shorter than it is, with a queue of 200ms, holding up to 256mb",
         ),
         (
+            "sys-errno, call: [read, '?%ipc', '!semop'], errno: [EIO=3, '28']",
+            "fails read and what can be failed here of msgctl, msgget, msgrcv, msgsnd, semctl, semget, semtimedop, shmat, shmctl, shmdt, shmget with EIO (3 of 4) or ENOSPC (1 of 4)",
+        ),
+        (
+            "sys-errno, call: '?brk', errno: 'ENOMEM,EAGAIN'",
+            "fails what can be failed here of brk with ENOMEM or EAGAIN",
+        ),
+        (
             "net-reorder, delay: 10ms, percent: 25",
             "lets packets that the target sends overtake what was sent in the last 10ms, holding up to 256mb",
         ),

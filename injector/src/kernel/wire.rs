@@ -19,8 +19,8 @@ use injector_common::{
 pub(super) use self::dns::queries;
 pub(super) use self::filter::{peer_key, peer_value, peers};
 use crate::model::{
-    After, Answer, Checksum, Damage, Delay, End, Experiment, Extent, Fault, LossModel, PacketFault,
-    Per, Region, Rule, Unreachable, Visibility,
+    After, Answer, Checksum, Damage, Delay, End, ErrorChoice, Experiment, Extent, Fault, LossModel,
+    PacketFault, Per, Region, Rule, Unreachable, Visibility,
 };
 
 /// A rule that is never in force.
@@ -63,7 +63,10 @@ pub(super) fn entry(
         trigger: rule.trigger,
         params: match &rule.fault {
             Fault::Packet(_, fault) => packet_params(fault, table),
-            Fault::SysErrno { errno, .. } => sys_errno::params(errno.value),
+            Fault::SysErrno { errors, .. } => {
+                let choice = |choice: &ErrorChoice| (choice.errno.value, choice.weight);
+                sys_errno::params(&errors.iter().map(choice).collect::<Vec<_>>())
+            }
             Fault::Refuse { errno, .. } => net_refuse::params(errno.value),
         },
         filter: rule

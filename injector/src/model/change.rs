@@ -94,7 +94,9 @@ mod tests {
     use injector_common::Trigger;
 
     use super::*;
-    use crate::model::{Direction, Errno, Fault, PacketFault, PacketFilter, Per, Target};
+    use crate::model::{
+        Direction, Errno, ErrorChoice, Fault, PacketFault, PacketFilter, Per, Target,
+    };
 
     fn rule(name: &str) -> Rule {
         Rule {
@@ -170,10 +172,13 @@ mod tests {
         wanted.rules[0].fault = Fault::SysErrno {
             calls: Vec::new(),
             optional: Vec::new(),
-            errno: Errno {
-                name: "EIO",
-                value: 5,
-            },
+            errors: vec![ErrorChoice {
+                errno: Errno {
+                    name: "EIO",
+                    value: 5,
+                },
+                weight: 1,
+            }],
         };
         assert_eq!(refused(&wanted), "rules[0].kind");
         assert_eq!(refused(&of(&["b", "a"])), "rules[1].name");

@@ -9,7 +9,7 @@ use std::path::Path;
 use injector_common::Trigger;
 
 use super::{
-    After, Answer, Fault, LossModel, PacketFault, Rule, Target,
+    After, Answer, Fault, LossModel, PacketFault, Rule, Target, errors,
     overlap::{filter_covers, filters_overlap},
 };
 use crate::error::ConflictError;
@@ -116,7 +116,7 @@ fn unconditional(rule: &Rule) -> bool {
 
 /// Two failing calls, of which the first leaves nothing to the second.
 fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
-    let (Fault::SysErrno { calls, errno, .. }, Fault::SysErrno { calls: others, .. }) =
+    let (Fault::SysErrno { calls, errors, .. }, Fault::SysErrno { calls: others, .. }) =
         (&first.fault, &second.fault)
     else {
         return None;
@@ -125,7 +125,10 @@ fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
     unconditional(first).then(|| {
         format!(
             "`{}` fails every {} of the same target with {}, so `{}` can never fail it",
-            first.name, common.name, errno.name, second.name
+            first.name,
+            common.name,
+            errors::in_words(errors),
+            second.name
         )
     })
 }

@@ -7,6 +7,7 @@ pub mod change;
 pub mod conflict;
 mod damage;
 mod dns;
+pub(crate) mod errors;
 pub mod filter;
 mod link;
 mod marks;
@@ -19,6 +20,7 @@ use injector_common::{FaultKind, Trigger};
 
 pub use damage::{Checksum, Damage, Extent, Region};
 pub use dns::{Dns, NamePattern, RecordType, Reply};
+pub use errors::{Errno, ErrorChoice};
 pub use filter::{
     Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, State,
     TcpFlags, Unit,
@@ -89,8 +91,9 @@ pub enum Fault {
         /// Others that fail too where the kernel lets them, without repeats and at least one
         /// if there are no `calls`.
         optional: Vec<Syscall>,
-        /// The error.
-        errno: Errno,
+        /// The errors that one is chosen from, without repeats: at least one and at most
+        /// [`MAX_ERRORS`](injector_common::faults::sys_errno::MAX_ERRORS).
+        errors: Vec<ErrorChoice>,
     },
     /// `connect` fails.
     Refuse {
@@ -410,13 +413,4 @@ pub struct Syscall {
     pub name: &'static str,
     /// Its number.
     pub number: u32,
-}
-
-/// An error number with its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Errno {
-    /// Its name, such as `EIO`.
-    pub name: &'static str,
-    /// Its value, within `1..=133`.
-    pub value: u32,
 }

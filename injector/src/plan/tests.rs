@@ -7,8 +7,8 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, Trigger, names::Secur
 use super::*;
 use crate::{
     model::{
-        Checksum, Damage, Delay, Direction, Errno, Experiment, Extent, Fault, PacketFault,
-        PacketFilter, Per, Protocol, Region, Rule,
+        Checksum, Damage, Delay, Direction, Errno, ErrorChoice, Experiment, Extent, Fault,
+        PacketFault, PacketFilter, Per, Protocol, Region, Rule,
     },
     resolve::{Interface, Netns, RuleScope, Scope},
     spec::calls::{self, CallWord, Selected},
@@ -118,10 +118,13 @@ fn errno(words: &[&str]) -> Fault {
     Fault::SysErrno {
         calls: wanted,
         optional,
-        errno: Errno {
-            name: "EIO",
-            value: 5,
-        },
+        errors: vec![ErrorChoice {
+            errno: Errno {
+                name: "EIO",
+                value: 5,
+            },
+            weight: 1,
+        }],
     }
 }
 

@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Errno, Experiment, Fault, Per, Rule, Syscall, Target},
+        model::{Errno, ErrorChoice, Experiment, Fault, Per, Rule, Syscall, Target},
         plan::Effect,
     };
 
@@ -80,10 +80,13 @@ mod tests {
                     number: 1,
                 }],
                 optional: Vec::new(),
-                errno: Errno {
-                    name: "ENOSPC",
-                    value: 28,
-                },
+                errors: vec![ErrorChoice {
+                    errno: Errno {
+                        name: "ENOSPC",
+                        value: 28,
+                    },
+                    weight: 1,
+                }],
             },
             trigger: Trigger::ALWAYS,
             per: Per::Rule,

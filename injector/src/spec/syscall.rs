@@ -2,11 +2,14 @@
 
 use std::str::FromStr;
 
-use injector_common::{faults::sys_errno::MAX_ERRNO, names::MAX_CALLS};
+use injector_common::{
+    faults::sys_errno::{MAX_ERRNO, MAX_WEIGHT},
+    names::MAX_CALLS,
+};
 use syscalls::Sysno;
 
 use crate::{
-    model::{Errno, Syscall},
+    model::{Errno, ErrorChoice, Syscall},
     spec::text::{ValueError, is_digits},
 };
 
@@ -120,6 +123,27 @@ impl FromStr for Errno {
     }
 }
 
+impl FromStr for ErrorChoice {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (errno, weight) = match text.split_once('=') {
+            None => (text, 1),
+            Some((errno, weight)) => match weight.parse() {
+                Ok(number @ 1..=MAX_WEIGHT) if is_digits(weight) => (errno, number),
+                Ok(_) | Err(_) => {
+                    let allowed = format!(
+                        "an error and its weight, a whole number within 1 to {MAX_WEIGHT}, as in EIO=3"
+                    );
+                    return Err(ValueError::new(text, "has no such weight", allowed));
+                }
+            },
+        };
+        let errno = errno.parse()?;
+        Ok(Self { errno, weight })
+    }
+}
+
 fn named_errno(value: u32) -> Option<Errno> {
     let name = syscalls::Errno::new(i32::try_from(value).ok()?).name()?;
     Some(Errno { name, value })
@@ -206,9 +230,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn errors_have_weights() {
+        let weighted: ErrorChoice = "ENOSPC=30".parse().expect("a weight");
+        assert_eq!((weighted.errno.name, weighted.weight), ("ENOSPC", 30));
+        let plain: ErrorChoice = "28".parse().expect("an error");
+        assert_eq!((plain.errno, plain.weight), (weighted.errno, 1));
+        for (bad, allowed) in [
+            ("EIO=", "as in EIO=3"),
+            ("EIO=0", "1 to 1000000"),
+            ("EIO=1000001", "1 to 1000000"),
+            ("EIO=-1", "1 to 1000000"),
+            ("EIO=+1", "1 to 1000000"),
+            ("EIO=1.5", "1 to 1000000"),
+            ("EIO=1=2", "1 to 1000000"),
+            ("=3", "1 to 133"),
+            ("EBOGUS=3", "1 to 133"),
+        ] {
+            let error = bad.parse::<ErrorChoice>().expect_err(bad);
+            assert!(error.allowed.contains(allowed), "{bad}: {error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in "\\PC*") {
+            let _ = text.parse::<ErrorChoice>();
             let _ = text.parse::<Syscall>();
             let _ = text.parse::<Errno>();
         }

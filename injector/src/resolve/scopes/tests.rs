@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
-    model::{Choice, Direction, Errno, Fault, PacketFault, PacketFilter, Per, Syscall},
+    model::{
+        Choice, Direction, Errno, ErrorChoice, Fault, PacketFault, PacketFilter, Per, Syscall,
+    },
     resolve::{CgroupMount, Interface},
 };
 
@@ -40,10 +42,13 @@ fn errno() -> Fault {
     Fault::SysErrno {
         calls,
         optional: Vec::new(),
-        errno: Errno {
-            name: "EIO",
-            value: 5,
-        },
+        errors: vec![ErrorChoice {
+            errno: Errno {
+                name: "EIO",
+                value: 5,
+            },
+            weight: 1,
+        }],
     }
 }
 

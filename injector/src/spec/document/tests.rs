@@ -127,10 +127,10 @@ fn every_key_is_read() {
         (trigger.first, trigger.last, trigger.step, trigger.times),
         (3, 9, 2, 7)
     );
-    let Fault::SysErrno { calls, errno, .. } = &full.fault else {
+    let Fault::SysErrno { calls, errors, .. } = &full.fault else {
         panic!("{full:?}")
     };
-    assert_eq!((calls.len(), errno.name), (2, "ENOSPC"));
+    assert_eq!((calls.len(), errors[0].errno.name), (2, "ENOSPC"));
 
     assert_eq!(experiment.rules[2].targets, [Target::Command]);
     let Fault::SysErrno { calls, .. } = &experiment.rules[3].fault else {
