@@ -110,6 +110,9 @@ fn it_tells_how_single_calls_can_be_failed() {
     let calls = said["calls"].as_array().expect("a list of calls");
     let is_there = |name: &str| calls.iter().any(|call| call["call"] == name);
     assert!(is_there("shmdt") && !is_there("semget"), "{said}");
+    // Not what is told when nothing is asked about.
+    let finished = agent::run(&["doctor", "--call", "read,!read"]);
+    assert_eq!(finished.code(), 2, "{finished:?}");
     let finished = agent::run(&["doctor", "--call", "fsyncc"]);
     assert_eq!(finished.code(), 2, "{finished:?}");
     assert!(

@@ -4,6 +4,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use crate::{
     cli::Output,
+    error::Error,
     kernel::features,
     report::doctor::{CallDiagnosis, Diagnosis},
     resolve::{Host as _, LinuxHost},
@@ -41,10 +42,7 @@ pub struct Args {
 pub(super) fn exec(args: &Args) -> anyhow::Result<ExitCode> {
     let host = LinuxHost::new()?;
     let (kernel, capabilities_missing) = (host.kernel_release(), host.missing_capabilities());
-    let words: Vec<CallWord> = args.call.iter().map(|text| text.0.clone()).collect();
-    let Selected { wanted, optional } = calls::select(&words);
-    let calls = [wanted, optional].concat();
-    let (table, json) = if calls.is_empty() {
+    let (table, json) = if args.call.is_empty() {
         let diagnosis = Diagnosis {
             kernel,
             capabilities_missing,
@@ -52,6 +50,9 @@ pub(super) fn exec(args: &Args) -> anyhow::Result<ExitCode> {
         };
         (diagnosis.to_table(), diagnosis.to_json()?)
     } else {
+        let words: Vec<CallWord> = args.call.iter().map(|text| text.0.clone()).collect();
+        let Selected { wanted, optional } = calls::select(&words).map_err(Error::from)?;
+        let calls = [wanted, optional].concat();
         let diagnosis = CallDiagnosis {
             kernel,
             capabilities_missing,

@@ -79,14 +79,7 @@ Examples:
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let words: Vec<CallWord> = raw.call.into_iter().map(|text| text.0).collect();
-        let Selected { wanted, optional } = calls::select(&words);
-        if wanted.is_empty() && optional.is_empty() {
-            return Err(SpecError::new(
-                "call",
-                "names no call",
-                "at least one system call",
-            ));
-        }
+        let Selected { wanted, optional } = calls::select(&words)?;
         Ok(Fault::SysErrno {
             calls: wanted,
             optional,
@@ -123,10 +116,13 @@ pub(super) fn explain(
         let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
         names.join(", ")
     };
-    let which = match (list(calls), list(optional)) {
-        (calls, none) if none.is_empty() => calls,
-        (none, some) if none.is_empty() => format!("what can be failed here of {some}"),
-        (calls, some) => format!("{calls} and what can be failed here of {some}"),
-    };
+    let mut which = Vec::new();
+    if !calls.is_empty() {
+        which.push(list(calls));
+    }
+    if !optional.is_empty() {
+        which.push(format!("what can be failed here of {}", list(optional)));
+    }
+    let which = which.join(" and ");
     format!("fails {which} with {}", errors::in_words(errors))
 }

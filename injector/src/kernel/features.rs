@@ -113,17 +113,11 @@ pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
             Err(reason) => no(reason),
         };
         [
-            probe("kprobe", entry(&features, call)),
+            probe("kprobe", features.entry(call)),
             probe("lsm", by_hooks),
         ]
     });
     Ok(probes.collect())
-}
-
-/// Whether a call can be failed at its entry.
-fn entry(features: &Features, call: Syscall) -> Support {
-    let known = features.entries.get(&call);
-    known.unwrap_or(&features.override_return).clone()
 }
 
 /// All security hooks that could stand for these calls.

@@ -94,9 +94,7 @@ mod tests {
     use injector_common::Trigger;
 
     use super::*;
-    use crate::model::{
-        Direction, Errno, ErrorChoice, Fault, PacketFault, PacketFilter, Per, Target,
-    };
+    use crate::model::{Direction, Fault, PacketFault, PacketFilter, Per, Target};
 
     fn rule(name: &str) -> Rule {
         Rule {
@@ -172,13 +170,7 @@ mod tests {
         wanted.rules[0].fault = Fault::SysErrno {
             calls: Vec::new(),
             optional: Vec::new(),
-            errors: vec![ErrorChoice {
-                errno: Errno {
-                    name: "EIO",
-                    value: 5,
-                },
-                weight: 1,
-            }],
+            errors: vec!["EIO".parse().expect("an error")],
         };
         assert_eq!(refused(&wanted), "rules[0].kind");
         assert_eq!(refused(&of(&["b", "a"])), "rules[1].name");

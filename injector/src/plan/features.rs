@@ -115,3 +115,17 @@ pub struct Features {
     /// Whether security programs run, per hook.
     pub security: BTreeMap<SecurityHook, Support>,
 }
+
+impl Features {
+    /// Whether a call can be failed at its entry.
+    #[must_use]
+    pub fn entry(&self, call: Syscall) -> Support {
+        if !self.override_return.is_supported() {
+            return self.override_return.clone();
+        }
+        let known = self.entries.get(&call).cloned();
+        known.unwrap_or_else(|| Support::Inconclusive {
+            reason: "it was not tried".to_owned(),
+        })
+    }
+}

@@ -129,10 +129,11 @@ pub fn call_hooks(call: Syscall, features: &Features) -> Result<Vec<CallHook>, S
         let hooks = usable_hooks(call.name, features)?;
         return Ok(hooks.into_iter().map(CallHook::Security).collect());
     }
-    match features.entries.get(&call) {
-        Some(Support::Supported) => Ok(vec![CallHook::Entry]),
-        Some(no) => Err(no.reason().to_owned()),
-        None => Err("it was not tried".to_owned()),
+    match features.entry(call) {
+        Support::Supported => Ok(vec![CallHook::Entry]),
+        no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
+            Err(no.reason().to_owned())
+        }
     }
 }
 

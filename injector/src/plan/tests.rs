@@ -7,8 +7,8 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, Trigger, names::Secur
 use super::*;
 use crate::{
     model::{
-        Checksum, Damage, Delay, Direction, Errno, ErrorChoice, Experiment, Extent, Fault,
-        PacketFault, PacketFilter, Per, Protocol, Region, Rule,
+        Checksum, Damage, Delay, Direction, Experiment, Extent, Fault, PacketFault, PacketFilter,
+        Per, Protocol, Region, Rule,
     },
     resolve::{Interface, Netns, RuleScope, Scope},
     spec::calls::{self, CallWord, Selected},
@@ -118,13 +118,7 @@ fn errno(words: &[&str]) -> Fault {
     Fault::SysErrno {
         calls: wanted,
         optional,
-        errors: vec![ErrorChoice {
-            errno: Errno {
-                name: "EIO",
-                value: 5,
-            },
-            weight: 1,
-        }],
+        errors: vec!["EIO".parse().expect("an error")],
     }
 }
 
@@ -137,7 +131,7 @@ fn no(reason: &str) -> Support {
 /// What these words of `--call` name.
 fn selected(words: &[&str]) -> Selected {
     let word = |word: &&str| word.parse::<CallWord>().expect("a word");
-    calls::select(&words.iter().map(word).collect::<Vec<_>>())
+    calls::select(&words.iter().map(word).collect::<Vec<_>>()).expect("some call")
 }
 
 /// A kernel that can do everything.

@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Errno, ErrorChoice, Experiment, Fault, Per, Rule, Syscall, Target},
+        model::{Experiment, Fault, Per, Rule, Syscall, Target},
         plan::Effect,
     };
 
@@ -80,13 +80,7 @@ mod tests {
                     number: 1,
                 }],
                 optional: Vec::new(),
-                errors: vec![ErrorChoice {
-                    errno: Errno {
-                        name: "ENOSPC",
-                        value: 28,
-                    },
-                    weight: 1,
-                }],
+                errors: vec!["ENOSPC".parse().expect("an error")],
             },
             trigger: Trigger::ALWAYS,
             per: Per::Rule,

@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use super::{
     call_classes::{CLASSES, members},
-    syscall::{NEVER, every_call},
+    syscall::every_call,
     text::ValueError,
 };
-use crate::model::Syscall;
+use crate::{error::SpecError, model::Syscall};
 
 /// One word of `--call`: a call by name or number, a class of calls as `%file`, or `all`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,6 @@ impl FromStr for CallWord {
 /// Every call that can fail.
 fn all() -> Vec<Syscall> {
     every_call()
-        .filter(|call| !NEVER.contains(&call.name()))
         .filter_map(|call| call.name().parse().ok())
         .collect()
 }
@@ -68,8 +67,11 @@ pub struct Selected {
 
 /// Puts words together, in the order in which calls are named first. Words with `!` take away
 /// from the others wherever they stand; if there are no others, from all calls, as with strace.
-#[must_use]
-pub fn select(words: &[CallWord]) -> Selected {
+///
+/// # Errors
+///
+/// When nothing is left.
+pub fn select(words: &[CallWord]) -> Result<Selected, SpecError> {
     let named = |sign| {
         let words = words.iter().filter(move |word| word.sign == sign);
         words.flat_map(|word| word.calls.iter().copied())
@@ -95,7 +97,11 @@ pub fn select(words: &[CallWord]) -> Selected {
             optional.push(call);
         }
     }
-    Selected { wanted, optional }
+    if wanted.is_empty() && optional.is_empty() {
+        let allowed = "at least one system call";
+        return Err(SpecError::new("call", "names no call", allowed));
+    }
+    Ok(Selected { wanted, optional })
 }
 
 #[cfg(test)]
@@ -106,7 +112,7 @@ mod tests {
 
     fn selected(words: &str) -> Selected {
         let words = words.split(',').map(|word| word.parse().expect(word));
-        select(&words.collect::<Vec<_>>())
+        select(&words.collect::<Vec<_>>()).expect("some call")
     }
 
     fn names(calls: &[Syscall]) -> Vec<&'static str> {
@@ -138,7 +144,11 @@ mod tests {
         let most = selected("!%file,!brk").wanted;
         let file = selected("%file").wanted;
         assert_eq!(most.len(), all.len() - file.len() - 1);
-        assert_eq!(selected("read,!read"), selected("!all"));
+        for nothing in [&["read", "!read"][..], &["!all"], &[]] {
+            let words = nothing.iter().map(|word| word.parse().expect("a word"));
+            let refused = select(&words.collect::<Vec<_>>());
+            assert!(refused.is_err(), "{refused:?}");
+        }
     }
 
     #[test]

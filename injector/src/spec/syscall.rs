@@ -16,7 +16,7 @@ use crate::{
 /// Calls whose failure the caller cannot see or survive, so that no rule may
 /// name them: they do not return, or they return into a frame that only the
 /// kernel can restore.
-pub(super) const NEVER: [&str; 3] = ["exit", "exit_group", "rt_sigreturn"];
+const NEVER: [&str; 3] = ["exit", "exit_group", "rt_sigreturn"];
 
 /// Every call of this architecture.
 ///

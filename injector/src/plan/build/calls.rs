@@ -26,16 +26,19 @@ impl Parts {
                 call_hooks(call, features).map_err(|why| refusal(rule, call, features, &why))?;
             self.call(call, hooks, mask);
         }
+        let mut hits_any = !wanted.is_empty();
         let mut left_out: BTreeMap<String, Vec<Syscall>> = BTreeMap::new();
         for &call in optional {
             match call_hooks(call, features) {
-                Ok(hooks) => self.call(call, hooks, mask),
+                Ok(hooks) => {
+                    self.call(call, hooks, mask);
+                    hits_any = true;
+                }
                 Err(why) => left_out.entry(why).or_default().push(call),
             }
         }
-        let all_left_out = left_out.values().map(Vec::len).sum::<usize>() == optional.len();
         for (why, calls) in left_out {
-            if let (true, true, Some(&call)) = (wanted.is_empty(), all_left_out, calls.first()) {
+            if let (false, Some(&call)) = (hits_any, calls.first()) {
                 return Err(refusal(rule, call, features, &why));
             }
             let names: Vec<&str> = calls.iter().map(|call| call.name).collect();

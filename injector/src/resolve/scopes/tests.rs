@@ -10,9 +10,7 @@ use super::{
 };
 use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
-    model::{
-        Choice, Direction, Errno, ErrorChoice, Fault, PacketFault, PacketFilter, Per, Syscall,
-    },
+    model::{Choice, Direction, Fault, PacketFault, PacketFilter, Per, Syscall},
     resolve::{CgroupMount, Interface},
 };
 
@@ -42,13 +40,7 @@ fn errno() -> Fault {
     Fault::SysErrno {
         calls,
         optional: Vec::new(),
-        errors: vec![ErrorChoice {
-            errno: Errno {
-                name: "EIO",
-                value: 5,
-            },
-            weight: 1,
-        }],
+        errors: vec!["EIO".parse().expect("an error")],
     }
 }
 
