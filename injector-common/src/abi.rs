@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 19;
+pub const ABI_VERSION: u32 = 20;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub struct Control {
     pub by_state: u64,
     /// Rules for which queries of DNS have to be read.
     pub by_query: u64,
+    /// Rules with conditions on calls.
+    pub by_call: u64,
+    /// Of those, rules for which it has to be found out where a file lies.
+    pub by_place: u64,
     /// The distinct levels at which targeted cgroups lie; the root is 0.
     pub levels: [u32; MAX_LEVELS],
     /// How many of `levels` are in use.

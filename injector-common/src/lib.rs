@@ -14,10 +14,12 @@ extern crate std;
 
 pub mod abi;
 pub mod answer;
+pub mod call_filter;
 pub mod conversation;
 pub mod dns;
 pub mod ends;
 pub mod faults;
+pub mod fields;
 pub mod filter;
 pub mod flow;
 pub mod ids;

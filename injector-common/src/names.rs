@@ -62,6 +62,9 @@ pub const MAX_STREAMS: u32 = 16_384;
 /// How many askers of an echo are remembered at once.
 pub const MAX_ECHOES: u32 = 4_096;
 
+/// How many files and directories the rules of one agent can name.
+pub const MAX_FILES: u32 = 16_384;
+
 /// At how many different depths of the hierarchy targeted cgroups can lie.
 pub const MAX_LEVELS: usize = 8;
 
@@ -86,6 +89,24 @@ macro_rules! hooks {
             #[must_use]
             pub const fn program(self) -> &'static str {
                 match self { $(Self::$variant => $program,)+ }
+            }
+
+            /// Whether it is told which file the call is about.
+            #[must_use]
+            pub const fn has_file(self) -> bool {
+                use SecurityHook as H;
+                !matches!(
+                    self,
+                    H::TaskAlloc | H::SocketConnect | H::SocketBind | H::SocketSendmsg
+                        | H::SocketRecvmsg | H::SbUmount | H::FileAlloc | H::FileMprotect
+                        | H::TaskKill | H::TaskPrctl | H::TaskSetrlimit | H::TaskSetscheduler
+                        | H::TaskSetnice | H::TaskFixSetuid | H::TaskFixSetgid
+                        | H::TaskFixSetgroups | H::Capset | H::SocketCreate | H::SocketSocketpair
+                        | H::SocketListen | H::SocketAccept | H::SocketShutdown
+                        | H::SocketGetsockopt | H::SocketSetsockopt | H::SocketGetsockname
+                        | H::SocketGetpeername | H::ShmAlloc | H::ShmShmat | H::SemSemop
+                        | H::MsgMsgsnd
+                )
             }
 
             /// The kernel's name of the hook.
@@ -193,6 +214,12 @@ pub const MAP_TURNS: &str = "inj_turns";
 pub const MAP_LEDGER: &str = "inj_ledger";
 /// Which calls are named.
 pub const MAP_CALLS: &str = "inj_calls";
+/// Conditions of rules on calls.
+pub const MAP_CALL_FILTERS: &str = "inj_call_filts";
+/// Files that rules name.
+pub const MAP_FILES: &str = "inj_files";
+/// What the program that looks files up has found.
+pub const MAP_FOUND: &str = "inj_found";
 /// What is to be known of the interfaces that are acted on.
 pub const MAP_SITES: &str = "inj_sites";
 /// Where in that table an interface is, by its index.
@@ -254,5 +281,7 @@ pub const PROG_HEAR: &str = "inj_hear";
 pub const PROG_FORK: &str = "inj_fork";
 /// The end of a targeted process.
 pub const PROG_EXIT: &str = "inj_exit";
+/// Never attached: looks up a file that the agent has open.
+pub const PROG_FIND: &str = "inj_find";
 /// Never attached: answers a test that compares decisions with the host's.
 pub const PROG_PARITY: &str = "inj_parity";

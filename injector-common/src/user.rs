@@ -4,7 +4,9 @@ use aya::Pod;
 
 use crate::{
     abi::{Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry},
+    call_filter::{CallFilter, FileKey, FileRules},
     dns::NameKey,
+    fields::Fields,
     filter::PeerName,
 };
 
@@ -19,5 +21,6 @@ macro_rules! pod {
 }
 
 pod!(
-    Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName, NameKey
+    Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName, NameKey,
+    CallFilter, FileKey, FileRules, Fields
 );

@@ -38,6 +38,8 @@ impl Uses {
     pub const LOCALS: Self = Self(1 << 39);
     /// Draws are correlated.
     pub const CORRELATION: Self = Self(1 << 40);
+    /// Rules have conditions on calls.
+    pub const CALL_FILTERS: Self = Self(1 << 41);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

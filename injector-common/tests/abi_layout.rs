@@ -9,6 +9,7 @@ use std::{env, fmt::Write as _, fs, path::Path};
 use injector_common::{
     ABI_VERSION, Control, Hit, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
     Trigger,
+    call_filter::{ArgumentTest, CallFilter, FileKey, FileRules},
     conversation::Conversation,
     dns::NameKey,
     filter::{PacketFilter, PeerName, PortSet},
@@ -59,7 +60,7 @@ macro_rules! layout {
 fn shared() -> Vec<Type> {
     layout! {
         Control {
-            lease_until_ns, deadline_ns, by_state, by_query, levels, level_count, by_process, rule_count, agent_tgid,
+            lease_until_ns, deadline_ns, by_state, by_query, by_call, by_place, levels, level_count, by_process, rule_count, agent_tgid,
             clear_from, by_hash,
         }
         RuleEntry {
@@ -74,6 +75,13 @@ fn shared() -> Vec<Type> {
         PortSet { ranges }
         PeerName { owner, addr }
         NameKey { rule, name }
+        CallFilter {
+            arguments, name_head, name_tail, command, user_first, user_last, conditions, file_types,
+            access, head_length, tail_length, _pad,
+        }
+        ArgumentTest { value, index, test }
+        FileKey { inode, device, _pad }
+        FileRules { below, not }
         RuleStats {
             matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns, unlisted, last_draw,
         }

@@ -13,14 +13,17 @@
 
 mod answer;
 mod atomic;
+mod calls;
 mod decide;
 mod dns;
 mod faults;
+mod files;
 mod filter;
 mod flows;
 mod hooks;
 mod ledger;
 mod maps;
+mod objects;
 mod scope;
 mod segments;
 mod skb;

@@ -11,16 +11,18 @@ use aya_ebpf::{
 use injector_common::{
     Control, FaultKind, Hit, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
     abi::near_slot,
+    call_filter::{CallFilter, FileKey, FileRules},
     conversation::Conversation,
     dns::NameKey,
     faults::{
         net_delay::Table,
         net_reset::{StreamKey, StreamSeen},
     },
+    fields::Fields,
     filter::{INGRESS, PeerName},
     names::{
         CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CALLS, MAX_CONVERSATIONS, MAX_COUNTED_FLOWS,
-        MAX_ECHOES, MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES,
+        MAX_ECHOES, MAX_FILES, MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES,
         MAX_STREAMS, MAX_TABLES, NEAR_SITES, SEEN_BITS,
     },
     packet::EchoKey,
@@ -102,6 +104,23 @@ pub(crate) static LEDGER: RingBuf<Hit, { LEDGER_BYTES as usize }> = RingBuf::new
 
 #[btf_map(name = "inj_calls")]
 pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();
+
+/// Conditions of rules on calls, by the rule's key.
+#[btf_map(name = "inj_call_filts")]
+pub(crate) static CALL_FILTERS: Array<CallFilter, { 2 * MAX_RULES as usize }> = Array::new();
+
+/// The files that rules name.
+#[btf_map(name = "inj_files")]
+pub(crate) static FILES: HashMap<
+    FileKey,
+    FileRules,
+    { MAX_FILES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// The file that the agent asked for last.
+#[btf_map(name = "inj_found")]
+pub(crate) static FOUND: Array<FileKey, 1> = Array::new();
 
 #[btf_map(name = "inj_space")]
 pub(crate) static SPACE: PerCpuArray<Workspace, 1> = PerCpuArray::new();
@@ -226,30 +245,17 @@ pub(crate) fn is(kind: u32, wanted: FaultKind) -> bool {
     kind == wanted as u32 && in_use(Uses::kind(wanted))
 }
 
-/// Offset of `tgid` in the running kernel's `struct task_struct`.
+/// Where fields lie in the running kernel's structures; nothing is read from it but through
+/// [`field`].
 #[unsafe(no_mangle)]
-pub(crate) static INJ_TASK_TGID: Global<u32> = Global::new(0);
+pub(crate) static INJ_FIELDS: Fields = Fields::UNKNOWN;
 
-/// Offset of `signal` in `struct task_struct`.
-#[unsafe(no_mangle)]
-pub(crate) static INJ_TASK_SIGNAL: Global<u32> = Global::new(0);
-
-/// Offset of `live` in `struct signal_struct`.
-#[unsafe(no_mangle)]
-pub(crate) static INJ_SIGNAL_LIVE: Global<u32> = Global::new(0);
-
-/// Offset in bits of `sk_kern_sock` in `struct sock`; 0 if no packets are judged.
-#[unsafe(no_mangle)]
-pub(crate) static INJ_SOCK_KERN: Global<u32> = Global::new(0);
-
-/// Offset of `f_mode` in `struct file`.
-#[unsafe(no_mangle)]
-pub(crate) static INJ_FILE_MODE: Global<u32> = Global::new(0);
-
-/// Offset of `real_cred`, whose credentials it has, in `struct task_struct`.
-#[unsafe(no_mangle)]
-pub(crate) static INJ_TASK_REAL_CRED: Global<u32> = Global::new(0);
-
-/// Offset of `cred`, with whose credentials it acts, in `struct task_struct`.
-#[unsafe(no_mangle)]
-pub(crate) static INJ_TASK_CRED: Global<u32> = Global::new(0);
+/// Where one field of [`Fields`] lies. The agent has replaced the value.
+macro_rules! field {
+    ($name:ident) => {
+        // SAFETY: an aligned word of a static, which the compiler must not take for the value
+        // that it has in here.
+        unsafe { (&raw const $crate::maps::INJ_FIELDS.$name).read_volatile() }
+    };
+}
+pub(crate) use field;

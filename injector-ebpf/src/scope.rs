@@ -19,7 +19,7 @@ use injector_common::{
 };
 
 use crate::{
-    maps::{CLEAR, INJ_SOCK_KERN, SCOPES, SEEN, SOCKETS, count_unattributed},
+    maps::{CLEAR, SCOPES, SEEN, SOCKETS, count_unattributed, field},
     skb::Skb,
     workspace::Workspace,
 };
@@ -202,7 +202,7 @@ fn note_nobodys(skb: *mut __sk_buff, space: *mut Workspace, sender: u64) {
 /// answers pings and acknowledges what comes late.
 #[inline(always)]
 fn is_kernels(skb: *mut __sk_buff, space: *mut Workspace) -> bool {
-    let bit = INJ_SOCK_KERN.load();
+    let bit = field!(sock_kern);
     // SAFETY: a context field, and a word of a map's value that nobody else uses now. By
     // way of it the verifier takes the address for a number, which the helper checks.
     unsafe {

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -306,6 +306,12 @@ impl CallVictim {
             callers,
             process: None,
         }
+    }
+
+    /// The folder that its files are in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn work(&self) -> Vec<String> {

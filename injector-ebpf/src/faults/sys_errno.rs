@@ -3,10 +3,14 @@
 use aya_ebpf::cty::c_void;
 use injector_common::{Control, RuleIndex, RuleSlot, faults::sys_errno};
 
-use crate::decide::{ENOUGH, GO_ON, ask_rules, live};
+use crate::{
+    calls::Facts,
+    decide::{ENOUGH, GO_ON, ask_rules, live},
+};
 
 /// A call on its way through the rules.
 struct Call {
+    facts: Facts,
     /// Rules aimed at the caller that name the call.
     mask: u64,
     now: u64,
@@ -18,11 +22,9 @@ struct Call {
 /// What the call returns if one of the rules in `mask` hits it: the rules are
 /// asked in their order, and the first that injects ends the search.
 #[inline(always)]
-pub(crate) fn apply(control: &Control, mask: u64, now: u64) -> Option<i32> {
-    if mask == 0 {
-        return None;
-    }
+pub(crate) fn apply(control: &Control, mask: u64, now: u64, facts: Facts) -> Option<i32> {
     let mut call = Call {
+        facts,
         mask,
         now,
         rule_count: control.rule_count,
@@ -47,7 +49,7 @@ unsafe extern "C" fn ask(
     if index >= call.rule_count {
         return ENOUGH;
     }
-    if call.mask & RuleIndex(index).mask() == 0 {
+    if call.mask & RuleIndex(index).mask() == 0 || !call.facts.meet(rule, index) {
         return GO_ON;
     }
     let Some(rule) = live(rule, index, call.now) else {

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE},
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_sk_storage_get},
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_sk_storage_get},
     macros::{cgroup_sock, raw_tracepoint},
     programs::{RawTracePointContext, SockContext},
 };
@@ -12,7 +12,8 @@ use injector_common::{ScopeKey, abi::SCOPE_TGID, names::SEEN_BITS};
 
 use crate::{
     atomic::set_bits,
-    maps::{CONTROL, INJ_SIGNAL_LIVE, INJ_TASK_SIGNAL, INJ_TASK_TGID, SCOPES, SEEN, SOCKETS},
+    maps::{CONTROL, SCOPES, SEEN, SOCKETS, field},
+    objects::{Object, read},
     scope,
 };
 
@@ -23,14 +24,6 @@ fn key(tgid: u32) -> ScopeKey {
         kind: SCOPE_TGID,
         _pad: 0,
     }
-}
-
-/// Reads a `T` at `offset` from a kernel object.
-#[inline(always)]
-fn field<T>(object: *const u8, offset: u32) -> Option<T> {
-    // SAFETY: the helper checks the address; callers ask for integers and
-    // pointers only.
-    unsafe { bpf_probe_read_kernel(object.add(offset as usize).cast::<T>()) }.ok()
 }
 
 /// `sched_process_fork(parent, child)`, before the child first runs.
@@ -45,8 +38,8 @@ fn fork(ctx: &RawTracePointContext) -> Option<()> {
     let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: values are plain integers.
     let rules = *unsafe { SCOPES.get(key(parent)) }?;
-    let child: *const u8 = ctx.arg(1);
-    let tgid = field::<u32>(child, INJ_TASK_TGID.load())?;
+    let child: Object = ctx.arg(1);
+    let tgid = read::<u32>(child, field!(task_tgid))?;
     if tgid != parent {
         let bit = tgid % SEEN_BITS;
         let word = SEEN.get_ptr_mut(bit / 64)?;
@@ -67,13 +60,13 @@ fn inj_exit(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exit(ctx: &RawTracePointContext) -> Option<()> {
-    let task: *const u8 = ctx.arg(0);
+    let task: Object = ctx.arg(0);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: values are plain integers.
     unsafe { SCOPES.get(key(tgid)) }?;
-    let signal = field::<*const u8>(task, INJ_TASK_SIGNAL.load())?;
+    let signal = read::<Object>(task, field!(task_signal))?;
     // The number may go to another process only after the last thread.
-    if field::<i32>(signal, INJ_SIGNAL_LIVE.load())? == 0 {
+    if read::<i32>(signal, field!(signal_live))? == 0 {
         SCOPES.remove(key(tgid)).ok()?;
     }
     Some(())

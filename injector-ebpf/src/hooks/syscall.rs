@@ -13,7 +13,14 @@ use injector_common::{
     names::{MAX_CALLS, SYSCALL_ENTRY},
 };
 
-use crate::{decide::armed, faults::sys_errno, maps::CALLS, scope};
+use crate::{
+    calls::{Facts, first_argument},
+    decide::armed,
+    faults::sys_errno,
+    files::Subject,
+    maps::CALLS,
+    scope,
+};
 
 /// `__x64_sys_*(const struct pt_regs *regs)`: any of them.
 #[kprobe]
@@ -36,8 +43,13 @@ fn enter(ctx: &ProbeContext) -> Option<()> {
     if number >= u64::from(MAX_CALLS) {
         return None;
     }
-    let named = *CALLS.get(call_slot(SYSCALL_ENTRY, number as u32))?;
-    let value = sys_errno::apply(control, scoped & named, now)?;
+    let mask = scoped & *CALLS.get(call_slot(SYSCALL_ENTRY, number as u32))?;
+    if mask == 0 {
+        return None;
+    }
+    let subject = || Subject::descriptor(first_argument(user)?);
+    let facts = Facts::of(control, mask, subject, user);
+    let value = sys_errno::apply(control, mask, now, facts)?;
     // SAFETY: the context comes from the kernel.
     unsafe { bpf_override_return(ctx.as_ptr().cast(), i64::from(value) as u64) };
     Some(())

@@ -19,7 +19,7 @@ use crate::{
         KernelActuator, Needs, Programs, check_room,
         features::{self, Trial},
     },
-    model::{Experiment, Fault, Rule, Syscall},
+    model::{Experiment, Rule, Syscall},
     plan::{self, Features, PacketAttach, Plan},
     report::{Report, RuleReport, Unattributed, Undelivered},
     resolve::RuleScope,
@@ -269,21 +269,20 @@ fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Opti
 fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
     let mut trials: Vec<Trial> = Vec::new();
     let mut calls: Vec<Syscall> = Vec::new();
+    let mut by_file: Vec<Syscall> = Vec::new();
     for rule in experiment.rules.iter().filter(|rule| !rule.removed) {
         let trial = Trial::of(&rule.fault);
         if !trials.contains(&trial) {
             trials.push(trial);
         }
-        if let Fault::SysErrno {
-            calls: wanted,
-            optional,
-            ..
-        } = &rule.fault
-        {
-            calls.extend(wanted.iter().chain(optional));
+        if let Some(named) = rule.fault.calls() {
+            calls.extend(named.all());
+            if named.filter.asks_for_file() {
+                by_file.extend(named.all());
+            }
         }
     }
     calls.sort_unstable();
     calls.dedup();
-    features::probe(programs, &trials, &calls)
+    features::probe(programs, &trials, &calls, &by_file)
 }

@@ -4,6 +4,7 @@
 //! One `Raw` struct serves the command line and the spec file alike, so that
 //! an option can neither be missing from one of them nor mean two things.
 
+pub(crate) mod calls;
 pub(crate) mod packet;
 
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     error::SpecError,
-    model::{Fault, PacketFault},
+    model::{CallFault, Fault, PacketFault},
     spec::loss::Share,
 };
 
@@ -271,11 +272,9 @@ pub fn explain(fault: &Fault) -> String {
             PacketFault::Dns(dns) => dns::explain(filter, dns),
             PacketFault::Reset { end, after } => net_reset::explain(filter, *end, *after),
         },
-        Fault::SysErrno {
-            calls,
-            optional,
-            errors,
-        } => sys_errno::explain(calls, optional, errors),
+        Fault::Call(calls, fault) => match fault {
+            CallFault::Errno(errors) => sys_errno::explain(calls, errors),
+        },
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
     }
 }

@@ -1,47 +1,33 @@
 //! `sys-errno`: system calls fail.
 
 use injector_common::{FaultKind, faults::sys_errno::MAX_ERRORS};
-use serde::Deserialize;
 
-use super::FaultKindDef;
+use super::{FaultKindDef, calls};
 use crate::{
     error::SpecError,
-    model::{ErrorChoice, Fault, Syscall, errors},
-    spec::{
-        calls::{self, CallWord, Selected},
-        text::{self, Text},
-    },
+    model::{CallFault, Calls, ErrorChoice, Fault, errors},
+    spec::text::Text,
 };
 
 /// The kind.
 #[derive(Debug)]
 pub struct SysErrno;
 
-/// Its options, as written.
-#[derive(clap::Args, Deserialize, Debug)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Raw {
-    /// The system calls that fail, by name or number as in syscalls(2) or by class as %file
-    #[arg(
-        long,
-        value_name = "CALL[,CALL…]",
-        value_delimiter = ',',
-        required = true
-    )]
-    #[serde(deserialize_with = "text::comma_list")]
-    pub call: Vec<Text<CallWord>>,
-
-    /// The error that they fail with, by name as in errno(3) or by number, 1 to 133; of several
-    /// one is drawn for each call, by their weights
-    #[arg(
-        long,
-        value_name = "ERRNO[=WEIGHT][,…]",
-        value_delimiter = ',',
-        required = true,
-        allow_hyphen_values = true
-    )]
-    #[serde(deserialize_with = "text::comma_list")]
-    pub errno: Vec<Text<ErrorChoice>>,
+calls::call_kind! {
+    /// Its options, as written.
+    pub struct Raw (calls) {
+        /// The error that they fail with, by name as in errno(3) or by number, 1 to 133; of several
+        /// one is drawn for each call, by their weights
+        #[arg(
+            long,
+            value_name = "ERRNO[=WEIGHT][,…]",
+            value_delimiter = ',',
+            required = true,
+            allow_hyphen_values = true
+        )]
+        #[serde(deserialize_with = "crate::spec::text::comma_list")]
+        pub errno: Vec<Text<ErrorChoice>>,
+    }
 }
 
 impl FaultKindDef for SysErrno {
@@ -78,13 +64,10 @@ Examples:
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
-        let words: Vec<CallWord> = raw.call.into_iter().map(|text| text.0).collect();
-        let Selected { wanted, optional } = calls::select(&words)?;
-        Ok(Fault::SysErrno {
-            calls: wanted,
-            optional,
-            errors: choices(raw.errno)?,
-        })
+        Ok(Fault::Call(
+            raw.calls()?,
+            CallFault::Errno(choices(raw.errno)?),
+        ))
     }
 }
 
@@ -107,22 +90,7 @@ fn choices(given: Vec<Text<ErrorChoice>>) -> Result<Vec<ErrorChoice>, SpecError>
     }
 }
 
-pub(super) fn explain(
-    calls: &[Syscall],
-    optional: &[Syscall],
-    errors: &[ErrorChoice],
-) -> String {
-    let list = |calls: &[Syscall]| {
-        let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
-        names.join(", ")
-    };
-    let mut which = Vec::new();
-    if !calls.is_empty() {
-        which.push(list(calls));
-    }
-    if !optional.is_empty() {
-        which.push(format!("what can be failed here of {}", list(optional)));
-    }
-    let which = which.join(" and ");
+pub(super) fn explain(calls: &Calls, errors: &[ErrorChoice]) -> String {
+    let which = calls::describe(calls);
     format!("fails {which} with {}", errors::in_words(errors))
 }

@@ -54,11 +54,11 @@ fn kinds_in_words() {
         ),
         (
             "sys-errno, call: [read, '?%ipc', '!semop'], errno: [EIO=3, '28']",
-            "fails read and what can be failed here of msgctl, msgget, msgrcv, msgsnd, semctl, semget, semtimedop, shmat, shmctl, shmdt, shmget with EIO (3 of 4) or ENOSPC (1 of 4)",
+            "fails read and what can be hit here of msgctl, msgget, msgrcv, msgsnd, semctl, semget, semtimedop, shmat, shmctl, shmdt, shmget with EIO (3 of 4) or ENOSPC (1 of 4)",
         ),
         (
             "sys-errno, call: '?brk', errno: 'ENOMEM,EAGAIN'",
-            "fails what can be failed here of brk with ENOMEM or EAGAIN",
+            "fails what can be hit here of brk with ENOMEM or EAGAIN",
         ),
         (
             "net-reorder, delay: 10ms, percent: 25",

@@ -33,6 +33,7 @@ use super::{
     clsact::Side,
     counters::Counters,
     delay_tables::DelayTables,
+    files::Files,
     hits::Hits,
     journal::{Journal, Leftover},
     leftovers,
@@ -138,6 +139,8 @@ impl KernelActuator {
             take(names::MAP_RULES)?,
             take(names::MAP_PEERS)?,
             take(names::MAP_QUERIES)?,
+            take(names::MAP_CALL_FILTERS)?,
+            Files::new(take(names::MAP_FILES)?)?,
             DelayTables::new(take(names::MAP_TABLES)?)?,
         )?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
@@ -164,6 +167,8 @@ impl KernelActuator {
             agent_tgid: std::process::id(),
             by_state: wire::by_state(&plan.experiment),
             by_query: wire::by_query(&plan.experiment),
+            by_call: wire::by_call(&plan.experiment),
+            by_place: wire::by_place(&plan.experiment),
             ..Control::default()
         };
         let log = ProgramLog::new(&mut programs.ebpf);
@@ -288,6 +293,7 @@ impl KernelActuator {
             }
             Effect::AddHop(hop) => self.add_hop(effect, hop),
             Effect::WriteRule { index, .. } => self.rules.write(&plan.experiment, *index),
+            Effect::NameFiles { index, files } => self.name_files(*index, files),
             Effect::WriteScope { scope, rules } => self.write_scope(scope, *rules),
             Effect::WriteCall { hook, call, rules } => self.write_call(*hook, *call, *rules),
             Effect::WriteSite {
@@ -373,6 +379,9 @@ impl KernelActuator {
         // For both, the rules that are and those that are to be.
         self.settings.by_state |= by_state;
         self.settings.by_query |= by_query;
+        let (by_call, by_place) = (wire::by_call(experiment), wire::by_place(experiment));
+        self.settings.by_call |= by_call;
+        self.settings.by_place |= by_place;
         let is_change = self.settings.lease_until_ns != 0;
         if is_change {
             self.widen_queues(plan)?;
@@ -386,6 +395,8 @@ impl KernelActuator {
         }
         self.settings.by_state = by_state;
         self.settings.by_query = by_query;
+        self.settings.by_call = by_call;
+        self.settings.by_place = by_place;
         // The first time, one write of the control block puts everything in force at once.
         Ok(self.renew_lease()?)
     }
@@ -447,6 +458,7 @@ impl Actuator for KernelActuator {
             }
             // Maps go with their descriptors, and so does what is in them.
             Effect::WriteRule { .. }
+            | Effect::NameFiles { .. }
             | Effect::WriteScope { .. }
             | Effect::WriteCall { .. }
             | Effect::WriteSite { .. }

@@ -3,36 +3,18 @@
 use std::{fs::File, io, os::fd::AsRawFd as _};
 
 use btf_rs::{Backend, Btf, BtfType as _, Type};
+use injector_common::fields::Fields;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// Where the kernel describes its own types.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// Offsets of the fields that programs read, in bytes if nothing else is said.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Offsets {
-    /// `task_struct.tgid`.
-    pub(super) task_tgid: u32,
-    /// `task_struct.signal`.
-    pub(super) task_signal: u32,
-    /// `task_struct.real_cred`.
-    pub(super) task_real_cred: u32,
-    /// `task_struct.cred`.
-    pub(super) task_cred: u32,
-    /// `signal_struct.live`.
-    pub(super) signal_live: u32,
-    /// `file.f_mode`.
-    pub(super) file_mode: u32,
-    /// `sock.sk_kern_sock`, in bits.
-    pub(super) sock_kern: u32,
-}
-
-/// Reads the offsets.
+/// Reads where fields lie.
 ///
 /// # Errors
 ///
 /// When the kernel has no BTF, or a field is not where it has been since 5.15.
-pub(super) fn offsets() -> io::Result<Offsets> {
+pub(super) fn fields() -> io::Result<Fields> {
     // Mapping instead of parsing every type takes a tenth of the time and the
     // memory, but before Linux 6.16 the file itself cannot be mapped; a copy
     // can.
@@ -40,14 +22,31 @@ pub(super) fn offsets() -> io::Result<Offsets> {
     io::copy(&mut File::open(VMLINUX)?, &mut copy)?;
     let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
     let btf = Btf::from_file_with_backend(path, Backend::Mmap).map_err(io::Error::other)?;
-    Ok(Offsets {
-        task_tgid: field(&btf, "task_struct", "tgid")?,
-        task_signal: field(&btf, "task_struct", "signal")?,
-        task_real_cred: field(&btf, "task_struct", "real_cred")?,
-        task_cred: field(&btf, "task_struct", "cred")?,
-        signal_live: field(&btf, "signal_struct", "live")?,
-        file_mode: field(&btf, "file", "f_mode")?,
+    let at = |structure, name| field(&btf, structure, name);
+    Ok(Fields {
+        task_tgid: at("task_struct", "tgid")?,
+        task_signal: at("task_struct", "signal")?,
+        task_real_cred: at("task_struct", "real_cred")?,
+        task_cred: at("task_struct", "cred")?,
+        task_files: at("task_struct", "files")?,
+        signal_live: at("signal_struct", "live")?,
         sock_kern: bit_field(&btf, "sock", "sk_kern_sock")?,
+        files_fdt: at("files_struct", "fdt")?,
+        fdtable_max: at("fdtable", "max_fds")?,
+        fdtable_fd: at("fdtable", "fd")?,
+        file_mode: at("file", "f_mode")?,
+        file_path: at("file", "f_path")?,
+        path_dentry: at("path", "dentry")?,
+        bprm_file: at("linux_binprm", "file")?,
+        dentry_parent: at("dentry", "d_parent")?,
+        dentry_inode: at("dentry", "d_inode")?,
+        dentry_name: at("dentry", "d_name")?,
+        name_length: at("qstr", "len")?,
+        name_text: at("qstr", "name")?,
+        inode_number: at("inode", "i_ino")?,
+        inode_mode: at("inode", "i_mode")?,
+        inode_sb: at("inode", "i_sb")?,
+        sb_device: at("super_block", "s_dev")?,
     })
 }
 

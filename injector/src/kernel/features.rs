@@ -60,7 +60,7 @@ impl Trial {
         match fault {
             Fault::Packet(_, fault) if fault.fails_calls() => Self::Sends,
             Fault::Packet(..) => Self::Packets,
-            Fault::SysErrno { .. } => Self::Calls,
+            Fault::Call(..) => Self::Calls,
             Fault::Refuse { .. } => Self::Connects,
         }
     }
@@ -72,7 +72,7 @@ impl Trial {
 pub fn probe_all() -> Vec<Probe> {
     let features = match Programs::open(Needs::TRIAL) {
         Ok(mut programs) => {
-            let mut features = probe(&mut programs, &Trial::ALL, &[]);
+            let mut features = probe(&mut programs, &Trial::ALL, &[], &[]);
             try_hooks(&mut programs, &mut features, SecurityHook::COMMON);
             features
         }
@@ -104,7 +104,7 @@ pub fn probe_all() -> Vec<Probe> {
 /// When nothing can be tried.
 pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
     let mut programs = Programs::open(Needs::TRIAL)?;
-    let mut features = probe(&mut programs, &[Trial::Calls], calls);
+    let mut features = probe(&mut programs, &[Trial::Calls], calls, &[]);
     try_hooks(&mut programs, &mut features, &hooks_of(calls));
     let probes = calls.iter().flat_map(|&call| {
         let probe = |rung, state| CallProbe { call, rung, state };
@@ -201,10 +201,16 @@ impl Default for Tried {
     }
 }
 
-/// Tries these, and for calls what they could be failed by. Nothing is tried twice: what a kernel can do
+/// Tries these, and for calls what they could be failed by; for those `by_file` security hooks too,
+/// even if their results can be overridden. Nothing is tried twice: what a kernel can do
 /// does not change while rules are in force, and they would wait for it.
 #[must_use]
-pub fn probe(programs: &mut Programs, trials: &[Trial], calls: &[Syscall]) -> Features {
+pub fn probe(
+    programs: &mut Programs,
+    trials: &[Trial],
+    calls: &[Syscall],
+    by_file: &[Syscall],
+) -> Features {
     let Tried {
         trials: mut tried,
         mut features,
@@ -218,6 +224,7 @@ pub fn probe(programs: &mut Programs, trials: &[Trial], calls: &[Syscall]) -> Fe
     }
     if features.override_return.is_supported() {
         find_entries(&mut features, calls);
+        try_hooks(programs, &mut features, &hooks_of(by_file));
     } else if trials.contains(&Trial::Calls) {
         try_hooks(programs, &mut features, &hooks_of(calls));
     }

@@ -9,6 +9,7 @@ mod clsact;
 mod counters;
 mod delay_tables;
 pub mod features;
+mod files;
 mod hits;
 mod journal;
 mod leftovers;

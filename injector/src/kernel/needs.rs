@@ -11,7 +11,7 @@ pub struct Needs {
     pub(super) uses: Uses,
     /// Where fields of the kernel lie: for programs that follow processes, or look into
     /// files or sockets.
-    pub(super) offsets: bool,
+    pub(super) fields: bool,
     /// Room to remember conversations.
     pub(super) conversations: bool,
     /// Room to remember TCP connections.
@@ -29,7 +29,7 @@ impl Needs {
     /// for what they would remember.
     pub(super) const TRIAL: Self = Self {
         uses: Uses::EVERYTHING,
-        offsets: true,
+        fields: true,
         conversations: false,
         streams: false,
         flow_links: false,
@@ -40,7 +40,7 @@ impl Needs {
     /// Everything that rules may need, for rules that are not known yet.
     pub const ANYTHING: Self = Self {
         uses: Uses::EVERYTHING.without(Uses::LEDGER),
-        offsets: true,
+        fields: true,
         conversations: true,
         streams: true,
         flow_links: true,
@@ -52,7 +52,7 @@ impl Needs {
     #[must_use]
     pub fn of(experiment: &Experiment) -> Self {
         let rules = &experiment.rules;
-        let offsets = rules.iter().any(|rule| {
+        let fields = rules.iter().any(|rule| {
             rule.fault.kind().family() == Family::Syscall
                 || matches!(rule.fault, Fault::Packet(..))
                 || rule
@@ -66,7 +66,7 @@ impl Needs {
             uses: rules
                 .iter()
                 .fold(Uses::NOTHING, |uses, rule| uses.and(parts(rule))),
-            offsets,
+            fields,
             ledger: false,
             counted_flows: rules.iter().any(|rule| rule.per == Per::Flow),
             flow_links: has(Fault::links_flows),
@@ -93,8 +93,9 @@ fn parts(rule: &Rule) -> Uses {
     let fault = &rule.fault;
     let (detours, queues) = match fault {
         Fault::Packet(_, fault) => (fault.detours(), fault.holds()),
-        Fault::SysErrno { .. } | Fault::Refuse { .. } => (false, false),
+        Fault::Call(..) | Fault::Refuse { .. } => (false, false),
     };
+    let asks_of_calls = fault.calls().is_some_and(|calls| !calls.filter.is_any());
     let splits = fault.filter().is_some_and(PacketFilter::splits);
     let asks = |so: fn(&PacketFilter) -> bool| fault.conditions().is_some_and(so);
     let ports = asks(|filter| !(filter.peer_ports.is_any() && filter.local_ports.is_any()));
@@ -108,6 +109,7 @@ fn parts(rule: &Rule) -> Uses {
         .and_if(rule.per == Per::Flow, Uses::FLOWS)
         .and_if(splits, Uses::SEGMENTS)
         .and_if(rule.trigger.correlation != 0, Uses::CORRELATION)
+        .and_if(asks_of_calls, Uses::CALL_FILTERS)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use aya::{
 };
 
 use injector_common::{
+    fields::{self, Fields},
     names,
     uses::{self, Uses},
 };
@@ -77,10 +78,10 @@ impl Programs {
         if OBJECT.is_empty() {
             return Err(ObjectError::Missing);
         }
-        let offsets = if needs.offsets {
-            btf::offsets().map_err(|source| ObjectError::Btf { source })?
+        let fields = if needs.fields {
+            btf::fields().map_err(|source| ObjectError::Btf { source })?
         } else {
-            btf::Offsets::default()
+            Fields::UNKNOWN
         };
         let log_level = log::level();
         // The kernel sets the memory of these maps aside when it makes them.
@@ -107,13 +108,7 @@ impl Programs {
             .map_max_entries(names::MAP_LEDGER, ledger)
             .override_global(aya_log::LEVEL, &log_level, true)
             .override_global(uses::GLOBAL, &needs.uses.bits(), true)
-            .override_global("INJ_TASK_TGID", &offsets.task_tgid, true)
-            .override_global("INJ_TASK_SIGNAL", &offsets.task_signal, true)
-            .override_global("INJ_SIGNAL_LIVE", &offsets.signal_live, true)
-            .override_global("INJ_SOCK_KERN", &offsets.sock_kern, true)
-            .override_global("INJ_FILE_MODE", &offsets.file_mode, true)
-            .override_global("INJ_TASK_REAL_CRED", &offsets.task_real_cred, true)
-            .override_global("INJ_TASK_CRED", &offsets.task_cred, true)
+            .override_global(fields::GLOBAL, &fields, true)
             .load(OBJECT)?;
         Ok(Self {
             ebpf,

@@ -1,5 +1,6 @@
 //! From the model to what lies in the maps.
 
+mod calls;
 mod dns;
 mod filter;
 
@@ -16,11 +17,12 @@ use injector_common::{
     waiting::UNLIMITED,
 };
 
+pub(super) use self::calls::call_filter;
 pub(super) use self::dns::queries;
 pub(super) use self::filter::{peer_key, peer_value, peers};
 use crate::model::{
-    After, Answer, Checksum, Damage, Delay, End, ErrorChoice, Experiment, Extent, Fault, LossModel,
-    PacketFault, Per, Region, Rule, Unreachable, Visibility,
+    After, Answer, CallFault, CallFilter, Checksum, Damage, Delay, End, ErrorChoice, Experiment,
+    Extent, Fault, LossModel, PacketFault, Per, Region, Rule, Unreachable, Visibility,
 };
 
 /// A rule that is never in force.
@@ -63,7 +65,7 @@ pub(super) fn entry(
         trigger: rule.trigger,
         params: match &rule.fault {
             Fault::Packet(_, fault) => packet_params(fault, table),
-            Fault::SysErrno { errors, .. } => {
+            Fault::Call(_, CallFault::Errno(errors)) => {
                 let choice = |choice: &ErrorChoice| (choice.errno.value, choice.weight);
                 sys_errno::params(&errors.iter().map(choice).collect::<Vec<_>>())
             }
@@ -192,6 +194,24 @@ pub(super) fn by_state(experiment: &Experiment) -> u64 {
     let filtered = rules.filter_map(|(index, rule)| Some((index, rule.fault.filter()?)));
     let following = filtered.filter(|(_, filter)| filter.follows_conversations());
     following.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
+}
+
+/// The rules that have conditions on calls.
+pub(super) fn by_call(experiment: &Experiment) -> u64 {
+    calls_that(experiment, |filter| !filter.is_any())
+}
+
+/// The rules for which it has to be found out where a file lies.
+pub(super) fn by_place(experiment: &Experiment) -> u64 {
+    calls_that(experiment, |filter| !filter.paths.is_any())
+}
+
+fn calls_that(experiment: &Experiment, so: fn(&CallFilter) -> bool) -> u64 {
+    let rules = (0u32..).zip(&experiment.rules);
+    let asking = rules.filter(|(_, rule)| {
+        !rule.removed && rule.fault.calls().is_some_and(|calls| so(&calls.filter))
+    });
+    asking.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
 }
 
 /// The rules for which queries of DNS have to be read.

@@ -94,7 +94,9 @@ mod tests {
     use injector_common::Trigger;
 
     use super::*;
-    use crate::model::{Direction, Fault, PacketFault, PacketFilter, Per, Target};
+    use crate::model::{
+        CallFault, Calls, Direction, Fault, PacketFault, PacketFilter, Per, Target,
+    };
 
     fn rule(name: &str) -> Rule {
         Rule {
@@ -167,11 +169,10 @@ mod tests {
         wanted.rules[1].targets = vec![Target::Process(8)];
         assert_eq!(refused(&wanted), "rules[1].target");
         wanted = running.clone();
-        wanted.rules[0].fault = Fault::SysErrno {
-            calls: Vec::new(),
-            optional: Vec::new(),
-            errors: vec!["EIO".parse().expect("an error")],
-        };
+        wanted.rules[0].fault = Fault::Call(
+            Calls::default(),
+            CallFault::Errno(vec!["EIO".parse().expect("an error")]),
+        );
         assert_eq!(refused(&wanted), "rules[0].kind");
         assert_eq!(refused(&of(&["b", "a"])), "rules[1].name");
         assert_eq!(refused(&of(&["new", "a", "b"])), "rules[1].name");

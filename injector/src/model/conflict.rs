@@ -9,7 +9,7 @@ use std::path::Path;
 use injector_common::Trigger;
 
 use super::{
-    After, Answer, Fault, LossModel, PacketFault, Rule, Target, errors,
+    After, Answer, CallFault, Fault, LossModel, PacketFault, Rule, Target, errors,
     overlap::{filter_covers, filters_overlap},
 };
 use crate::error::ConflictError;
@@ -116,13 +116,14 @@ fn unconditional(rule: &Rule) -> bool {
 
 /// Two failing calls, of which the first leaves nothing to the second.
 fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
-    let (Fault::SysErrno { calls, errors, .. }, Fault::SysErrno { calls: others, .. }) =
+    let (Fault::Call(calls, CallFault::Errno(errors)), Fault::Call(others, CallFault::Errno(_))) =
         (&first.fault, &second.fault)
     else {
         return None;
     };
-    let common = calls.iter().find(|call| others.contains(call))?;
-    unconditional(first).then(|| {
+    let wanted = &calls.wanted;
+    let common = wanted.iter().find(|call| others.wanted.contains(call))?;
+    (unconditional(first) && calls.filter.covers(&others.filter)).then(|| {
         format!(
             "`{}` fails every {} of the same target with {}, so `{}` can never fail it",
             first.name,
@@ -150,12 +151,13 @@ fn hides_connect(first: &Rule, second: &Rule) -> Option<String> {
 
 /// A failing `connect` that leaves nothing to a refusal.
 fn fails_connect(call: &Rule, refusal: &Rule) -> Option<String> {
-    let (Fault::SysErrno { calls, .. }, Fault::Refuse { .. }) = (&call.fault, &refusal.fault)
+    let (Fault::Call(calls, CallFault::Errno(_)), Fault::Refuse { .. }) =
+        (&call.fault, &refusal.fault)
     else {
         return None;
     };
-    let connects = calls.iter().any(|call| call.name == "connect");
-    (unconditional(call) && connects).then(|| {
+    let connects = calls.wanted.iter().any(|call| call.name == "connect");
+    (unconditional(call) && connects && calls.filter.is_any()).then(|| {
         format!(
             "`{}` fails every connect before `{}` could",
             call.name, refusal.name
@@ -213,9 +215,7 @@ fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
 fn units_differ(first: &Rule, second: &Rule) -> Option<String> {
     let unit = |rule: &Rule| match &rule.fault {
         // A query is no super-packet.
-        Fault::Packet(_, PacketFault::Dns(_)) | Fault::SysErrno { .. } | Fault::Refuse { .. } => {
-            None
-        }
+        Fault::Packet(_, PacketFault::Dns(_)) | Fault::Call(..) | Fault::Refuse { .. } => None,
         Fault::Packet(filter, _) => Some(filter.unit),
     };
     let (one, other) = (unit(first)?, unit(second)?);

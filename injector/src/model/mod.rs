@@ -3,6 +3,7 @@
 //! Everything here has passed `spec`'s checks. Nothing here says how a rule is
 //! put in force: that is `plan`'s business.
 
+mod call_filter;
 pub mod change;
 pub mod conflict;
 mod damage;
@@ -18,6 +19,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
 
+pub use call_filter::{Access, Argument, ArgumentTest, CallFilter, FileName, FileType};
 pub use damage::{Checksum, Damage, Extent, Region};
 pub use dns::{Dns, NamePattern, RecordType, Reply};
 pub use errors::{Errno, ErrorChoice};
@@ -84,17 +86,8 @@ pub enum Target {
 pub enum Fault {
     /// Something happens to the packets that the filter matches.
     Packet(PacketFilter, PacketFault),
-    /// System calls fail.
-    SysErrno {
-        /// The calls, without repeats.
-        calls: Vec<Syscall>,
-        /// Others that fail too where the kernel lets them, without repeats and at least one
-        /// if there are no `calls`.
-        optional: Vec<Syscall>,
-        /// The errors that one is chosen from, without repeats: at least one and at most
-        /// [`MAX_ERRORS`](injector_common::faults::sys_errno::MAX_ERRORS).
-        errors: Vec<ErrorChoice>,
-    },
+    /// Something happens to system calls.
+    Call(Calls, CallFault),
     /// `connect` fails.
     Refuse {
         /// To whom: a filter of the packets that the call would send, which says
@@ -103,6 +96,43 @@ pub enum Fault {
         /// The error.
         errno: Errno,
     },
+}
+
+/// Which system calls.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Calls {
+    /// The calls, without repeats.
+    pub wanted: Vec<Syscall>,
+    /// Others that are hit too where the kernel lets them be, without repeats and at least one
+    /// if there are none `wanted`.
+    pub optional: Vec<Syscall>,
+    /// Which of these calls.
+    pub filter: CallFilter,
+}
+
+impl Calls {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = Syscall> {
+        self.wanted.iter().chain(&self.optional).copied()
+    }
+}
+
+/// What happens to system calls.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallFault {
+    /// They fail with one of these errors, of which there are no repeats: at least one and at
+    /// most [`MAX_ERRORS`](injector_common::faults::sys_errno::MAX_ERRORS).
+    Errno(Vec<ErrorChoice>),
+}
+
+impl CallFault {
+    /// The parameterless name of the fault.
+    #[must_use]
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Errno(_) => FaultKind::SysErrno,
+        }
+    }
 }
 
 /// What happens to packets.
@@ -161,7 +191,7 @@ impl Fault {
     pub const fn kind(&self) -> FaultKind {
         match self {
             Self::Packet(_, fault) => fault.kind(),
-            Self::SysErrno { .. } => FaultKind::SysErrno,
+            Self::Call(_, fault) => fault.kind(),
             Self::Refuse { .. } => FaultKind::NetRefuse,
         }
     }
@@ -171,7 +201,7 @@ impl Fault {
     pub fn longest_wait(&self) -> Duration {
         match self {
             Self::Packet(_, fault) => fault.longest_wait(),
-            Self::SysErrno { .. } | Self::Refuse { .. } => Duration::ZERO,
+            Self::Call(..) | Self::Refuse { .. } => Duration::ZERO,
         }
     }
 
@@ -180,7 +210,7 @@ impl Fault {
     pub fn queue_memory(&self) -> Option<QueueMemory> {
         match self {
             Self::Packet(_, fault) => fault.queue_memory(),
-            Self::SysErrno { .. } | Self::Refuse { .. } => None,
+            Self::Call(..) | Self::Refuse { .. } => None,
         }
     }
 
@@ -204,7 +234,7 @@ impl Fault {
                     ..
                 }),
             ) => Some(table),
-            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
         }
     }
 
@@ -222,7 +252,7 @@ impl Fault {
     pub const fn queries(&self) -> Option<&Dns> {
         match self {
             Self::Packet(_, PacketFault::Dns(dns)) => Some(dns),
-            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
         }
     }
 
@@ -230,7 +260,16 @@ impl Fault {
     pub const fn conditions_mut(&mut self) -> Option<&mut PacketFilter> {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
-            Self::SysErrno { .. } => None,
+            Self::Call(..) => None,
+        }
+    }
+
+    /// The calls that it acts on, for kinds that act on calls.
+    #[must_use]
+    pub const fn calls(&self) -> Option<&Calls> {
+        match self {
+            Self::Call(calls, _) => Some(calls),
+            Self::Packet(..) | Self::Refuse { .. } => None,
         }
     }
 
@@ -239,7 +278,7 @@ impl Fault {
     pub const fn filter(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) => Some(filter),
-            Self::SysErrno { .. } | Self::Refuse { .. } => None,
+            Self::Call(..) | Self::Refuse { .. } => None,
         }
     }
 
@@ -249,7 +288,7 @@ impl Fault {
     pub const fn conditions(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
-            Self::SysErrno { .. } => None,
+            Self::Call(..) => None,
         }
     }
 }

@@ -39,13 +39,17 @@ pub fn build(
             backends.push("none");
             continue;
         }
+        if !scope.files.is_empty() {
+            parts.write.push(Effect::NameFiles {
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                files: scope.files.clone(),
+            });
+        }
         for one in &scope.scopes {
             parts.aim(one, mask, rule);
         }
         backends.push(match &rule.fault {
-            Fault::SysErrno {
-                calls, optional, ..
-            } => parts.calls(rule, (calls, optional), mask, features)?,
+            Fault::Call(calls, _) => parts.calls(rule, calls, mask, features)?,
             Fault::Refuse { errno, .. } => parts.connects(rule, *errno, features)?,
             Fault::Packet(filter, fault) => {
                 let act = PacketAct {
@@ -140,7 +144,7 @@ impl Parts {
                 filter.direction != Direction::Egress
                     || (filter.follows_conversations() && !fault.fails_calls())
             }
-            Fault::SysErrno { .. } | Fault::Refuse { .. } => false,
+            Fault::Call(..) | Fault::Refuse { .. } => false,
         };
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
             self.by_socket.add(scope, mask);

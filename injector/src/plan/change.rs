@@ -34,7 +34,8 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
     let mut more_hops = 0;
     for effect in &next.effects {
         match effect {
-            Effect::WriteRule { index, .. } => {
+            // Both versions of a rule name their files.
+            Effect::WriteRule { index, .. } | Effect::NameFiles { index, .. } => {
                 let at = *index as usize;
                 if now.experiment.rules.get(at) != next.experiment.rules.get(at) {
                     steps.push(effect.clone());
@@ -162,6 +163,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         Effect::CreateCgroup { .. }
         | Effect::AddHop(_)
         | Effect::WriteRule { .. }
+        | Effect::NameFiles { .. }
         | Effect::FollowProcesses
         | Effect::FollowSockets
         | Effect::WriteSite { .. }

@@ -6,7 +6,7 @@ use injector_common::names::{SYSCALL_ENTRY, SecurityHook};
 
 use crate::{
     model::{Direction, QueueMemory, Syscall},
-    resolve::{Interface, Netns, Scope},
+    resolve::{FilePlace, Interface, Netns, Scope},
 };
 
 /// Where a failing call is caught.
@@ -86,6 +86,13 @@ pub enum Effect {
         index: u32,
         /// Its name.
         name: String,
+    },
+    /// Names the files of a rule that was written.
+    NameFiles {
+        /// The rule's position.
+        index: u32,
+        /// The files, at least one.
+        files: Vec<FilePlace>,
     },
     /// Follows the children of targeted processes.
     FollowProcesses,
@@ -198,6 +205,10 @@ impl fmt::Display for Effect {
                 })
             }
             Self::WriteRule { index, name } => write!(f, "write rule {name} at {index}, inactive"),
+            Self::NameFiles { index, files } => {
+                let names: Vec<String> = files.iter().map(ToString::to_string).collect();
+                write!(f, "name {} for rule {index}", names.join(", "))
+            }
             Self::WriteScope { scope, rules } => {
                 write!(f, "aim rules {} at {}", Mask(*rules), ScopeText(scope))
             }

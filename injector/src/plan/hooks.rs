@@ -3,7 +3,7 @@
 use injector_common::names::SecurityHook;
 
 use super::{CallHook, Features, Support};
-use crate::model::Syscall;
+use crate::model::{CallFilter, Syscall};
 
 use SecurityHook as H;
 
@@ -116,15 +116,23 @@ pub fn usable_hooks(call: &str, features: &Features) -> Result<Vec<SecurityHook>
     Ok(usable)
 }
 
-/// Where programs that fail a call are attached here.
+/// Where programs that meet a call are attached here.
 ///
 /// Where results can be overridden that is its entry, since it serves every call alike; elsewhere
-/// it is security hooks.
+/// it is security hooks. Conditions on the file that a call is about are met at security hooks
+/// first: the entry knows a descriptor, but a path only as it was written.
 ///
 /// # Errors
 ///
-/// Why the call cannot be failed.
-pub fn call_hooks(call: Syscall, features: &Features) -> Result<Vec<CallHook>, String> {
+/// Why the call cannot be met.
+pub fn call_hooks(
+    call: Syscall,
+    filter: &CallFilter,
+    features: &Features,
+) -> Result<Vec<CallHook>, String> {
+    if filter.asks_for_file() {
+        return file_hooks(call, features);
+    }
     if !features.override_return.is_supported() {
         let hooks = usable_hooks(call.name, features)?;
         return Ok(hooks.into_iter().map(CallHook::Security).collect());
@@ -135,6 +143,83 @@ pub fn call_hooks(call: Syscall, features: &Features) -> Result<Vec<CallHook>, S
             Err(no.reason().to_owned())
         }
     }
+}
+
+/// The same where it has to be known which file the call is about.
+fn file_hooks(call: Syscall, features: &Features) -> Result<Vec<CallHook>, String> {
+    let hooked = usable_hooks(call.name, features);
+    let why = match hooked {
+        Ok(hooks) if hooks.iter().all(|hook| hook.has_file()) => {
+            return Ok(hooks.into_iter().map(CallHook::Security).collect());
+        }
+        Ok(_) => "no hook of this call is told of a file".to_owned(),
+        Err(why) => why,
+    };
+    if !takes_descriptor(call.name) {
+        return Err(format!(
+            "its first argument is no descriptor of the file, and at security hooks: {why}"
+        ));
+    }
+    match features.entry(call) {
+        Support::Supported => Ok(vec![CallHook::Entry]),
+        no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
+            Err(format!("{why}; at its entry: {}", no.reason()))
+        }
+    }
+}
+
+/// Whether the call's first argument is the descriptor of the file that it is about (their manual
+/// pages).
+#[must_use]
+pub fn takes_descriptor(call: &str) -> bool {
+    matches!(
+        call,
+        "read"
+            | "pread64"
+            | "readv"
+            | "preadv"
+            | "preadv2"
+            | "write"
+            | "pwrite64"
+            | "writev"
+            | "pwritev"
+            | "pwritev2"
+            | "fsync"
+            | "fdatasync"
+            | "sync_file_range"
+            | "syncfs"
+            | "close"
+            | "lseek"
+            | "fstat"
+            | "fstatfs"
+            | "ftruncate"
+            | "fallocate"
+            | "fadvise64"
+            | "readahead"
+            | "fchmod"
+            | "fchown"
+            | "fchdir"
+            | "getdents"
+            | "getdents64"
+            | "flock"
+            | "fcntl"
+            | "ioctl"
+            | "dup"
+            | "dup2"
+            | "dup3"
+            | "fsetxattr"
+            | "fgetxattr"
+            | "flistxattr"
+            | "fremovexattr"
+            | "copy_file_range"
+            | "splice"
+            | "tee"
+            | "vmsplice"
+            | "sendfile"
+            | "finit_module"
+            | "quotactl_fd"
+            | "cachestat"
+    )
 }
 
 /// The kernel function behind a call, which is not always named as the call

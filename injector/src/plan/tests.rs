@@ -7,10 +7,10 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, Trigger, names::Secur
 use super::*;
 use crate::{
     model::{
-        Checksum, Damage, Delay, Direction, Experiment, Extent, Fault, PacketFault, PacketFilter,
-        Per, Protocol, Region, Rule,
+        CallFault, CallFilter, Calls, Checksum, Damage, Delay, Direction, Experiment, Extent,
+        Fault, PacketFault, PacketFilter, Per, Protocol, Region, Rule,
     },
-    resolve::{Interface, Netns, RuleScope, Scope},
+    resolve::{FilePlace, Interface, Netns, RuleScope, Scope},
     spec::calls::{self, CallWord, Selected},
 };
 
@@ -77,6 +77,7 @@ fn packets_of(scope: Scope, netns: Netns) -> RuleScope {
     RuleScope {
         scopes: vec![scope],
         netns: vec![netns],
+        files: Vec::new(),
     }
 }
 
@@ -85,6 +86,7 @@ fn calls_of(scope: Scope) -> RuleScope {
     RuleScope {
         scopes: vec![scope],
         netns: Vec::new(),
+        files: Vec::new(),
     }
 }
 
@@ -114,12 +116,20 @@ fn corrupt(direction: Direction, checksum: Checksum) -> Fault {
 }
 
 fn errno(words: &[&str]) -> Fault {
+    errno_if(words, CallFilter::default())
+}
+
+fn errno_if(words: &[&str], filter: CallFilter) -> Fault {
     let Selected { wanted, optional } = selected(words);
-    Fault::SysErrno {
-        calls: wanted,
+    let calls = Calls {
+        wanted,
         optional,
-        errors: vec!["EIO".parse().expect("an error")],
-    }
+        filter,
+    };
+    Fault::Call(
+        calls,
+        CallFault::Errno(vec!["EIO".parse().expect("an error")]),
+    )
 }
 
 fn no(reason: &str) -> Support {
@@ -227,7 +237,7 @@ fn assert_in_order(plan: &Plan) {
     let rank = |effect: &Effect| match effect {
         Effect::CreateCgroup { .. } => 0,
         Effect::AddHop(_) => 1,
-        Effect::WriteRule { .. } => 2,
+        Effect::WriteRule { .. } | Effect::NameFiles { .. } => 2,
         Effect::FollowProcesses => 3,
         Effect::WriteScope { .. } => 4,
         Effect::FollowSockets => 5,

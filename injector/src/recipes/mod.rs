@@ -4,6 +4,8 @@
 //! A recipe is written like a fault kind, and what it stands for is rules of
 //! fault kinds: they are planned, counted and reported as such.
 
+mod calls;
+
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Deserializer};
 
@@ -38,7 +40,8 @@ pub trait RecipeDef {
 /// One of the rules that a recipe stands for.
 #[derive(Debug)]
 pub struct Part {
-    /// What the rule is called, behind the name of the whole.
+    /// What the rule is called, behind the name of the whole; empty for a recipe that is always
+    /// one rule.
     pub name: &'static str,
     /// What it does.
     pub fault: Fault,
@@ -171,4 +174,10 @@ macro_rules! recipes {
 
 recipes! {
     net_link::NetLink, "net-link";
+    io_errno::IoErrno, "io-errno";
+    disk_full::DiskFull, "disk-full";
+    read_only::ReadOnly, "read-only";
+    fd_exhaustion::FdExhaustion, "fd-exhaustion";
+    oom::Oom, "oom";
+    fork_fail::ForkFail, "fork-fail";
 }

@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Experiment, Fault, Per, Rule, Syscall, Target},
+        model::{CallFault, Calls, Experiment, Fault, Per, Rule, Target},
         plan::Effect,
     };
 
@@ -74,14 +74,13 @@ mod tests {
         let rule = Rule {
             name: "disk full".to_owned(),
             targets: vec![Target::Command],
-            fault: Fault::SysErrno {
-                calls: vec![Syscall {
-                    name: "write",
-                    number: 1,
-                }],
-                optional: Vec::new(),
-                errors: vec!["ENOSPC".parse().expect("an error")],
-            },
+            fault: Fault::Call(
+                Calls {
+                    wanted: vec!["write".parse().expect("a call")],
+                    ..Calls::default()
+                },
+                CallFault::Errno(vec!["ENOSPC".parse().expect("an error")]),
+            ),
             trigger: Trigger::ALWAYS,
             per: Per::Rule,
             start: Duration::ZERO,

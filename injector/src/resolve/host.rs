@@ -78,6 +78,17 @@ pub trait Host {
     /// The process or thread with this id, unless it has ended.
     fn process(&self, pid: u32) -> Option<ProcessStatus>;
 
+    /// The root directory of a process, or of this one; `None` if the process has ended.
+    fn root(&self, process: Option<Tgid>) -> Option<RootId>;
+
+    /// The path of a file without symbolic links, and the mount points below it: all as a process
+    /// sees them, or as this one does.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no file.
+    fn file(&self, process: Option<Tgid>, path: &Path) -> io::Result<Vec<PathBuf>>;
+
     /// The interfaces of the namespace that this file opens.
     ///
     /// # Errors
@@ -103,6 +114,11 @@ pub struct CgroupMount {
     /// cgroup namespace.
     pub root: PathBuf,
 }
+
+/// What tells one root directory, with what is mounted below it, from another: its device and
+/// inode, and the mount namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RootId(pub [u64; 3]);
 
 /// The filesystem that a path lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     net::IpAddr,
-    os::unix::fs::MetadataExt as _,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,8 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus},
+    files,
+    host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     mounts,
     netns::{ask_netlink, in_netns},
 };
@@ -250,6 +251,39 @@ impl Host for LinuxHost {
             tgid: Tgid(tgid),
             kernel_thread: flags & PF_KTHREAD != 0,
         })
+    }
+
+    fn root(&self, process: Option<Tgid>) -> Option<RootId> {
+        let directory = match process {
+            Some(process) => format!("/proc/{process}"),
+            None => "/proc/self".to_owned(),
+        };
+        let root = fs::metadata(format!("{directory}/root/.")).ok()?;
+        let mounts = inode(&format!("{directory}/ns/mnt"))?;
+        Some(RootId([root.dev(), root.ino(), mounts]))
+    }
+
+    fn file(&self, process: Option<Tgid>, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let found = files::open(process, path)?;
+        let path = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+        // What a process sees below its own root, if that is not its mount namespace's.
+        let root = fs::read_link(files::root_of(process)).unwrap_or_else(|_| "/".into());
+        let path = match path.strip_prefix(&root) {
+            Ok(below) => Path::new("/").join(below),
+            Err(_) => path,
+        };
+        let mountinfo = match process {
+            Some(process) => format!("/proc/{process}/mountinfo"),
+            None => "/proc/self/mountinfo".to_owned(),
+        };
+        let mounts = fs::read_to_string(mountinfo)?;
+        let below =
+            mounts::points(&mounts).filter(|point| *point != path && point.starts_with(&path));
+        let mut paths: Vec<PathBuf> = below.collect();
+        paths.push(path);
+        paths.sort_unstable();
+        paths.dedup();
+        Ok(paths)
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod checks;
+pub mod files;
 mod host;
 mod interfaces;
 mod linux;
@@ -18,7 +19,8 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 
 use crate::error::Error;
 pub use cgroup::Cgroup;
-pub use host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus};
+pub use files::FilePlace;
+pub use host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId};
 pub use linux::LinuxHost;
 pub(crate) use linux::{has_ended, parse_stat};
 pub(crate) use mounts::mounts_of;
@@ -115,4 +117,6 @@ pub struct RuleScope {
     pub scopes: Vec<Scope>,
     /// The namespaces its packets pass. Empty for kinds that act on calls.
     pub netns: Vec<Netns>,
+    /// The files that it names, if it names some.
+    pub files: Vec<FilePlace>,
 }

@@ -16,15 +16,24 @@ pub(super) fn cgroup_mounts(mountinfo: &str) -> Vec<CgroupMount> {
 /// proc_pid_mountinfo(5): id, parent, device, root, mount point, options, any
 /// number of optional fields, `-`, type, source, options.
 pub(crate) fn mounts_of(kind: &str, mountinfo: &str) -> impl Iterator<Item = (PathBuf, PathBuf)> {
-    mountinfo.lines().filter_map(move |line| {
+    let all = mounts(mountinfo);
+    all.filter_map(move |(of, root, point)| (of == kind).then_some((root, point)))
+}
+
+/// All mount points.
+pub(super) fn points(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+    mounts(mountinfo).map(|(.., point)| point)
+}
+
+/// The type, root and mount point of each mount.
+fn mounts(mountinfo: &str) -> impl Iterator<Item = (&str, PathBuf, PathBuf)> {
+    mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
-        if after.split(' ').next()? != kind {
-            return None;
-        }
+        let kind = after.split(' ').next()?;
         let mut fields = before.split(' ').skip(3);
         let root = unescape(fields.next()?);
         let point = unescape(fields.next()?);
-        Some((root.into(), point.into()))
+        Some((kind, root.into(), point.into()))
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
 use injector_common::{NetnsInode, Tgid, kinds::Family};
 
 use super::{
-    Netns, RuleScope, Scope, cgroup, checks,
+    Netns, RuleScope, Scope, cgroup, checks, files,
     host::{CgroupMount, Host, Link, Process},
     interfaces, process,
 };
@@ -94,7 +94,18 @@ impl<'a, H: Host> Facts<'a, H> {
             Family::Packet => self.netns(rule, &scopes)?,
             Family::Syscall | Family::Connect => Vec::new(),
         };
-        Ok(RuleScope { scopes, netns })
+        let files = match rule.fault.calls() {
+            Some(calls) if !calls.filter.paths.is_any() => {
+                let (members, uses_own) = self.members(&scopes)?;
+                files::find(&calls.filter.paths, &members, uses_own, self.host)?
+            }
+            Some(_) | None => Vec::new(),
+        };
+        Ok(RuleScope {
+            scopes,
+            netns,
+            files,
+        })
     }
 
     fn scope(&mut self, target: &'a Target) -> Result<Scope, Error> {

@@ -246,13 +246,26 @@ fn build_rules(
                 ("times", rule.times.is_some()),
                 ("per", rule.per == Some(Per::Flow)),
             ];
+            let parts = raw.expand()?;
+            if let [
+                Part {
+                    name: "", fault, ..
+                },
+            ] = &parts[..]
+            {
+                // As if the rule itself were written here.
+                let mut fault = fault.clone();
+                let trigger = trigger(rule.percent, rule.when, rule.times)?;
+                let per = per::settle(&mut fault, &trigger, rule.per.unwrap_or_default())?;
+                return Ok(vec![built(name, fault, trigger, per)]);
+            }
             if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
                 let problem = format!("is not for {}, which is several rules", raw.recipe().name());
                 let allowed =
                     "none of percent, when, times and per; or rules of your own in a file";
                 return Err(SpecError::new(*field, problem, allowed));
             }
-            raw.expand()?
+            parts
                 .into_iter()
                 .map(
                     |Part {

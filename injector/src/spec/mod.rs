@@ -5,6 +5,7 @@
 
 pub mod build;
 mod call_classes;
+pub mod call_filter;
 pub mod calls;
 mod decimal;
 pub mod distribution;

@@ -45,7 +45,7 @@ fn shorten(value: &str) -> String {
 }
 
 /// Reads one of a few words.
-pub(super) fn word<T: Copy>(
+pub(crate) fn word<T: Copy>(
     text: &str,
     words: &[(&str, T)],
     allowed: &'static str,

@@ -16,6 +16,7 @@ pub mod dial;
 pub mod dns;
 pub mod forks;
 pub mod packet;
+pub mod paths;
 pub mod serving;
 pub mod sweep;
 pub mod tcp;
@@ -49,6 +50,8 @@ pub enum Work {
     Calls(calls::Options),
     /// Make many system calls, one after the other
     Sweep(sweep::Options),
+    /// Go to files by every way that leads to them
+    Paths(paths::Options),
     /// Fork children that make system calls and send packets
     Forks(forks::Options),
     /// Make connections, and exchange bytes through them
@@ -80,6 +83,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     match &options.work {
         Work::Calls(work) => calls::run(&board, options.rounds, work),
         Work::Sweep(work) => sweep::run(&board, options.rounds, work),
+        Work::Paths(work) => paths::run(work),
         Work::Forks(work) => forks::run(&board, work),
         Work::Dial(work) => dial::call(&board, options.rounds, work),
         Work::Answer(work) => dial::answer(&board, work),

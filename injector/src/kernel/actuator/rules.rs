@@ -3,11 +3,16 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use aya::maps::{Array, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
-use injector_common::{RuleEntry, RuleSlot, dns::NameKey, filter::PeerName};
+use injector_common::{
+    RuleEntry, RuleSlot,
+    call_filter::{CallFilter, FileKey},
+    dns::NameKey,
+    filter::PeerName,
+};
 
 use super::Failure;
 use crate::{
-    kernel::{clock, delay_tables::DelayTables, wire},
+    kernel::{clock, delay_tables::DelayTables, files::Files, wire},
     model::Experiment,
 };
 
@@ -22,6 +27,8 @@ pub(super) struct Rules {
     map: Array<MapData, RuleSlot>,
     peers: LpmTrie<MapData, PeerName, u32>,
     queries: LpmTrie<MapData, NameKey, u32>,
+    call_filters: Array<MapData, CallFilter>,
+    files: Files,
     delays: DelayTables,
     slots: BTreeMap<u32, RuleSlot>,
     /// Rules that were written and are not in force, and from which table they draw.
@@ -37,6 +44,7 @@ pub(super) struct Rules {
 struct Listed {
     peers: Vec<Key<PeerName>>,
     queries: Vec<Key<NameKey>>,
+    files: Vec<FileKey>,
 }
 
 impl Rules {
@@ -44,12 +52,16 @@ impl Rules {
         rules: Map,
         peers: Map,
         queries: Map,
+        call_filters: Map,
+        files: Files,
         delays: DelayTables,
     ) -> Result<Self, MapError> {
         Ok(Self {
             map: Array::try_from(rules)?,
             peers: LpmTrie::try_from(peers)?,
             queries: LpmTrie::try_from(queries)?,
+            call_filters: Array::try_from(call_filters)?,
+            files,
             delays,
             slots: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -82,8 +94,25 @@ impl Rules {
                 listed.queries.push(name);
             }
         }
+        if let Some(calls) = rule.fault.calls().filter(|_| !rule.removed) {
+            let filter = wire::call_filter(&calls.filter);
+            self.call_filters.set(key, filter, 0)?;
+        }
         let table = self.delays.index(rule)?;
         self.written.insert(index, table);
+        Ok(())
+    }
+
+    /// Names a file for a rule that was written, so that it is in force with it.
+    pub(super) fn name_file(
+        &mut self,
+        index: u32,
+        file: FileKey,
+        left_out: bool,
+    ) -> Result<(), MapError> {
+        let key = self.next_key(index);
+        self.files.add(file, key, left_out)?;
+        self.listed.entry(key).or_default().files.push(file);
         Ok(())
     }
 
@@ -103,6 +132,9 @@ impl Rules {
         }
         for name in &listed.queries {
             gone(self.queries.remove(name))?;
+        }
+        for file in &listed.files {
+            self.files.remove(*file, key)?;
         }
         Ok(())
     }

@@ -15,10 +15,10 @@ use injector_common::{
 
 use super::{Failure, KernelActuator};
 use crate::{
-    kernel::{cgroup, links, object, processes, sockets, wire},
+    kernel::{cgroup, files as files_of_kernel, links, object, processes, sockets, wire},
     model::Syscall,
     plan::{CallHook, Effect, Plan},
-    resolve::{Interface, Netns, Scope},
+    resolve::{FilePlace, Interface, Netns, Scope, files},
 };
 
 impl KernelActuator {
@@ -80,6 +80,17 @@ impl KernelActuator {
         }
         self.settings.clear_from = other;
         Ok(self.renew_lease()?)
+    }
+
+    /// Names the files of a rule that was written.
+    pub(super) fn name_files(&mut self, index: u32, files: &[FilePlace]) -> Result<(), Failure> {
+        for place in files {
+            let open = files::open(place.process, &place.path);
+            let found = open.and_then(|file| files_of_kernel::key_of(&mut self.programs, file));
+            let key = found.map_err(|error| format!("{place}: {error}"))?;
+            self.rules.name_file(index, key, place.left_out)?;
+        }
+        Ok(())
     }
 
     pub(super) fn write_scope(&mut self, scope: &Scope, rules: u64) -> Result<(), Failure> {

@@ -7,47 +7,47 @@ use injector_common::faults::net_refuse::FIXED_ERRNO;
 use super::{Parts, need};
 use crate::{
     error::{Error, Unsupported},
-    model::{Errno, Rule, Syscall},
+    model::{Calls, Errno, Rule, Syscall},
     plan::{CallHook, Features, hooks::call_hooks},
 };
 
 impl Parts {
-    /// Has these calls fail, and as many of the optional ones as can be. Those that cannot are
+    /// Has these calls hit, and as many of the optional ones as can be. Those that cannot are
     /// told in a note.
     pub(super) fn calls(
         &mut self,
         rule: &Rule,
-        (wanted, optional): (&[Syscall], &[Syscall]),
+        calls: &Calls,
         mask: u64,
         features: &Features,
     ) -> Result<&'static str, Error> {
-        for &call in wanted {
-            let hooks =
-                call_hooks(call, features).map_err(|why| refusal(rule, call, features, &why))?;
+        let hooks_of = |call| call_hooks(call, &calls.filter, features);
+        let mut rungs = Rungs::default();
+        for &call in &calls.wanted {
+            let hooks = hooks_of(call).map_err(|why| refusal(rule, call, calls, features, &why))?;
+            rungs.add(&hooks);
             self.call(call, hooks, mask);
         }
-        let mut hits_any = !wanted.is_empty();
         let mut left_out: BTreeMap<String, Vec<Syscall>> = BTreeMap::new();
-        for &call in optional {
-            match call_hooks(call, features) {
+        for &call in &calls.optional {
+            match hooks_of(call) {
                 Ok(hooks) => {
+                    rungs.add(&hooks);
                     self.call(call, hooks, mask);
-                    hits_any = true;
                 }
                 Err(why) => left_out.entry(why).or_default().push(call),
             }
         }
-        for (why, calls) in left_out {
-            if let (false, Some(&call)) = (hits_any, calls.first()) {
-                return Err(refusal(rule, call, features, &why));
+        for (why, names) in left_out {
+            if let (None, Some(&call)) = (rungs.name(), names.first()) {
+                return Err(refusal(rule, call, calls, features, &why));
             }
-            let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
+            let names: Vec<&str> = names.iter().map(|call| call.name).collect();
             let (rule, names) = (&rule.name, names.join(", "));
             self.notes
-                .push(format!("rule {rule} does not fail {names}: {why}"));
+                .push(format!("rule {rule} does not hit {names}: {why}"));
         }
-        let by_entry = features.override_return.is_supported();
-        Ok(if by_entry { "kprobe" } else { "lsm" })
+        Ok(rungs.name().unwrap_or("none"))
     }
 
     fn call(&mut self, call: Syscall, hooks: Vec<CallHook>, mask: u64) {
@@ -82,8 +82,40 @@ impl Parts {
     }
 }
 
-fn refusal(rule: &Rule, call: Syscall, features: &Features, why: &str) -> Error {
-    let needs = if features.override_return.is_supported() {
+/// Where a rule's calls are met.
+#[derive(Default)]
+struct Rungs {
+    entry: bool,
+    security: bool,
+}
+
+impl Rungs {
+    fn add(&mut self, hooks: &[CallHook]) {
+        for hook in hooks {
+            match hook {
+                CallHook::Entry => self.entry = true,
+                CallHook::Security(_) => self.security = true,
+            }
+        }
+    }
+
+    /// What plans and reports call it; `None` for nowhere.
+    const fn name(&self) -> Option<&'static str> {
+        match (self.entry, self.security) {
+            (true, false) => Some("kprobe"),
+            (false, true) => Some("lsm"),
+            (true, true) => Some("kprobe, lsm"),
+            (false, false) => None,
+        }
+    }
+}
+
+fn refusal(rule: &Rule, call: Syscall, calls: &Calls, features: &Features, why: &str) -> Error {
+    let needs = if calls.filter.asks_for_file() {
+        "a security hook that is told which file the call is about, or an override of a call that \
+         takes a descriptor"
+            .into()
+    } else if features.override_return.is_supported() {
         "a kernel that has this call".into()
     } else {
         let found = features.override_return.reason();

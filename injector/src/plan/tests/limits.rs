@@ -64,6 +64,7 @@ fn device_names_fit_and_differ() {
             netns: (1..=1000)
                 .map(|inode| netns(inode, "/ns", &[("lo", 1), ("eth0", 2)]))
                 .collect(),
+            files: Vec::new(),
         },
     )];
     let plan = plan(&rules, &able()).expect("a plan");

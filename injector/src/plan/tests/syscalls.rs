@@ -141,7 +141,10 @@ fn a_call_that_the_kernel_lacks_is_refused() {
 #[test]
 fn optional_calls_are_left_out_where_nothing_can_fail_them() {
     check(
-        &[(errno(&["?sync", "?chdir", "openat", "?fsync"]), calls_of(web()))],
+        &[(
+            errno(&["?sync", "?chdir", "openat", "?fsync"]),
+            calls_of(web()),
+        )],
         &debian(),
         "rule r0 (sys-errno) through lsm
          1. write rule r0 at 0, inactive
@@ -149,7 +152,7 @@ fn optional_calls_are_left_out_where_nothing_can_fail_them() {
          3. name openat at security hook file_open for rules 0
          4. attach to security hook file_open
          5. put the rules in force
-         note: rule r0 does not fail sync, chdir, fsync: no security hook that stands for this call",
+         note: rule r0 does not hit sync, chdir, fsync: no security hook that stands for this call",
     );
     // A rule that would do nothing is none.
     check(
@@ -222,4 +225,66 @@ fn where_no_error_can_be_chosen_only_eperm_is_possible() {
         "refused: rule r0 (net-refuse): not supported here: needs programs at connect; \
          found no programs",
     );
+}
+
+fn below(path: &str) -> CallFilter {
+    CallFilter {
+        paths: vec![path.into()].into(),
+        ..CallFilter::default()
+    }
+}
+
+#[test]
+fn files_are_met_at_security_hooks_and_by_descriptor() {
+    let place = |process, path: &str| FilePlace {
+        process,
+        path: path.into(),
+        left_out: false,
+    };
+    let scope = RuleScope {
+        files: vec![place(None, "/data"), place(Some(Tgid(7)), "/data/x")],
+        ..calls_of(web())
+    };
+    check(
+        &[(errno_if(&["write", "fsync"], below("/data")), scope.clone())],
+        &able(),
+        "rule r0 (sys-errno) through kprobe, lsm
+         1. write rule r0 at 0, inactive
+         2. name /data, /data/x of process 7 for rule 0
+         3. aim rules 0 at cgroup /web (id 42)
+         4. name write at security hook file_permission for rules 0
+         5. name fsync at its entry for rules 0
+         6. attach to the entry of fsync
+         7. attach to security hook file_permission
+         8. put the rules in force",
+    );
+    for (call, features, found) in [
+        (
+            "fsync",
+            debian(),
+            "no security hook that stands for this call; at its entry: no override here",
+        ),
+        (
+            "socket",
+            able(),
+            "its first argument is no descriptor of the file, and at security hooks: no hook of \
+             this call is told of a file",
+        ),
+        (
+            "access",
+            able(),
+            "its first argument is no descriptor of the file, and at security hooks: no security \
+             hook that stands for this call",
+        ),
+    ] {
+        check(
+            &[(errno_if(&[call], below("/data")), scope.clone())],
+            &features,
+            &format!(
+                "refused: rule r0: --call {call}: not supported here: needs a security hook that is told \
+                 which file the call is about, or an override of a call that takes a descriptor; \
+                 found {found}"
+            ),
+        );
+    }
 }

@@ -11,7 +11,9 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, names::DEVICE_ALIAS};
 
 use crate::{
     error::HostError,
-    resolve::host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus},
+    resolve::host::{
+        CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId,
+    },
 };
 
 /// Network namespace of the agent and of most processes.
@@ -236,6 +238,27 @@ impl Host for FakeHost {
         let own = netns == Path::new("/proc/self/ns/net");
         let text = if own { "192.0.2.1" } else { "10.0.0.9" };
         Ok(vec![text.parse().expect("an address")])
+    }
+
+    fn root(&self, process: Option<Tgid>) -> Option<RootId> {
+        let other = |process: &Process| process.netns == Some(OTHER_NETNS);
+        match process {
+            None => Some(RootId([0; 3])),
+            Some(tgid) => {
+                let process = self.processes.iter().find(|process| process.tgid == tgid)?;
+                // Whoever has a network namespace of its own has a root of its own.
+                Some(RootId([u64::from(other(process)), 0, 0]))
+            }
+        }
+    }
+
+    fn file(&self, process: Option<Tgid>, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let inside = process.is_some_and(|_| path.starts_with("/inside"));
+        match path.to_str() {
+            Some("/data") => Ok(vec!["/data".into(), "/data/mounted".into()]),
+            _ if inside => Ok(vec![path.to_owned()]),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        }
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

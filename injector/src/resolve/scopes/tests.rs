@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
-    model::{Choice, Direction, Fault, PacketFault, PacketFilter, Per, Syscall},
+    model::{
+        CallFault, CallFilter, Calls, Choice, Direction, Fault, PacketFault, PacketFilter, Per,
+    },
     resolve::{CgroupMount, Interface},
 };
 
@@ -33,15 +35,14 @@ fn loss() -> Fault {
 }
 
 fn errno() -> Fault {
-    let calls = vec![Syscall {
-        name: "openat",
-        number: 257,
-    }];
-    Fault::SysErrno {
+    let calls = Calls {
+        wanted: vec!["openat".parse().expect("a call")],
+        ..Calls::default()
+    };
+    Fault::Call(
         calls,
-        optional: Vec::new(),
-        errors: vec!["EIO".parse().expect("an error")],
-    }
+        CallFault::Errno(vec!["EIO".parse().expect("an error")]),
+    )
 }
 
 fn rule(name: &str, targets: &[&str], fault: Fault) -> Rule {
@@ -444,4 +445,46 @@ fn two_names_of_one_cgroup_are_one_target() {
         "the wider one has more to hit"
     );
     assert!(two("cgroup:/db", "cgroup:/web").is_ok());
+}
+
+fn errno_at(paths: &[&str], not: &[&str]) -> Fault {
+    let list = |paths: &[&str]| paths.iter().map(Into::into).collect();
+    let Fault::Call(mut calls, fault) = errno() else {
+        panic!("no calls")
+    };
+    calls.filter = CallFilter {
+        paths: Choice {
+            these: list(paths),
+            not: list(not),
+        },
+        ..CallFilter::default()
+    };
+    Fault::Call(calls, fault)
+}
+
+#[test]
+fn files_are_looked_for_where_the_target_lives() {
+    let places = |target: &str, fault: Fault| {
+        let scopes = resolve_one(&FakeHost::new(), &[target], fault).expect(target);
+        let names = scopes.files.iter().map(ToString::to_string);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    // The agent's root, where what the target starts will live.
+    let both = "/data, /data/mounted";
+    assert_eq!(places("cgroup:/empty", errno_at(&["/data"], &[])), both);
+    assert_eq!(places("cgroup:/db", errno_at(&["/data"], &[])), both);
+    // A root of its own.
+    let inside = places("cgroup:/web", errno_at(&["/inside/x"], &["/data"]));
+    let expected = "/inside/x of process 11, !/data of process 11, !/data/mounted of process 11";
+    assert_eq!(inside, expected);
+    let refused = resolve_one(
+        &FakeHost::new(),
+        &["cgroup:/db"],
+        errno_at(&["/inside/x"], &[]),
+    );
+    let error = refused.expect_err("no such file").to_string();
+    assert!(
+        error.contains("/inside/x cannot be found by the target"),
+        "{error}"
+    );
 }

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{
-        Cidr, Delay, Direction, Dscp, Experiment, Fault, Mark, PacketFault, Protocol, State,
-        Target, TcpFlags,
+        CallFault, Cidr, Delay, Direction, Dscp, Experiment, Fault, Mark, PacketFault, Protocol,
+        State, Target, TcpFlags,
     },
     spec::build::{Entropy, build},
 };
@@ -127,16 +127,16 @@ fn every_key_is_read() {
         (trigger.first, trigger.last, trigger.step, trigger.times),
         (3, 9, 2, 7)
     );
-    let Fault::SysErrno { calls, errors, .. } = &full.fault else {
+    let Fault::Call(calls, CallFault::Errno(errors)) = &full.fault else {
         panic!("{full:?}")
     };
-    assert_eq!((calls.len(), errors[0].errno.name), (2, "ENOSPC"));
+    assert_eq!((calls.wanted.len(), errors[0].errno.name), (2, "ENOSPC"));
 
     assert_eq!(experiment.rules[2].targets, [Target::Command]);
-    let Fault::SysErrno { calls, .. } = &experiment.rules[3].fault else {
+    let Fault::Call(calls, _) = &experiment.rules[3].fault else {
         panic!("no call")
     };
-    assert_eq!(calls.len(), 2);
+    assert_eq!(calls.wanted.len(), 2);
 }
 
 #[test]
@@ -156,12 +156,21 @@ fn every_kind_is_reachable() {
         match experiment(&yaml) {
             Ok(experiment) => {
                 assert_eq!(required, [""; 0]);
-                assert_eq!(Kind::Fault(experiment.rules[0].fault.kind()), kind);
+                let rule = &experiment.rules[0];
+                match kind {
+                    Kind::Fault(kind) => assert_eq!(rule.fault.kind(), kind),
+                    Kind::Recipe(recipe) => assert!(rule.name.starts_with(recipe.name())),
+                }
             }
             Err(error) => {
                 let text = error.to_string();
                 assert!(text.contains("is missing"), "{text}");
-                assert!(required.iter().any(|name| text.contains(name)), "{text}");
+                // Recipes on files want a place, of which there are two options.
+                let place = text.contains("rules[0].path");
+                assert!(
+                    place || required.iter().any(|name| text.contains(name)),
+                    "{text}"
+                );
             }
         }
     }

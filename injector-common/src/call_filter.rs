@@ -1,0 +1,284 @@
+//! Which calls a rule means: by their arguments, by who makes them, and by the file that they
+//! are about.
+
+/// Bytes of a process's name as the kernel keeps it, with the zero at its end
+/// (`TASK_COMM_LEN`, include/linux/sched.h).
+pub const COMMAND_BYTES: usize = 16;
+
+/// How many tests of arguments a rule can have.
+pub const MAX_ARGUMENT_TESTS: usize = 4;
+
+/// How many bytes of a file's name a rule can name at its beginning, and as many at its end.
+pub const NAME_BYTES: usize = 64;
+
+/// One test of an argument.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ArgumentTest {
+    /// What the argument is compared with.
+    pub value: u64,
+    /// Which argument: 0 to 5.
+    pub index: u32,
+    /// One of the constants below; [`test::NONE`] in an unused place.
+    pub test: u32,
+}
+
+/// How an argument is compared.
+pub mod test {
+    /// Not at all.
+    pub const NONE: u32 = 0;
+    /// It is the value.
+    pub const EQUAL: u32 = 1;
+    /// It is not.
+    pub const DIFFERENT: u32 = 2;
+    /// It is less.
+    pub const LESS: u32 = 3;
+    /// It is more.
+    pub const MORE: u32 = 4;
+    /// It has some of the value's bits.
+    pub const SOME_BITS: u32 = 5;
+    /// It has none of them.
+    pub const NO_BITS: u32 = 6;
+    /// Added for a value below 0: the lower half of the argument is compared as a signed number,
+    /// since that is what a C `int` leaves certain.
+    pub const SIGNED: u32 = 1 << 8;
+}
+
+impl ArgumentTest {
+    /// Whether an argument passes.
+    #[inline(always)]
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a C int is the lower half of its register"
+    )]
+    pub const fn holds(&self, argument: u64) -> bool {
+        // Both shifted into the unsigned range, so that one comparison serves both.
+        const SIGN: u64 = 1 << 63;
+        let (mut value, mut argument) = (self.value, argument);
+        if self.test & test::SIGNED != 0 {
+            value ^= SIGN;
+            argument = (argument as i32 as i64).cast_unsigned() ^ SIGN;
+        }
+        match self.test & !test::SIGNED {
+            test::NONE => true,
+            test::EQUAL => argument == value,
+            test::DIFFERENT => argument != value,
+            test::LESS => argument < value,
+            test::MORE => argument > value,
+            test::SOME_BITS => argument & value != 0,
+            test::NO_BITS => argument & value == 0,
+            _ => false,
+        }
+    }
+}
+
+/// The conditions of a rule on calls, all of which must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct CallFilter {
+    /// Tests of arguments.
+    pub arguments: [ArgumentTest; MAX_ARGUMENT_TESTS],
+    /// What the file's name begins with, zeros behind it.
+    pub name_head: [u64; NAME_BYTES / 8],
+    /// What it ends with, likewise.
+    pub name_tail: [u64; NAME_BYTES / 8],
+    /// The name of the process, zeros behind it.
+    pub command: [u64; COMMAND_BYTES / 8],
+    /// First of the users whose calls match, by effective id.
+    pub user_first: u32,
+    /// Last of them.
+    pub user_last: u32,
+    /// Which conditions there are: bits of [`condition`].
+    pub conditions: u32,
+    /// Types of files: bit n for the type whose `S_IFMT` part is n << 12.
+    pub file_types: u32,
+    /// `f_mode` of an open file has some of these bits: 1 to read, 2 to write.
+    pub access: u32,
+    /// Bytes of `name_head`.
+    pub head_length: u32,
+    /// Bytes of `name_tail`.
+    pub tail_length: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// Bits of [`CallFilter::conditions`].
+pub mod condition {
+    /// The file is, or is below, one that the rule names.
+    pub const BELOW: u32 = 1;
+    /// It is none, and below none, of those that the rule leaves out.
+    pub const NOT_BELOW: u32 = 1 << 1;
+    /// The file's name begins with `name_head` and ends with `name_tail`.
+    pub const NAME: u32 = 1 << 2;
+    /// The file's name is `name_head`.
+    pub const WHOLE_NAME: u32 = 1 << 3;
+    /// Of the two conditions on names the opposite.
+    pub const NOT_NAME: u32 = 1 << 4;
+    /// The file's type is one of `file_types`.
+    pub const TYPE: u32 = 1 << 5;
+    /// The file is open in one of these ways.
+    pub const ACCESS: u32 = 1 << 6;
+    /// The caller's user is within `user_first..=user_last`.
+    pub const USER: u32 = 1 << 7;
+    /// It is not.
+    pub const NOT_USER: u32 = 1 << 8;
+    /// The caller's thread is called `command`.
+    pub const COMMAND: u32 = 1 << 9;
+    /// It is not.
+    pub const NOT_COMMAND: u32 = 1 << 10;
+    /// Some argument is tested.
+    pub const ARGUMENTS: u32 = 1 << 11;
+    /// Conditions on the file.
+    pub const FILE: u32 = BELOW | NOT_BELOW | NAME | WHOLE_NAME | TYPE | ACCESS;
+}
+
+impl CallFilter {
+    /// No condition at all.
+    pub const ANY: Self = Self {
+        arguments: [ArgumentTest {
+            value: 0,
+            index: 0,
+            test: test::NONE,
+        }; MAX_ARGUMENT_TESTS],
+        name_head: [0; NAME_BYTES / 8],
+        name_tail: [0; NAME_BYTES / 8],
+        command: [0; COMMAND_BYTES / 8],
+        user_first: 0,
+        user_last: 0,
+        conditions: 0,
+        file_types: 0,
+        access: 0,
+        head_length: 0,
+        tail_length: 0,
+        _pad: 0,
+    };
+
+    /// Whether some condition has one of these bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn asks(&self, bits: u32) -> bool {
+        self.conditions & bits != 0
+    }
+
+    /// Whether a user is one of those whose calls match.
+    #[inline(always)]
+    #[must_use]
+    pub const fn user(&self, user: u32) -> bool {
+        let within = user >= self.user_first && user <= self.user_last;
+        !(self.asks(condition::USER) && !within || self.asks(condition::NOT_USER) && within)
+    }
+
+    /// Whether threads of this name are meant.
+    #[inline(always)]
+    #[must_use]
+    pub const fn command(&self, command: [u64; COMMAND_BYTES / 8]) -> bool {
+        let same = command[0] == self.command[0] && command[1] == self.command[1];
+        !(self.asks(condition::COMMAND) && !same || self.asks(condition::NOT_COMMAND) && same)
+    }
+
+    /// Whether files with these mode bits (`i_mode`) are meant.
+    #[inline(always)]
+    #[must_use]
+    pub const fn file_type(&self, mode: u32) -> bool {
+        !self.asks(condition::TYPE) || self.file_types >> (mode >> 12 & 0xf) & 1 != 0
+    }
+
+    /// Whether files that are open in this way (`f_mode`) are meant; 0 for one that is not open.
+    #[inline(always)]
+    #[must_use]
+    pub const fn open_for(&self, mode: u32) -> bool {
+        !self.asks(condition::ACCESS) || self.access & mode != 0
+    }
+
+    /// What comes of the comparison of a file's name.
+    #[inline(always)]
+    #[must_use]
+    pub const fn name(&self, same: bool) -> bool {
+        !self.asks(condition::NAME | condition::WHOLE_NAME)
+            || same != self.asks(condition::NOT_NAME)
+    }
+}
+
+/// A file as the kernel tells it from others: by the device of its superblock and its inode
+/// number there, which need not be those that stat(2) tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FileKey {
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// `super_block.s_dev`.
+    pub device: u32,
+    /// Zero: map keys are compared byte by byte.
+    pub _pad: u32,
+}
+
+/// The rules that name a file, by the version of the rule (the lowest bit of its key).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FileRules {
+    /// Rules that mean it and what is below it.
+    pub below: [u64; 2],
+    /// Rules that leave it and what is below it out.
+    pub not: [u64; 2],
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn holds(test: u32, value: u64, argument: u64) -> bool {
+        let test = ArgumentTest {
+            value,
+            index: 0,
+            test,
+        };
+        test.holds(argument)
+    }
+
+    #[test]
+    fn an_int_below_zero_is_known_by_its_lower_half() {
+        let minus_100 = (-100_i64).cast_unsigned();
+        for argument in [minus_100, 0xffff_ff9c] {
+            assert!(holds(test::EQUAL | test::SIGNED, minus_100, argument));
+            assert!(!holds(test::DIFFERENT | test::SIGNED, minus_100, argument));
+        }
+        assert!(!holds(test::EQUAL, minus_100, 0xffff_ff9c));
+        assert!(holds(test::MORE | test::SIGNED, minus_100, 3));
+        assert!(holds(test::LESS | test::SIGNED, minus_100, 0xffff_ff00));
+    }
+
+    #[test]
+    fn an_unknown_test_is_never_passed() {
+        assert!(!holds(7, 0, 0) && !holds(u32::MAX, 0, 0));
+        assert!(holds(test::NONE, 5, 9));
+    }
+
+    proptest! {
+        #[test]
+        fn tests_come_in_opposites(value: u64, argument: u64) {
+            for (one, other) in [(test::EQUAL, test::DIFFERENT), (test::SOME_BITS, test::NO_BITS)] {
+                prop_assert_ne!(holds(one, value, argument), holds(other, value, argument));
+            }
+            let order = [test::LESS, test::EQUAL, test::MORE];
+            prop_assert_eq!(order.iter().filter(|&&test| holds(test, value, argument)).count(), 1);
+        }
+
+        #[test]
+        fn a_condition_and_its_opposite_share_nothing(user: u32, first: u32, last: u32, same: bool) {
+            let of = |conditions| CallFilter {
+                user_first: first,
+                user_last: last,
+                conditions,
+                ..CallFilter::ANY
+            };
+            prop_assert_ne!(of(condition::USER).user(user), of(condition::NOT_USER).user(user));
+            prop_assert!(of(0).user(user) && of(0).name(same));
+            let named = of(condition::NAME);
+            let others = of(condition::NAME | condition::NOT_NAME);
+            prop_assert_ne!(named.name(same), others.name(same));
+        }
+    }
+}

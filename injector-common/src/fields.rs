@@ -1,0 +1,70 @@
+//! Where fields lie in the running kernel's structures.
+
+/// Name of the global that holds them.
+pub const GLOBAL: &str = "INJ_FIELDS";
+
+macro_rules! fields {
+    ($($(#[$meta:meta])* $name:ident;)+) => {
+        /// Offsets of the fields that programs read, in bytes if nothing else is said. The agent
+        /// sets them from the kernel's BTF before it loads the programs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(C)]
+        pub struct Fields {
+            $($(#[$meta])* pub $name: u32,)+
+        }
+
+        impl Fields {
+            /// Nothing is known. No program reads a field then.
+            pub const UNKNOWN: Self = Self { $($name: 0,)+ };
+        }
+    };
+}
+
+fields! {
+    /// `task_struct.tgid`.
+    task_tgid;
+    /// `task_struct.signal`.
+    task_signal;
+    /// `task_struct.real_cred`, whose credentials a task has.
+    task_real_cred;
+    /// `task_struct.cred`, with whose credentials it acts.
+    task_cred;
+    /// `task_struct.files`.
+    task_files;
+    /// `signal_struct.live`.
+    signal_live;
+    /// `sock.sk_kern_sock`, in bits.
+    sock_kern;
+    /// `files_struct.fdt`.
+    files_fdt;
+    /// `fdtable.max_fds`.
+    fdtable_max;
+    /// `fdtable.fd`.
+    fdtable_fd;
+    /// `file.f_mode`.
+    file_mode;
+    /// `file.f_path`.
+    file_path;
+    /// `path.dentry`.
+    path_dentry;
+    /// `linux_binprm.file`.
+    bprm_file;
+    /// `dentry.d_parent`.
+    dentry_parent;
+    /// `dentry.d_inode`.
+    dentry_inode;
+    /// `dentry.d_name`.
+    dentry_name;
+    /// `qstr.len`.
+    name_length;
+    /// `qstr.name`.
+    name_text;
+    /// `inode.i_ino`.
+    inode_number;
+    /// `inode.i_mode`.
+    inode_mode;
+    /// `inode.i_sb`.
+    inode_sb;
+    /// `super_block.s_dev`.
+    sb_device;
+}

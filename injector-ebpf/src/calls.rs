@@ -1,0 +1,151 @@
+//! Which calls a rule means.
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{bpf_get_current_comm, bpf_get_current_uid_gid, bpf_probe_read_kernel},
+};
+use injector_common::{
+    Control, RuleEntry,
+    call_filter::{COMMAND_BYTES, CallFilter, FileRules, MAX_ARGUMENT_TESTS, condition},
+    names::MAX_RULES,
+    uses::Uses,
+};
+
+use crate::{
+    files::{self, Subject},
+    maps::{CALL_FILTERS, in_use},
+};
+
+/// A call, as the conditions of rules look at it.
+pub(crate) struct Facts {
+    /// Rules that have conditions.
+    asking: u64,
+    /// The rules that name its file, or a directory above it.
+    places: FileRules,
+    subject: Subject,
+    /// What the caller's registers were, to be read through a helper only.
+    registers: *const pt_regs,
+}
+
+impl Facts {
+    /// What is to be known of a call for the rules in `mask`.
+    #[inline(always)]
+    pub(crate) fn of(
+        control: &Control,
+        mask: u64,
+        subject: impl FnOnce() -> Option<Subject>,
+        registers: *const pt_regs,
+    ) -> Self {
+        let mut facts = Self {
+            asking: 0,
+            places: FileRules {
+                below: [0; 2],
+                not: [0; 2],
+            },
+            subject: Subject::NONE,
+            registers,
+        };
+        if in_use(Uses::CALL_FILTERS) {
+            facts.asking = control.by_call & mask;
+            if facts.asking != 0 {
+                facts.subject = subject().unwrap_or(Subject::NONE);
+            }
+            if control.by_place & mask != 0 && !facts.subject.dentries[0].is_null() {
+                files::rules_at(&facts.subject, &mut facts.places);
+            }
+        }
+        facts
+    }
+
+    /// Whether the conditions of the rule at `index` hold.
+    #[inline(always)]
+    pub(crate) fn meet(&self, rule: &RuleEntry, index: u32) -> bool {
+        !in_use(Uses::CALL_FILTERS) || self.asking >> (index & 63) & 1 == 0 || meet(self, rule.key)
+    }
+
+    /// Whether the file lies where the rule with this key wants it.
+    #[inline(always)]
+    fn lies_there(&self, filter: &CallFilter, key: u32) -> bool {
+        let (index, version) = (key >> 1 & 63, (key & 1) as usize);
+        let below = self.places.below[version] >> index & 1 != 0;
+        let not = self.places.not[version] >> index & 1 != 0;
+        !(filter.asks(condition::BELOW) && !below || filter.asks(condition::NOT_BELOW) && not)
+    }
+
+    /// Whether every test of an argument is passed.
+    #[inline(always)]
+    fn arguments_pass(&self, filter: &CallFilter) -> bool {
+        let mut place = 0;
+        while place < MAX_ARGUMENT_TESTS {
+            let test = &filter.arguments[place];
+            if test.test != 0 {
+                match argument(self.registers, test.index) {
+                    Some(argument) if test.holds(argument) => {}
+                    _ => return false,
+                }
+            }
+            place += 1;
+        }
+        true
+    }
+}
+
+/// A function of its own: what comes after it would be verified once for each way through it.
+#[inline(never)]
+fn meet(facts: &Facts, key: u32) -> bool {
+    let Some(filter) = CALL_FILTERS.get(key % (2 * MAX_RULES)) else {
+        return false;
+    };
+    if filter.asks(condition::USER | condition::NOT_USER)
+        && !filter.user(bpf_get_current_uid_gid() as u32)
+    {
+        return false;
+    }
+    if filter.asks(condition::COMMAND | condition::NOT_COMMAND) && !commanded(filter) {
+        return false;
+    }
+    if filter.asks(condition::FILE) {
+        // A call that is about no file meets no condition on it.
+        if facts.subject.dentries[0].is_null()
+            || !facts.lies_there(filter, key)
+            || !files::fits(&facts.subject, filter)
+        {
+            return false;
+        }
+    }
+    !filter.asks(condition::ARGUMENTS) || facts.arguments_pass(filter)
+}
+
+#[inline(always)]
+fn commanded(filter: &CallFilter) -> bool {
+    let Ok(name) = bpf_get_current_comm() else {
+        return false;
+    };
+    // SAFETY: as many bytes, of which all are valid words.
+    let words: [u64; COMMAND_BYTES / 8] = unsafe { core::mem::transmute(name) };
+    filter.command(words)
+}
+
+/// An argument of the call, 0 to 5 (syscall(2), the conventions of x86-64).
+#[inline(always)]
+fn argument(registers: *const pt_regs, index: u32) -> Option<u64> {
+    // SAFETY: only addresses are formed; the helper checks them.
+    unsafe {
+        let register = match index {
+            0 => &raw const (*registers).rdi,
+            1 => &raw const (*registers).rsi,
+            2 => &raw const (*registers).rdx,
+            3 => &raw const (*registers).r10,
+            4 => &raw const (*registers).r8,
+            5 => &raw const (*registers).r9,
+            _ => return None,
+        };
+        bpf_probe_read_kernel(register).ok()
+    }
+}
+
+/// The first argument, which is the descriptor of calls that take one.
+#[inline(always)]
+pub(crate) fn first_argument(registers: *const pt_regs) -> Option<u64> {
+    argument(registers, 0)
+}

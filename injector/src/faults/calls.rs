@@ -1,0 +1,268 @@
+//! The conditions that every kind of the call family has.
+
+use std::path::PathBuf;
+
+use injector_common::call_filter::MAX_ARGUMENT_TESTS;
+
+use crate::{
+    error::SpecError,
+    model::{Access, Argument, CallFilter, Calls, Choice, FileName, FileType},
+    spec::{
+        call_filter::{Command, FilePath, Users},
+        calls::{self, CallWord, Selected},
+        packet::{Signed, choice},
+        text::Text,
+    },
+};
+
+/// Defines the `Raw` of a kind or recipe that acts on calls: its own options, and conditions on
+/// the calls. With `(calls)` it names the calls too.
+///
+/// A macro for the reason that that of packets is one.
+macro_rules! call_kind {
+    ($(#[$meta:meta])* pub struct Raw (calls) { $($own:tt)* }) => {
+        $crate::faults::calls::call_kind! {
+            $(#[$meta])*
+            pub struct Raw {
+                /// The system calls that are hit, by name or number as in syscalls(2) or by class as %file
+                #[arg(long, value_name = "CALL[,CALL…]", value_delimiter = ',', required = true)]
+                #[serde(deserialize_with = "crate::spec::text::comma_list")]
+                pub call: Vec<$crate::spec::text::Text<$crate::spec::calls::CallWord>>,
+
+                $($own)*
+            }
+        }
+
+        impl Raw {
+            /// The calls that it names, with their conditions.
+            fn calls(&self) -> Result<$crate::model::Calls, $crate::error::SpecError> {
+                $crate::faults::calls::named(&self.call, self.filter()?)
+            }
+        }
+    };
+    ($(#[$meta:meta])* pub struct Raw { $($own:tt)* }) => {
+        $(#[$meta])*
+        #[derive(clap::Args, serde::Deserialize, Debug)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct Raw {
+            $($own)*
+
+            /// Only calls about this file, or one below this directory, whatever name or link leads to it;
+            /// as the target sees it. Here and below: may repeat where it says so; a leading ! leaves out
+            #[arg(long, value_name = "PATH", help_heading = "Call filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::list")]
+            pub path: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::FilePath>>>,
+
+            /// Only calls about files of this name, in whatever directory: with at most one *, such as *.wal
+            #[arg(long, value_name = "NAME", help_heading = "Call filter")]
+            #[serde(default)]
+            pub file_name: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::FileName>>>,
+
+            /// Only calls about files of these types: file, dir, symlink, block, char, pipe or socket; may repeat
+            #[arg(long, value_name = "TYPE", value_delimiter = ',', help_heading = "Call filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+            pub file_type: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::FileType>>>,
+
+            /// Only calls that open a file, or have one open, to read or to write
+            #[arg(long, value_name = "ACCESS", help_heading = "Call filter")]
+            #[serde(default)]
+            pub access: Option<$crate::spec::text::Text<$crate::model::Access>>,
+
+            /// Only calls whose argument, counted from 0, is as said: 2&O_CREAT, 2>=4096, 0==3; may repeat,
+            /// and all must hold
+            #[arg(long, value_name = "TEST", help_heading = "Call filter")]
+            #[serde(default, deserialize_with = "crate::spec::text::list")]
+            pub arg: Vec<$crate::spec::text::Text<$crate::model::Argument>>,
+
+            /// Only calls of this user by effective id, or of a range of them, such as 1000 or 100000..165535
+            #[arg(long, value_name = "UID", help_heading = "Call filter")]
+            #[serde(default)]
+            pub uid: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::Users>>>,
+
+            /// Only calls of threads with this name, as in /proc/PID/comm
+            #[arg(long, value_name = "NAME", help_heading = "Call filter")]
+            #[serde(default)]
+            pub comm: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::Command>>>,
+        }
+
+        impl Raw {
+            /// The conditions that it names.
+            fn filter(&self) -> Result<$crate::model::CallFilter, $crate::error::SpecError> {
+                $crate::faults::calls::filter(&$crate::faults::calls::Options {
+                    path: &self.path,
+                    file_name: self.file_name.as_ref(),
+                    file_type: &self.file_type,
+                    access: self.access.as_ref().map(|text| text.0),
+                    arg: &self.arg,
+                    uid: self.uid.as_ref(),
+                    comm: self.comm.as_ref(),
+                })
+            }
+        }
+    };
+}
+pub(crate) use call_kind;
+
+/// The conditions, as written.
+pub(crate) struct Options<'a> {
+    pub(crate) path: &'a [Text<Signed<FilePath>>],
+    pub(crate) file_name: Option<&'a Text<Signed<FileName>>>,
+    pub(crate) file_type: &'a [Text<Signed<FileType>>],
+    pub(crate) access: Option<Access>,
+    pub(crate) arg: &'a [Text<Argument>],
+    pub(crate) uid: Option<&'a Text<Signed<Users>>>,
+    pub(crate) comm: Option<&'a Text<Signed<Command>>>,
+}
+
+/// The calls that these words name, with these conditions.
+pub(crate) fn named(words: &[Text<CallWord>], filter: CallFilter) -> Result<Calls, SpecError> {
+    let words: Vec<CallWord> = words.iter().map(|text| text.0.clone()).collect();
+    let Selected { wanted, optional } = calls::select(&words)?;
+    Ok(Calls {
+        wanted,
+        optional,
+        filter,
+    })
+}
+
+/// The filter that these options describe. One that no call can match is refused.
+pub(crate) fn filter(options: &Options<'_>) -> Result<CallFilter, SpecError> {
+    let both = |field: &'static str, value: String| {
+        let problem = format!("takes {value} and leaves it out");
+        SpecError::new(field, problem, "each value once, with or without !")
+    };
+    let paths: Choice<PathBuf> = choice(options.path, |path: FilePath| path.0)
+        .map_err(|path| both("path", path.to_string()))?;
+    if let Some((outer, inner)) = paths.not.iter().find_map(|outer| {
+        let inner = paths.these.iter().find(|inner| inner.starts_with(outer))?;
+        Some((outer, inner))
+    }) {
+        let problem = format!(
+            "leaves out {}, and with it {}",
+            outer.display(),
+            inner.display()
+        );
+        return Err(SpecError::new("path", problem, "something that is left"));
+    }
+    let file_types = choice(options.file_type, |kind| kind)
+        .map_err(|kind: FileType| both("file-type", kind.to_string()))?;
+    if FileType::ALL.iter().all(|kind| !file_types.takes(kind)) {
+        return Err(SpecError::new(
+            "file-type",
+            "leaves every type out",
+            "some type that is left",
+        ));
+    }
+    if options.arg.len() > MAX_ARGUMENT_TESTS {
+        let allowed = format!("at most {MAX_ARGUMENT_TESTS}");
+        return Err(SpecError::new("arg", "tests too much", allowed));
+    }
+    Ok(CallFilter {
+        paths,
+        file_names: single(options.file_name, |name| name),
+        file_types,
+        access: options.access,
+        arguments: options.arg.iter().map(|text| text.0.clone()).collect(),
+        users: single(options.uid, Into::into),
+        commands: single(options.comm, |command| command.0),
+    })
+}
+
+/// A choice of one value, or none.
+fn single<T: Clone, U>(option: Option<&Text<Signed<T>>>, convert: impl Fn(T) -> U) -> Choice<U> {
+    let mut choice = Choice::ANY;
+    if let Some(Text(Signed { negated, value })) = option {
+        let list = if *negated {
+            &mut choice.not
+        } else {
+            &mut choice.these
+        };
+        list.push(convert(value.clone()));
+    }
+    choice
+}
+
+/// The calls and their conditions in words, behind a verb.
+pub(super) fn describe(calls: &Calls) -> String {
+    let list = |calls: &[crate::model::Syscall]| {
+        let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
+        names.join(", ")
+    };
+    let mut which = Vec::new();
+    if !calls.wanted.is_empty() {
+        which.push(list(&calls.wanted));
+    }
+    if !calls.optional.is_empty() {
+        let optional = list(&calls.optional);
+        which.push(format!("what can be hit here of {optional}"));
+    }
+    let mut text = which.join(" and ");
+    for condition in conditions(&calls.filter) {
+        text.push(' ');
+        text.push_str(&condition);
+    }
+    text
+}
+
+/// Each condition in words.
+fn conditions(filter: &CallFilter) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut say = |verb: &str, these: Vec<String>, not: Vec<String>| {
+        if !these.is_empty() {
+            texts.push(format!("{verb} {}", these.join(" or ")));
+        }
+        if !not.is_empty() {
+            texts.push(format!("not {verb} {}", not.join(" or ")));
+        }
+    };
+    let paths = |paths: &[PathBuf]| {
+        paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect()
+    };
+    say("at", paths(&filter.paths.these), paths(&filter.paths.not));
+    let names = |names: &[FileName]| names.iter().map(ToString::to_string).collect();
+    say(
+        "on files called",
+        names(&filter.file_names.these),
+        names(&filter.file_names.not),
+    );
+    let types = |types: &[FileType]| types.iter().map(ToString::to_string).collect();
+    say(
+        "on files of type",
+        types(&filter.file_types.these),
+        types(&filter.file_types.not),
+    );
+    let access = filter.access.map(|access| match access {
+        Access::Read => "to read".to_owned(),
+        Access::Write => "to write".to_owned(),
+    });
+    say("on files open", access.into_iter().collect(), Vec::new());
+    let tests: Vec<&str> = filter
+        .arguments
+        .iter()
+        .map(|test| test.text.as_str())
+        .collect();
+    if !tests.is_empty() {
+        say("where argument", vec![tests.join(" and ")], Vec::new());
+    }
+    let users = |users: &[std::ops::RangeInclusive<u32>]| {
+        let text = |users: &std::ops::RangeInclusive<u32>| match (users.start(), users.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first} to {last}"),
+        };
+        users.iter().map(text).collect()
+    };
+    say(
+        "by user",
+        users(&filter.users.these),
+        users(&filter.users.not),
+    );
+    say(
+        "by threads called",
+        filter.commands.these.clone(),
+        filter.commands.not.clone(),
+    );
+    texts
+}

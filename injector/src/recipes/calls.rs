@@ -1,0 +1,85 @@
+//! What recipes on calls have in common.
+
+use super::Part;
+use crate::{
+    error::SpecError,
+    faults::calls::named,
+    model::{CallFault, CallFilter, Errno, ErrorChoice, Fault, FileType},
+    spec::text::Text,
+};
+
+/// The calls that read a file's content.
+pub(super) const READ: &str = "read,pread64,readv,preadv,preadv2";
+/// The calls that write it.
+pub(super) const WRITE: &str = "write,pwrite64,writev,pwritev,pwritev2";
+/// The calls that wait until it is on the disk.
+pub(super) const SYNC: &str = "?fsync,?fdatasync,?sync_file_range,?syncfs";
+/// The calls that open a file.
+pub(super) const OPEN: &str = "open,openat,openat2,creat";
+/// The calls that make an entry of a directory.
+pub(super) const MAKE: &str = "mkdir,mkdirat,mknod,mknodat,symlink,symlinkat,link,linkat";
+/// The calls that remove or rename one.
+pub(super) const REMOVE: &str = "unlink,unlinkat,rmdir,rename,renameat,renameat2";
+/// The calls that change what a file is beside its content.
+pub(super) const CHANGE: &str = "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,truncate,setxattr,lsetxattr,fsetxattr,\
+     removexattr,lremovexattr,fremovexattr";
+
+/// A rule that fails these calls.
+pub(super) fn part(
+    name: &'static str,
+    calls: &str,
+    filter: CallFilter,
+    errno: Errno,
+) -> Result<Part, SpecError> {
+    let words = calls.split(',').map(|word| {
+        let refused = |error: crate::spec::text::ValueError| {
+            SpecError::new("call", error.problem, error.allowed)
+        };
+        word.parse().map(Text).map_err(refused)
+    });
+    let words: Vec<_> = words.collect::<Result<_, _>>()?;
+    let errors = vec![ErrorChoice { errno, weight: 1 }];
+    Ok(Part {
+        name,
+        fault: Fault::Call(named(&words, filter)?, CallFault::Errno(errors)),
+        percent: None,
+    })
+}
+
+/// The error of this name.
+pub(super) fn error(given: Option<&Text<Errno>>, default: &str) -> Result<Errno, SpecError> {
+    match given {
+        Some(errno) => Ok(errno.0),
+        None => default
+            .parse()
+            .map_err(|error: crate::spec::text::ValueError| {
+                SpecError::new("errno", error.problem, error.allowed)
+            }),
+    }
+}
+
+/// The same conditions on what lies on a disk, if they say nothing of types: a socket or a pipe has
+/// no disk that could fail.
+pub(super) fn on_disk(filter: &CallFilter, types: &[FileType]) -> CallFilter {
+    let mut filter = filter.clone();
+    if filter.file_types.is_any() {
+        filter.file_types = types.to_vec().into();
+    }
+    filter
+}
+
+/// Refuses conditions without a place: such a recipe would hit every file of the target.
+pub(super) fn placed(filter: &CallFilter, recipe: &str) -> Result<(), SpecError> {
+    if filter.paths.these.is_empty() && filter.file_names.these.is_empty() {
+        let problem = format!("is missing: {recipe} is about some files");
+        let allowed = "--path or --file-name; / for every file of the target";
+        return Err(SpecError::new("path", problem, allowed));
+    }
+    Ok(())
+}
+
+/// What every such recipe says of its conditions.
+pub(super) const CONDITIONS: &str = "\
+Files are those that the target sees below --path, a container's root file system included. What is
+opened with O_DIRECT is hit; what is memory-mapped is read and written without a call, and is not.
+Nor is what the kernel copies from one file to another by itself (copy_file_range, sendfile, splice).";

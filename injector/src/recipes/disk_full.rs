@@ -1,0 +1,66 @@
+//! `disk-full`: there is no room for what is to be written.
+
+use super::{
+    Part, RecipeDef,
+    calls::{self, CONDITIONS, MAKE, WRITE},
+};
+use crate::{
+    error::SpecError,
+    faults::calls::call_kind,
+    model::{CallFilter, Errno, FileType},
+    spec::text::Text,
+};
+
+/// The recipe.
+#[derive(Debug)]
+pub struct DiskFull;
+
+call_kind! {
+    /// Its options, as written.
+    pub struct Raw {
+        /// The error: ENOSPC, or EDQUOT for a quota that is spent [default: ENOSPC]
+        #[arg(long, value_name = "ERRNO", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub errno: Option<Text<Errno>>,
+    }
+}
+
+impl RecipeDef for DiskFull {
+    const SUMMARY: &'static str = "Writes below a path find no room";
+    const EXAMPLES: &'static str = "\
+Examples:
+  The disk of a database is full:
+    injector inject disk-full --target cgroup:/db --path /var/lib/postgresql --for 1m
+
+  A command runs out of its quota:
+    injector inject disk-full --path /tmp --errno EDQUOT --for 1m -- tar xf release.tar -C /tmp";
+    type Raw = Raw;
+
+    fn manual() -> String {
+        format!(
+            "\
+Writing to files and reserving room for them fails (NAME.data), and so does making directories,
+links and other entries that need a block of their own (NAME.entries); reading, removing and
+renaming go on, as on a disk without room. A file can still be made, and then not be filled: that
+is what a disk does that has inodes left. Stands for two rules of sys-errno. {CONDITIONS}"
+        )
+    }
+
+    fn expand(raw: &Raw) -> Result<Vec<Part>, SpecError> {
+        let filter = raw.filter()?;
+        calls::placed(&filter, "disk-full")?;
+        let errno = calls::error(raw.errno.as_ref(), "ENOSPC")?;
+        let data = calls::on_disk(&filter, &[FileType::Regular]);
+        let writes = format!("{WRITE},fallocate");
+        // What is to be made has no type yet.
+        let entries = CallFilter {
+            file_types: Vec::new().into(),
+            access: None,
+            ..filter
+        };
+        Ok(vec![
+            calls::part("data", &writes, data, errno)?,
+            calls::part("entries", MAKE, entries, errno)?,
+        ])
+    }
+}

@@ -1,0 +1,62 @@
+//! `read-only`: a file system that takes no changes any more.
+
+use super::{
+    Part, RecipeDef,
+    calls::{self, CHANGE, CONDITIONS, MAKE, OPEN, REMOVE, WRITE},
+};
+use crate::{
+    error::SpecError,
+    faults::calls::call_kind,
+    model::{Access, CallFilter, FileType},
+};
+
+/// The recipe.
+#[derive(Debug)]
+pub struct ReadOnly;
+
+call_kind! {
+    /// Its options, as written.
+    pub struct Raw {}
+}
+
+impl RecipeDef for ReadOnly {
+    const SUMMARY: &'static str = "Nothing below a path can be changed, as on a file system that became read-only";
+    const EXAMPLES: &'static str = "\
+Examples:
+  The volume of a container became read-only after an error:
+    injector inject read-only --target cgroup:/web --path /var/www --for 1m";
+    type Raw = Raw;
+
+    fn manual() -> String {
+        format!(
+            "\
+What ext4 does with errors=remount-ro: opening files to write, also those to be made, fails with
+EROFS (NAME.open), and so does writing to files that are open already (NAME.data), and making,
+removing, renaming and changing them (NAME.entries). Reading goes on, and so does writing to devices
+and pipes. Stands for three rules of sys-errno. Times of files can still be set. {CONDITIONS}"
+        )
+    }
+
+    fn expand(raw: &Raw) -> Result<Vec<Part>, SpecError> {
+        let filter = raw.filter()?;
+        calls::placed(&filter, "read-only")?;
+        let errno = calls::error(None, "EROFS")?;
+        let files = calls::on_disk(&filter, &[FileType::Regular]);
+        let to_write = CallFilter {
+            access: Some(Access::Write),
+            ..files.clone()
+        };
+        let writes = format!("{WRITE},fallocate,ftruncate");
+        let entries = CallFilter {
+            file_types: Vec::new().into(),
+            access: None,
+            ..filter
+        };
+        let changes = [MAKE, REMOVE, CHANGE].join(",");
+        Ok(vec![
+            calls::part("open", OPEN, to_write, errno)?,
+            calls::part("data", &writes, files, errno)?,
+            calls::part("entries", &changes, entries, errno)?,
+        ])
+    }
+}
