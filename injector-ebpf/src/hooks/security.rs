@@ -2,7 +2,8 @@
 //! nobody override those.
 //!
 //! One hook is reached from several calls (`file_open` from `execve` too), so
-//! each narrows itself by the number of the call that the task is in.
+//! each narrows itself by the number of the call that the task is in. The same programs can take
+//! the place of `security_HOOK` (`injector/src/kernel/modify_return.rs`).
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -132,7 +133,7 @@ fn inj_trial_open(ctx: LsmContext) -> i32 {
 }
 
 #[inline(always)]
-fn enter(hook: SecurityHook, file: Option<*const u8>) -> Option<i32> {
+pub(super) fn enter(hook: SecurityHook, file: Option<*const u8>) -> Option<i32> {
     let (control, now) = armed()?;
     let scoped = scope::of_current_task(control);
     if scoped == 0 {
