@@ -19,7 +19,7 @@ use crate::{
         KernelActuator, Needs, Programs, check_room,
         features::{self, Trial},
     },
-    model::{Experiment, Fault, Rule, Syscall},
+    model::{Experiment, Fault, Rule, Rung, Syscall},
     plan::{self, Features, PacketAttach, Plan},
     report::{Report, RuleReport, Unattributed, Undelivered},
     resolve::RuleScope,
@@ -268,7 +268,7 @@ fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Opti
 /// Tries what the experiment's rules need.
 fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
     let mut trials: Vec<Trial> = Vec::new();
-    let mut calls: Vec<Syscall> = Vec::new();
+    let mut calls: Vec<(Syscall, Option<Rung>)> = Vec::new();
     for rule in experiment.rules.iter().filter(|rule| !rule.removed) {
         let trial = Trial::of(&rule.fault);
         if !trials.contains(&trial) {
@@ -277,10 +277,12 @@ fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
         if let Fault::SysErrno {
             calls: wanted,
             optional,
+            rung,
             ..
         } = &rule.fault
         {
-            calls.extend(wanted.iter().chain(optional));
+            let named = wanted.iter().chain(optional);
+            calls.extend(named.map(|&call| (call, *rung)));
         }
     }
     calls.sort_unstable();

@@ -275,6 +275,7 @@ pub fn explain(fault: &Fault) -> String {
             calls,
             optional,
             errors,
+            rung: _,
         } => sys_errno::explain(calls, optional, errors),
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::FaultKindDef;
 use crate::{
     error::SpecError,
-    model::{ErrorChoice, Fault, Syscall, errors},
+    model::{ErrorChoice, Fault, Rung, Syscall, errors},
     spec::{
         calls::{self, CallWord, Selected},
         text::{self, Text},
@@ -42,6 +42,12 @@ pub struct Raw {
     )]
     #[serde(deserialize_with = "text::comma_list")]
     pub errno: Vec<Text<ErrorChoice>>,
+
+    /// How the calls are made to fail: kprobe, fmod_ret, lsm or fmod_ret-security [default: the
+    /// best that works for each call]
+    #[arg(long, value_name = "RUNG")]
+    #[serde(default)]
+    pub rung: Option<Text<Rung>>,
 }
 
 impl FaultKindDef for SysErrno {
@@ -84,6 +90,7 @@ Examples:
             calls: wanted,
             optional,
             errors: choices(raw.errno)?,
+            rung: raw.rung.map(|text| text.0),
         })
     }
 }

@@ -171,6 +171,7 @@ mod tests {
             calls: Vec::new(),
             optional: Vec::new(),
             errors: vec!["EIO".parse().expect("an error")],
+            rung: None,
         };
         assert_eq!(refused(&wanted), "rules[0].kind");
         assert_eq!(refused(&of(&["b", "a"])), "rules[1].name");

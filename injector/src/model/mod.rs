@@ -12,6 +12,7 @@ pub mod filter;
 mod link;
 mod marks;
 mod overlap;
+mod rung;
 pub mod sets;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ pub use filter::{
     TcpFlags, Unit,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
+pub use rung::Rung;
 
 /// Rules on one timeline, with a seed and an end.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +96,8 @@ pub enum Fault {
         /// The errors that one is chosen from, without repeats: at least one and at most
         /// [`MAX_ERRORS`](injector_common::faults::sys_errno::MAX_ERRORS).
         errors: Vec<ErrorChoice>,
+        /// The way to do it; if none, the best that works for each call.
+        rung: Option<Rung>,
     },
     /// `connect` fails.
     Refuse {

@@ -1,9 +1,11 @@
 //! Which security hook stands for which system call.
 
+use std::collections::BTreeMap;
+
 use injector_common::names::SecurityHook;
 
 use super::{CallHook, Features, Support};
-use crate::model::Syscall;
+use crate::model::{Rung, Syscall};
 
 use SecurityHook as H;
 
@@ -90,19 +92,22 @@ pub fn security_hooks(call: &str) -> &'static [&'static [SecurityHook]] {
     }
 }
 
-/// The hooks by which a call can be failed here.
+/// The hooks by which a call can be failed here, if these work.
 ///
 /// # Errors
 ///
 /// Why it cannot.
-pub fn usable_hooks(call: &str, features: &Features) -> Result<Vec<SecurityHook>, String> {
+pub fn usable_hooks(
+    call: &str,
+    known: &BTreeMap<SecurityHook, Support>,
+) -> Result<Vec<SecurityHook>, String> {
     let lists = security_hooks(call);
     if lists.is_empty() {
         return Err("no security hook that stands for this call".to_owned());
     }
     let mut usable = Vec::new();
     for list in lists {
-        let support = |hook: &SecurityHook| features.security.get(hook);
+        let support = |hook: &SecurityHook| known.get(hook);
         let mut hooks = list.iter().copied();
         let found = hooks.find(|hook| support(hook).is_some_and(Support::is_supported));
         usable.push(found.ok_or_else(|| {
@@ -116,32 +121,82 @@ pub fn usable_hooks(call: &str, features: &Features) -> Result<Vec<SecurityHook>
     Ok(usable)
 }
 
-/// Where programs that fail a call are attached here.
+/// Where programs that fail a call this way are attached here.
 ///
-/// Where results can be overridden that is its entry, since it serves every call alike; elsewhere
-/// it is security hooks.
+/// # Errors
+///
+/// Why the call cannot be failed this way.
+pub fn hooks_by(rung: Rung, call: Syscall, features: &Features) -> Result<Vec<CallHook>, String> {
+    let at_entry = |modifies| match features.entry(call, modifies) {
+        Support::Supported => Ok(vec![CallHook::Entry { modifies }]),
+        no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
+            Err(no.reason().to_owned())
+        }
+    };
+    let at_hooks = |known, modifies| {
+        let hooks = usable_hooks(call.name, known)?.into_iter();
+        Ok(hooks
+            .map(|hook| CallHook::Security { hook, modifies })
+            .collect())
+    };
+    match rung {
+        Rung::Kprobe => at_entry(false),
+        Rung::FmodRet => at_entry(true),
+        Rung::Lsm => at_hooks(&features.security, false),
+        Rung::FmodRetSecurity => at_hooks(&features.modified_security, true),
+    }
+}
+
+/// Where programs that fail a call are attached here: by the way that was asked for, or else by
+/// the first that works.
+///
+/// Where results can be overridden that is its entry, since it serves every call alike: a call
+/// without one is not there. Elsewhere it is the call's place, and then security hooks.
 ///
 /// # Errors
 ///
 /// Why the call cannot be failed.
-pub fn call_hooks(call: Syscall, features: &Features) -> Result<Vec<CallHook>, String> {
-    if !features.override_return.is_supported() {
-        let hooks = usable_hooks(call.name, features)?;
-        return Ok(hooks.into_iter().map(CallHook::Security).collect());
+pub fn call_hooks(
+    call: Syscall,
+    wanted: Option<Rung>,
+    features: &Features,
+) -> Result<Vec<CallHook>, String> {
+    if let Some(rung) = wanted {
+        return hooks_by(rung, call, features);
     }
-    match features.entry(call) {
-        Support::Supported => Ok(vec![CallHook::Entry]),
-        no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
-            Err(no.reason().to_owned())
+    if features.override_return.is_supported() {
+        return hooks_by(Rung::Kprobe, call, features);
+    }
+    let mut refused: Vec<String> = Vec::new();
+    for rung in [Rung::FmodRet, Rung::Lsm, Rung::FmodRetSecurity] {
+        match hooks_by(rung, call, features) {
+            Ok(hooks) => return Ok(hooks),
+            // What the kernel lacks altogether is said once, for all calls.
+            Err(_) if rung == Rung::FmodRet && !features.modify_return.is_supported() => {}
+            Err(why) if refused.contains(&why) => {}
+            Err(why) => refused.push(why),
         }
     }
+    Err(refused.join("; by fmod_ret: "))
 }
 
-/// The kernel function behind a call, which is not always named as the call
-/// (`arch/x86/entry/syscalls/syscall_64.tbl`).
+/// The kernel function behind a call.
 #[must_use]
 pub fn entry_function(call: &str) -> String {
-    let name = match call {
+    format!("__x64_sys_{}", function_name(call))
+}
+
+/// The names that the kernel's types may have for that function: one without arguments is there
+/// under the second alone.
+#[must_use]
+pub fn typed_functions(call: &str) -> [String; 2] {
+    ["__x64_sys_", "__do_sys_"].map(|prefix| format!("{prefix}{}", function_name(call)))
+}
+
+/// What the functions are named after, which is not always the call's own name
+/// (`arch/x86/entry/syscalls/syscall_64.tbl`).
+fn function_name(call: &str) -> &str {
+    match call {
         "stat" => "newstat",
         "fstat" => "newfstat",
         "lstat" => "newlstat",
@@ -149,34 +204,19 @@ pub fn entry_function(call: &str) -> String {
         "sendfile" => "sendfile64",
         "umount2" => "umount",
         other => other,
-    };
-    format!("__x64_sys_{name}")
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
-    fn features(hooks: &[SecurityHook]) -> Features {
+    fn features(hooks: &[SecurityHook]) -> BTreeMap<SecurityHook, Support> {
         let supported = hooks.iter().map(|&hook| (hook, Support::Supported));
         let no = Support::Unsupported {
             reason: "no".to_owned(),
         };
-        Features {
-            packets: Err(String::new()),
-            packets_refused: Vec::new(),
-            fair_queue: no.clone(),
-            hop_devices: no.clone(),
-            loopback_hop: no.clone(),
-            override_return: no.clone(),
-            entries: BTreeMap::new(),
-            refuse: no.clone(),
-            deny: no.clone(),
-            send: no.clone(),
-            security: supported.chain([(H::FileTruncate, no)]).collect(),
-        }
+        supported.chain([(H::FileTruncate, no)]).collect()
     }
 
     #[test]

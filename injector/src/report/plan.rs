@@ -81,6 +81,7 @@ mod tests {
                 }],
                 optional: Vec::new(),
                 errors: vec!["ENOSPC".parse().expect("an error")],
+                rung: None,
             },
             trigger: Trigger::ALWAYS,
             per: Per::Rule,

@@ -41,6 +41,7 @@ fn errno() -> Fault {
         calls,
         optional: Vec::new(),
         errors: vec!["EIO".parse().expect("an error")],
+        rung: None,
     }
 }
 
