@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{
-        Cidr, Delay, Direction, Dscp, Experiment, Fault, Mark, PacketFault, Protocol, State,
+        Cidr, Delay, Direction, Dscp, Experiment, Fault, Mark, PacketFault, Protocol, Rung, State,
         Target, TcpFlags,
     },
     spec::build::{Entropy, build},
@@ -55,7 +55,7 @@ rules:
     call: [write, pwrite64]
     kind: sys-errno
   - {kind: net-delay, delay: 1s}
-  - {kind: sys-errno, call: 'read, write', errno: 5, target: pid:7, percent: 100}
+  - {kind: sys-errno, call: 'read, write', errno: 5, rung: fmod_ret-security, target: pid:7, percent: 100}
 command: [./app, --port, '8080']
 ";
 
@@ -133,10 +133,10 @@ fn every_key_is_read() {
     assert_eq!((calls.len(), errors[0].errno.name), (2, "ENOSPC"));
 
     assert_eq!(experiment.rules[2].targets, [Target::Command]);
-    let Fault::SysErrno { calls, .. } = &experiment.rules[3].fault else {
+    let Fault::SysErrno { calls, rung, .. } = &experiment.rules[3].fault else {
         panic!("no call")
     };
-    assert_eq!(calls.len(), 2);
+    assert_eq!((calls.len(), *rung), (2, Some(Rung::FmodRetSecurity)));
 }
 
 #[test]
