@@ -109,10 +109,32 @@ macro_rules! hooks {
                 )
             }
 
+            /// The program that serves the hook in the place of the kernel's function.
+            #[must_use]
+            pub const fn modifying_program(self) -> &'static str {
+                // The other functions have the arguments of their hook.
+                if matches!(self, Self::MmapFile) {
+                    return PROG_FMOD_MMAP;
+                }
+                self.program()
+            }
+
             /// The kernel's name of the hook.
             #[must_use]
             pub const fn attach(self) -> &'static str {
                 match self { $(Self::$variant => $attach,)+ }
+            }
+
+            /// The kernel's function that asks those at the hook.
+            #[must_use]
+            pub const fn function(self) -> &'static str {
+                if matches!(self, Self::FileAlloc) {
+                    return "security_file_alloc";
+                }
+                if matches!(self, Self::ShmAlloc) {
+                    return "security_shm_alloc";
+                }
+                match self { $(Self::$variant => concat!("security_", $attach),)+ }
             }
         }
     };
@@ -182,11 +204,14 @@ hooks! {
     57 => MsgMsgsnd, "inj_msgsnd", "msg_queue_msgsnd";
 }
 
-/// One past the highest number of a hook.
-pub const HOOK_COUNT: u32 = 58;
-
 /// Number of the hook at the entry of system calls.
 pub const SYSCALL_ENTRY: u32 = 0;
+
+/// Number of the hook in the place of system calls.
+pub const MODIFIED_ENTRY: u32 = 58;
+
+/// One past the highest number of a hook.
+pub const HOOK_COUNT: u32 = 59;
 
 /// The agent's control block.
 pub const MAP_CONTROL: &str = "inj_control";
@@ -263,6 +288,10 @@ pub const PROG_RETURN: &str = "inj_return";
 pub const PROG_SPLIT: &str = "inj_split";
 /// System call entry.
 pub const PROG_SYSCALL: &str = "inj_syscall";
+/// In the place of a system call.
+pub const PROG_FMOD_ENTRY: &str = "inj_fmod_entry";
+/// In the place of `security_mmap_file`.
+pub const PROG_FMOD_MMAP: &str = "inj_fmod_mmap";
 /// Sockets that a targeted process creates.
 pub const PROG_SOCKET: &str = "inj_sock_new";
 /// `connect` to an IPv4 address, where a program chooses the error.

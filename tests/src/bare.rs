@@ -34,6 +34,10 @@ const TYPE_CGROUP_SKB: u32 = 8;
 const ATTACH_EGRESS: u32 = 1;
 /// `BPF_CGROUP_INET4_CONNECT`
 const ATTACH_CONNECT4: u32 = 10;
+/// `BPF_PROG_TYPE_TRACING`
+const TYPE_TRACING: u32 = 26;
+/// `BPF_MODIFY_RETURN`
+const ATTACH_MODIFY_RETURN: u32 = 26;
 /// `BPF_LSM_MAC`
 const ATTACH_LSM: u32 = 27;
 /// `BPF_PERF_EVENT`, as the injector's own library attaches.
@@ -152,13 +156,29 @@ impl Bare {
         let function = security_function(&kernel_types()?, hook)
             .with_context(|| format!("this kernel has no {hook} for programs"))?;
         let program = load(TYPE_LSM, ATTACH_LSM, function)?;
+        Self::attach(program).with_context(|| format!("cannot attach to {hook}"))
+    }
+
+    /// Attaches it in the place of a function, which it lets run.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no such function, or takes no program there.
+    pub(crate) fn modifying(function: &str) -> anyhow::Result<Self> {
+        let id = function_id(&kernel_types()?, function)
+            .with_context(|| format!("this kernel has no {function}"))?;
+        let program = load(TYPE_TRACING, ATTACH_MODIFY_RETURN, id)?;
+        Self::attach(program).with_context(|| format!("cannot attach to {function}"))
+    }
+
+    /// Attaches a program where it was loaded for.
+    fn attach(program: OwnedFd) -> anyhow::Result<Self> {
         let attribute = RawTracepoint {
             prog_fd: program.as_raw_fd().cast_unsigned(),
             ..RawTracepoint::default()
         };
         // SAFETY: the structure begins as the kernel expects it.
-        let link = unsafe { bpf(RAW_TRACEPOINT_OPEN, &attribute) };
-        let link = link.with_context(|| format!("cannot attach to {hook}"))?;
+        let link = unsafe { bpf(RAW_TRACEPOINT_OPEN, &attribute) }?;
         Ok(Self {
             _descriptors: vec![link, program],
         })
@@ -235,7 +255,12 @@ pub(crate) fn kernel_types() -> anyhow::Result<Btf> {
 /// Number of the function that stands for a security hook, which programs are
 /// attached to.
 pub(crate) fn security_function(types: &Btf, hook: &str) -> Option<u32> {
-    let ids = types.resolve_ids_by_name(&format!("bpf_lsm_{hook}")).ok()?;
+    function_id(types, &format!("bpf_lsm_{hook}"))
+}
+
+/// Number of a function of the kernel.
+fn function_id(types: &Btf, name: &str) -> Option<u32> {
+    let ids = types.resolve_ids_by_name(name).ok()?;
     ids.into_iter()
         .find(|&id| matches!(types.resolve_type_by_id(id), Ok(Type::Func(_))))
 }

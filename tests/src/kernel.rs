@@ -89,8 +89,12 @@ pub enum Feature {
     SysErrno,
     /// Overriding a system call's result at its entry, which reaches all calls.
     Override,
+    /// Programs in the place of system calls.
+    FmodRet,
     /// BPF programs on security hooks.
     Lsm,
+    /// Programs in the place of the functions that ask at security hooks.
+    FmodRetSecurity,
     /// Attaching to traffic by links that go with their owner.
     Tcx,
     /// The kernel's own network emulator, for comparison.
@@ -101,7 +105,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NetLoss,
         Self::SendErrno,
         Self::Segments,
@@ -114,7 +118,9 @@ impl Feature {
         Self::NetRefuse,
         Self::SysErrno,
         Self::Override,
+        Self::FmodRet,
         Self::Lsm,
+        Self::FmodRetSecurity,
         Self::Tcx,
         Self::Netem,
         Self::Fq,
@@ -143,11 +149,19 @@ impl Feature {
             | (_, Where::Override)
             | (Self::Tcx | Self::LoopbackDelay, Where::Debian612)
             | (
-                Self::NetDelay | Self::SysErrno | Self::Lsm | Self::Netem | Self::Fq,
+                Self::NetDelay
+                | Self::SysErrno
+                | Self::Lsm
+                | Self::FmodRetSecurity
+                | Self::Netem
+                | Self::Fq,
                 Where::Debian612 | Where::Debian61,
             ) => Ok(()),
             (Self::Override, Where::Debian612 | Where::Debian61) => {
                 Err("Debian builds its kernels without CONFIG_BPF_KPROBE_OVERRIDE")
+            }
+            (Self::FmodRet, Where::Debian612 | Where::Debian61) => {
+                Err("Debian builds its kernels without CONFIG_FUNCTION_ERROR_INJECTION")
             }
             (Self::Tcx, Where::Debian61) => Err(TCX_SINCE),
             (Self::LoopbackDelay, Where::Debian61) => Err(IFB_SINCE),
@@ -184,7 +198,9 @@ impl Feature {
             Self::NetRefuse => rung_supported("net-refuse", "cgroup"),
             Self::SysErrno => kind_supported("sys-errno"),
             Self::Override => rung_supported("sys-errno", "kprobe"),
+            Self::FmodRet => rung_supported("sys-errno", "fmod_ret"),
             Self::Lsm => rung_supported("sys-errno", "lsm"),
+            Self::FmodRetSecurity => rung_supported("sys-errno", "fmod_ret-security"),
             Self::Tcx => rung_supported("net-loss", "tcx"),
             Self::Netem => Some(host::qdisc_exists("netem")),
             Self::Fq => Some(host::qdisc_exists("fq")),

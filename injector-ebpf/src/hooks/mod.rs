@@ -3,6 +3,7 @@
 mod answering;
 mod connect;
 mod hop;
+mod modify_return;
 mod packet;
 mod parity;
 mod passing;

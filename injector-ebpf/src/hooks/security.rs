@@ -2,7 +2,8 @@
 //! nobody override those.
 //!
 //! One hook is reached from several calls (`file_open` from `execve` too), so
-//! each narrows itself by the number of the call that the task is in.
+//! each narrows itself by the number of the call that the task is in. The same programs can take
+//! the place of `security_HOOK` (`injector/src/kernel/modify_return.rs`).
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -61,7 +62,7 @@ macro_rules! security_hooks {
 
 /// Which of a hook's arguments say what file it is about.
 #[derive(Clone, Copy)]
-enum About {
+pub(super) enum About {
     /// No file.
     Nothing,
     /// A `struct file *`.
@@ -170,7 +171,11 @@ fn inj_trial_open(ctx: LsmContext) -> i32 {
 }
 
 #[inline(always)]
-fn enter(hook: SecurityHook, about: About, argument: impl Fn(usize) -> Object) -> Option<i32> {
+pub(super) fn enter(
+    hook: SecurityHook,
+    about: About,
+    argument: impl Fn(usize) -> Object,
+) -> Option<i32> {
     let (control, now) = armed()?;
     let scoped = scope::of_current_task(control);
     if scoped == 0 {

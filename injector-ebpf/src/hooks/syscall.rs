@@ -25,32 +25,32 @@ use crate::{
 /// `__x64_sys_*(const struct pt_regs *regs)`: any of them.
 #[kprobe]
 fn inj_syscall(ctx: ProbeContext) -> u32 {
-    let _ = enter(&ctx);
+    // The wrapper's only argument points to the registers of the caller.
+    if let Some(value) = ctx.arg(0).and_then(|user| enter(SYSCALL_ENTRY, user)) {
+        // SAFETY: the context comes from the kernel.
+        unsafe { bpf_override_return(ctx.as_ptr().cast(), i64::from(value) as u64) };
+    }
     0
 }
 
+/// What the call returns if a rule hits it at this hook, by the registers of its caller.
 #[inline(always)]
-fn enter(ctx: &ProbeContext) -> Option<()> {
+pub(super) fn enter(hook: u32, user: *const pt_regs) -> Option<i32> {
     let (control, now) = armed()?;
     let scoped = scope::of_current_task(control);
     if scoped == 0 {
         return None;
     }
-    // The wrapper's only argument points to the registers of the caller.
-    let user: *const pt_regs = ctx.arg(0)?;
     // SAFETY: the helper checks the address.
     let number = unsafe { bpf_probe_read_kernel(&raw const (*user).orig_rax) }.ok()?;
     if number >= u64::from(MAX_CALLS) {
         return None;
     }
-    let mask = scoped & *CALLS.get(call_slot(SYSCALL_ENTRY, number as u32))?;
+    let mask = scoped & *CALLS.get(call_slot(hook, number as u32))?;
     if mask == 0 {
         return None;
     }
     let subject = || Subject::descriptor(first_argument(user)?);
     let facts = Facts::of(control, mask, subject, user);
-    let value = sys_errno::apply(control, mask, now, facts)?;
-    // SAFETY: the context comes from the kernel.
-    unsafe { bpf_override_return(ctx.as_ptr().cast(), i64::from(value) as u64) };
-    Some(())
+    sys_errno::apply(control, mask, now, facts)
 }

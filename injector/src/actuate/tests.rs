@@ -180,7 +180,7 @@ fn plan() -> Plan {
             splits: 0,
         },
         Effect::WriteCall {
-            hook: CallHook::Entry,
+            hook: CallHook::Entry { modifies: false },
             call,
             rules: 1,
         },
@@ -189,8 +189,14 @@ fn plan() -> Plan {
             interface,
             direction: Direction::Egress,
         },
-        Effect::AttachEntry { call },
-        Effect::AttachSecurity { hook },
+        Effect::AttachEntry {
+            call,
+            modifies: false,
+        },
+        Effect::AttachSecurity {
+            hook,
+            modifies: false,
+        },
         Effect::Enable,
     ];
     Plan {

@@ -19,7 +19,7 @@ use crate::{
         KernelActuator, Needs, Programs, check_room,
         features::{self, Trial},
     },
-    model::{Experiment, Rule, Syscall},
+    model::{Experiment, Rule, Syscall, Way},
     plan::{self, Features, PacketAttach, Plan},
     report::{Report, RuleReport, Unattributed, Undelivered},
     resolve::RuleScope,
@@ -268,21 +268,17 @@ fn report_unattributed(experiment: &Experiment, kernel: &KernelActuator) -> Opti
 /// Tries what the experiment's rules need.
 fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
     let mut trials: Vec<Trial> = Vec::new();
-    let mut calls: Vec<Syscall> = Vec::new();
-    let mut by_file: Vec<Syscall> = Vec::new();
+    let mut calls: Vec<(Syscall, Way)> = Vec::new();
     for rule in experiment.rules.iter().filter(|rule| !rule.removed) {
         let trial = Trial::of(&rule.fault);
         if !trials.contains(&trial) {
             trials.push(trial);
         }
         if let Some(named) = rule.fault.calls() {
-            calls.extend(named.all());
-            if named.filter.asks_for_file() {
-                by_file.extend(named.all());
-            }
+            calls.extend(named.all().map(|call| (call, named.way())));
         }
     }
     calls.sort_unstable();
     calls.dedup();
-    features::probe(programs, &trials, &calls, &by_file)
+    features::probe(programs, &trials, &calls)
 }

@@ -122,6 +122,7 @@ pub(crate) fn named(words: &[Text<CallWord>], filter: CallFilter) -> Result<Call
         wanted,
         optional,
         filter,
+        rung: None,
     })
 }
 

@@ -5,7 +5,7 @@ use injector_common::{FaultKind, faults::sys_errno::MAX_ERRORS};
 use super::{FaultKindDef, calls};
 use crate::{
     error::SpecError,
-    model::{CallFault, Calls, ErrorChoice, Fault, errors},
+    model::{CallFault, Calls, ErrorChoice, Fault, Rung, errors},
     spec::text::Text,
 };
 
@@ -27,6 +27,12 @@ calls::call_kind! {
         )]
         #[serde(deserialize_with = "crate::spec::text::comma_list")]
         pub errno: Vec<Text<ErrorChoice>>,
+
+        /// How the calls are made to fail: kprobe, fmod_ret, lsm or fmod_ret-security [default: the
+        /// best that works for each call]
+        #[arg(long, value_name = "RUNG")]
+        #[serde(default)]
+        pub rung: Option<Text<Rung>>,
     }
 }
 
@@ -64,8 +70,12 @@ Examples:
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
+        let calls = Calls {
+            rung: raw.rung.as_ref().map(|text| text.0),
+            ..raw.calls()?
+        };
         Ok(Fault::Call(
-            raw.calls()?,
+            calls,
             CallFault::Errno(choices(raw.errno)?),
         ))
     }

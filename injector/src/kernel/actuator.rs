@@ -50,7 +50,10 @@ use crate::{
     actuate::Actuator,
     error::{ApplyError, CleanupError},
     model::Direction,
-    plan::{Effect, PacketAttach, Plan, hooks::entry_function},
+    plan::{
+        Effect, PacketAttach, Plan,
+        hooks::{entry_function, typed_functions},
+    },
     resolve::Netns,
 };
 
@@ -331,17 +334,27 @@ impl KernelActuator {
                 };
                 self.attach_packets(effect, site, program)
             }
-            Effect::AttachEntry { call } => {
-                let function = entry_function(call.name);
-                let program: &mut KProbe = self.program(names::PROG_SYSCALL)?.try_into()?;
-                object::once(program.load())?;
-                let link = links::attach_kprobe(program, &function)?;
+            Effect::AttachEntry { call, modifies } => {
+                let link = if *modifies {
+                    let functions = typed_functions(call.name);
+                    let programs = &mut self.programs;
+                    let program = programs.load_modifying(names::PROG_FMOD_ENTRY, &functions)?;
+                    links::attach_modifying(program)?
+                } else {
+                    let program: &mut KProbe = self.program(names::PROG_SYSCALL)?.try_into()?;
+                    object::once(program.load())?;
+                    links::attach_kprobe(program, &entry_function(call.name))?
+                };
                 self.attached.push((effect.clone(), link));
                 Ok(())
             }
-            Effect::AttachSecurity { hook } => {
-                let program = self.programs.load_security(hook.program(), hook.attach())?;
-                let link = links::attach_lsm(program)?;
+            Effect::AttachSecurity { hook, modifies } => {
+                let link = if *modifies {
+                    links::attach_modifying(self.programs.load_modifying_security(*hook)?)?
+                } else {
+                    let program = self.programs.load_security(hook.program(), hook.attach())?;
+                    links::attach_lsm(program)?
+                };
                 self.attached.push((effect.clone(), link));
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! What this kernel can do, found out by trying it: load, attach, look whether
 //! it ran, detach. A configuration file would say less, and sometimes lie.
 
+mod calls;
 mod rungs;
 mod security;
 mod sockets;
@@ -15,9 +16,9 @@ use std::{
 use aya::{
     Ebpf,
     maps::Array,
-    programs::{KProbe, ProgramError, SchedClassifier, tc::TcAttachType},
+    programs::{ProgramError, SchedClassifier, tc::TcAttachType},
 };
-use injector_common::{FaultKind, names, names::SecurityHook, uses::Uses};
+use injector_common::{FaultKind, names, uses::Uses};
 
 use super::{
     links,
@@ -25,18 +26,15 @@ use super::{
     netlink::{self, NewDevice},
     netns,
     object::{Programs, describe, once, refusal},
-    queue, symbols,
+    queue,
 };
 use crate::{
-    error::Unsupported,
-    model::{Fault, QueueMemory, Syscall},
-    plan::{
-        Features, PacketAttach, Support,
-        features::{CallProbe, Probe},
-        hooks::{entry_function, security_hooks, usable_hooks},
-    },
+    model::{Fault, QueueMemory, Syscall, Way},
+    plan::{Features, PacketAttach, Support, features::Probe},
     resolve::netns::ask_netlink,
 };
+
+pub use calls::probe_calls;
 
 /// What can be tried by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,8 +70,8 @@ impl Trial {
 pub fn probe_all() -> Vec<Probe> {
     let features = match Programs::open(Needs::TRIAL) {
         Ok(mut programs) => {
-            let mut features = probe(&mut programs, &Trial::ALL, &[], &[]);
-            try_hooks(&mut programs, &mut features, SecurityHook::COMMON);
+            let mut features = probe(&mut programs, &Trial::ALL, &[]);
+            calls::try_common(&mut programs, &mut features);
             features
         }
         Err(error) => {
@@ -97,82 +95,6 @@ pub fn probe_all() -> Vec<Probe> {
         .collect()
 }
 
-/// Tries every way to fail each of these calls, the preferred one first.
-///
-/// # Errors
-///
-/// When nothing can be tried.
-pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
-    let mut programs = Programs::open(Needs::TRIAL)?;
-    let mut features = probe(&mut programs, &[Trial::Calls], calls, &[]);
-    try_hooks(&mut programs, &mut features, &hooks_of(calls));
-    let probes = calls.iter().flat_map(|&call| {
-        let probe = |rung, state| CallProbe { call, rung, state };
-        let by_hooks = match usable_hooks(call.name, &features) {
-            Ok(_) => Support::Supported,
-            Err(reason) => no(reason),
-        };
-        [
-            probe("kprobe", features.entry(call)),
-            probe("lsm", by_hooks),
-        ]
-    });
-    Ok(probes.collect())
-}
-
-/// All security hooks that could stand for these calls.
-fn hooks_of(calls: &[Syscall]) -> Vec<SecurityHook> {
-    let lists = calls.iter().flat_map(|call| security_hooks(call.name));
-    let hooks: BTreeSet<_> = lists.copied().flatten().copied().collect();
-    hooks.into_iter().collect()
-}
-
-/// Looks for the functions behind those of these calls that were not looked for yet.
-fn find_entries(features: &mut Features, calls: &[Syscall]) {
-    let known = &mut features.entries;
-    let unknown = calls
-        .iter()
-        .copied()
-        .filter(|call| !known.contains_key(call));
-    let unknown: Vec<Syscall> = unknown.collect();
-    if unknown.is_empty() {
-        return;
-    }
-    let names: Vec<String> = unknown
-        .iter()
-        .map(|call| entry_function(call.name))
-        .collect();
-    let supports = match symbols::functions(&names) {
-        Ok(found) => names
-            .iter()
-            .zip(found)
-            .map(|(name, found)| {
-                if found {
-                    Support::Supported
-                } else {
-                    no(format!("no function {name} in this kernel"))
-                }
-            })
-            .collect(),
-        Err(error) => {
-            let reason = format!("{}: {error}", symbols::SYMBOLS);
-            vec![Support::Inconclusive { reason }; unknown.len()]
-        }
-    };
-    known.extend(unknown.into_iter().zip(supports));
-}
-
-/// Tries those of these hooks that were not tried yet.
-fn try_hooks(programs: &mut Programs, features: &mut Features, hooks: &[SecurityHook]) {
-    let known = &mut features.security;
-    let untried = hooks
-        .iter()
-        .copied()
-        .filter(|hook| !known.contains_key(hook));
-    let untried: Vec<_> = untried.collect();
-    known.append(&mut security::probe(programs, &untried));
-}
-
 /// What has been tried so far.
 #[derive(Clone, Debug)]
 pub(super) struct Tried {
@@ -192,25 +114,23 @@ impl Default for Tried {
                 loopback_hop: untried(),
                 override_return: untried(),
                 entries: BTreeMap::new(),
+                modify_return: untried(),
+                modified_entries: BTreeMap::new(),
                 refuse: untried(),
                 deny: untried(),
                 send: untried(),
                 security: BTreeMap::new(),
+                modified_security: BTreeMap::new(),
             },
         }
     }
 }
 
-/// Tries these, and for calls what they could be failed by; for those `by_file` security hooks too,
-/// even if their results can be overridden. Nothing is tried twice: what a kernel can do
-/// does not change while rules are in force, and they would wait for it.
+/// Tries these, and for calls what they could be failed by: the way that is wanted, or else the
+/// best that works. Nothing is tried twice: what a kernel can do does not change while rules are
+/// in force, and they would wait for it.
 #[must_use]
-pub fn probe(
-    programs: &mut Programs,
-    trials: &[Trial],
-    calls: &[Syscall],
-    by_file: &[Syscall],
-) -> Features {
+pub fn probe(programs: &mut Programs, trials: &[Trial], calls: &[(Syscall, Way)]) -> Features {
     let Tried {
         trials: mut tried,
         mut features,
@@ -219,15 +139,7 @@ pub fn probe(
     if is_new(Trial::Packets) {
         probe_packets(programs, &mut features);
     }
-    if is_new(Trial::Calls) {
-        features.override_return = probe_override(&mut programs.ebpf);
-    }
-    if features.override_return.is_supported() {
-        find_entries(&mut features, calls);
-        try_hooks(programs, &mut features, &hooks_of(by_file));
-    } else if trials.contains(&Trial::Calls) {
-        try_hooks(programs, &mut features, &hooks_of(calls));
-    }
+    calls::try_wanted(programs, &mut features, calls);
     if is_new(Trial::Connects) {
         features.refuse = sockets::connect(&mut programs.ebpf, true);
         if !features.refuse.is_supported() {
@@ -429,21 +341,4 @@ fn load_packets(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
             load.join().unwrap_or(Err(ProgramError::NotLoaded))
         })
     })
-}
-
-/// Tries to override a call that hardly anybody makes, without a rule to
-/// override it by.
-fn probe_override(ebpf: &mut Ebpf) -> Support {
-    let mut attempt = || -> Result<(), ProgramError> {
-        let program = ebpf
-            .program_mut(names::PROG_SYSCALL)
-            .ok_or(ProgramError::NotLoaded)?;
-        let program: &mut KProbe = program.try_into()?;
-        program.load()?;
-        links::attach_kprobe(program, "__x64_sys_getpgid").map(drop)
-    };
-    match attempt() {
-        Ok(()) => Support::Supported,
-        Err(error) => no(refusal(&error)),
-    }
 }

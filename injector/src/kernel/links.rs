@@ -1,6 +1,11 @@
 //! Attached programs, and how each is detached again.
 
-use std::{fs::File, io, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 use aya::programs::{
     CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, KProbe, Lsm, RawTracePoint,
@@ -17,7 +22,7 @@ use aya::programs::{
 use aya::programs::{LinkOrder, ProgramError};
 use nix::libc;
 
-use super::journal::Place;
+use super::{journal::Place, modify_return};
 use crate::plan::PacketAttach;
 
 /// A program in force.
@@ -51,6 +56,7 @@ pub(super) enum OwnedLink {
     CgroupSock(CgroupSockLink),
     CgroupSockAddr(CgroupSockAddrLink),
     CgroupSkb(CgroupSkbLink),
+    ModifyReturn(OwnedFd),
 }
 
 /// Whether an interface needs a clsact qdisc added before a filter.
@@ -123,6 +129,16 @@ pub(super) fn attach_kprobe(
 pub(super) fn attach_lsm(program: &mut Lsm) -> Result<Attached, ProgramError> {
     let link = program.attach()?;
     Ok(Attached::Owned(OwnedLink::Lsm(program.take_link(link)?)))
+}
+
+/// Attaches in the place of the function that the program was loaded for.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_modifying(program: BorrowedFd<'_>) -> Result<Attached, ProgramError> {
+    let link = modify_return::attach(program)?;
+    Ok(Attached::Owned(OwnedLink::ModifyReturn(link)))
 }
 
 /// Attaches to a raw tracepoint.

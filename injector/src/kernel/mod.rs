@@ -15,6 +15,7 @@ mod journal;
 mod leftovers;
 mod links;
 mod log;
+mod modify_return;
 mod needs;
 mod netlink;
 mod netns;

@@ -1,19 +1,29 @@
 //! The embedded BPF object, loaded.
 
-use std::{fmt, io};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt, io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
 
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    Btf, BtfError, Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{Lsm, ProgramError},
 };
 
 use injector_common::{
     fields::{self, Fields},
-    names,
+    names::{self, SecurityHook},
     uses::{self, Uses},
 };
 
-use super::{btf, features::Tried, log, needs::Needs};
+use super::{
+    btf,
+    features::Tried,
+    log,
+    modify_return::{self, Linked, MapFds},
+    needs::Needs,
+};
 use crate::error::Unsupported;
 pub(super) use crate::error::describe;
 
@@ -38,6 +48,9 @@ pub(super) enum ObjectError {
     /// The kernel refused a map, or the object does not fit.
     #[error(transparent)]
     Load(#[from] aya::EbpfError),
+    /// Too many files are open.
+    #[error(transparent)]
+    Files(#[from] io::Error),
 }
 
 /// The maps, and the programs that are or are not in the kernel yet.
@@ -49,6 +62,11 @@ pub struct Programs {
     /// What they were cut down to.
     pub(super) uses: Uses,
     types: Option<Btf>,
+    /// The maps, for programs that aya does not load; they outlive being taken from it.
+    maps: MapFds,
+    linked: Option<Linked>,
+    /// Programs that take the place of kernel functions, by their name and these functions'.
+    modifying: BTreeMap<(&'static str, String), OwnedFd>,
     /// What this kernel was found to do with them.
     pub(super) tried: Tried,
 }
@@ -110,8 +128,12 @@ impl Programs {
             .override_global(uses::GLOBAL, &needs.uses.bits(), true)
             .override_global(fields::GLOBAL, &fields, true)
             .load(OBJECT)?;
+        let maps = modify_return::map_fds(&ebpf)?;
         Ok(Self {
             ebpf,
+            maps,
+            linked: None,
+            modifying: BTreeMap::new(),
             uses: needs.uses,
             types: None,
             tried: Tried::default(),
@@ -124,10 +146,7 @@ impl Programs {
         program: &str,
         hook: &str,
     ) -> Result<&mut Lsm, ProgramError> {
-        let types = match &mut self.types {
-            Some(types) => types,
-            none => none.insert(Btf::from_sys_fs()?),
-        };
+        let types = kernel_types(&mut self.types)?;
         let program = self
             .ebpf
             .program_mut(program)
@@ -137,13 +156,60 @@ impl Programs {
         Ok(program)
     }
 
+    /// Loads a program in the place of the first of these functions that the kernel has types
+    /// of; loading it again is no error.
+    pub(super) fn load_modifying(
+        &mut self,
+        program: &'static str,
+        functions: &[String],
+    ) -> Result<BorrowedFd<'_>, ProgramError> {
+        let key = (program, functions.first().cloned().unwrap_or_default());
+        let loaded: &OwnedFd = match self.modifying.entry(key) {
+            Entry::Occupied(loaded) => loaded.into_mut(),
+            Entry::Vacant(place) => {
+                let types = kernel_types(&mut self.types)?;
+                let function = modify_return::function_id(types, functions)?;
+                let linked = match &mut self.linked {
+                    Some(linked) => linked,
+                    none => none.insert(Linked::new(OBJECT, &self.maps)?),
+                };
+                place.insert(linked.load(program, function)?)
+            }
+        };
+        Ok(loaded.as_fd())
+    }
+
+    /// Loads the program of a security hook in the place of the function that asks there;
+    /// loading it again is no error.
+    pub(super) fn load_modifying_security(
+        &mut self,
+        hook: SecurityHook,
+    ) -> Result<BorrowedFd<'_>, ProgramError> {
+        self.load_modifying(hook.modifying_program(), &[hook.function().to_owned()])
+    }
+
+    /// Tries whether a program can take the place of the first of these functions that the
+    /// kernel has types of.
+    pub(super) fn try_modifying(&mut self, functions: &[String]) -> Result<(), ProgramError> {
+        let types = kernel_types(&mut self.types)?;
+        modify_return::try_on(modify_return::function_id(types, functions)?)
+    }
+
     /// Gives back memory once everything is loaded: the kernel's types take
     /// more than all else together.
     pub(super) fn release_types(&mut self) {
         self.types = None;
+        self.linked = None;
         // SAFETY: malloc_trim has no preconditions.
         unsafe { nix::libc::malloc_trim(0) };
     }
+}
+
+fn kernel_types(known: &mut Option<Btf>) -> Result<&Btf, BtfError> {
+    Ok(match known {
+        Some(types) => types,
+        none => none.insert(Btf::from_sys_fs()?),
+    })
 }
 
 /// The programs at `connect`, for IPv4 and IPv6: those that choose its error, or

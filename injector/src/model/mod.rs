@@ -13,6 +13,7 @@ pub mod filter;
 mod link;
 mod marks;
 mod overlap;
+mod rung;
 pub mod sets;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ pub use filter::{
     TcpFlags, Unit,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
+pub use rung::Rung;
 
 /// Rules on one timeline, with a seed and an end.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +110,8 @@ pub struct Calls {
     pub optional: Vec<Syscall>,
     /// Which of these calls.
     pub filter: CallFilter,
+    /// The way to meet them; if none, the best that works for each call.
+    pub rung: Option<Rung>,
 }
 
 impl Calls {
@@ -115,6 +119,24 @@ impl Calls {
     pub fn all(&self) -> impl Iterator<Item = Syscall> {
         self.wanted.iter().chain(&self.optional).copied()
     }
+
+    /// How they have to be met.
+    #[must_use]
+    pub const fn way(&self) -> Way {
+        Way {
+            rung: self.rung,
+            by_file: self.filter.asks_for_file(),
+        }
+    }
+}
+
+/// How calls have to be met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    /// By which rung; if none, by the best that works.
+    pub rung: Option<Rung>,
+    /// Whether it has to be known there which file a call is about.
+    pub by_file: bool,
 }
 
 /// What happens to system calls.

@@ -326,14 +326,17 @@ impl Parts {
                 });
             }
         }
-        let mut hooks: Vec<SecurityHook> = Vec::new();
-        let mut entries: Vec<Syscall> = Vec::new();
+        let mut hooks: Vec<(SecurityHook, bool)> = Vec::new();
+        let mut entries: Vec<(Syscall, bool)> = Vec::new();
         for (hook, call, rules) in self.calls {
             effects.push(Effect::WriteCall { hook, call, rules });
             match hook {
-                CallHook::Entry => entries.push(call),
-                CallHook::Security(hook) if hooks.contains(&hook) => {}
-                CallHook::Security(hook) => hooks.push(hook),
+                CallHook::Entry { modifies } => entries.push((call, modifies)),
+                CallHook::Security { hook, modifies } => {
+                    if !hooks.contains(&(hook, modifies)) {
+                        hooks.push((hook, modifies));
+                    }
+                }
             }
         }
         for site in self.sites.into_values() {
@@ -352,11 +355,15 @@ impl Parts {
                 }
             }
         }
-        effects.extend(entries.into_iter().map(|call| Effect::AttachEntry { call }));
+        effects.extend(
+            entries
+                .into_iter()
+                .map(|(call, modifies)| Effect::AttachEntry { call, modifies }),
+        );
         effects.extend(
             hooks
                 .into_iter()
-                .map(|hook| Effect::AttachSecurity { hook }),
+                .map(|(hook, modifies)| Effect::AttachSecurity { hook, modifies }),
         );
         if let Some(chooses) = self.connects {
             effects.push(Effect::AttachConnect { chooses });

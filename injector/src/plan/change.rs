@@ -100,12 +100,34 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                     None => steps.push(effect.clone()),
                 }
             }
+            Effect::AttachSecurity { hook, modifies } => {
+                let attached = |known: &Effect| {
+                    if let Effect::AttachSecurity { hook, modifies } = known {
+                        Some((*hook, *modifies))
+                    } else {
+                        None
+                    }
+                };
+                let mut attached = now.effects.iter().filter_map(attached);
+                match attached.find(|(known, _)| known == hook) {
+                    // A second program there would count twice.
+                    Some((_, by)) if by != *modifies => {
+                        let hook = hook.attach();
+                        return Err(anew(
+                            &format!("another rung at security hook {hook}"),
+                            "a program there".to_owned(),
+                        )
+                        .into());
+                    }
+                    Some(_) => {}
+                    None => steps.push(effect.clone()),
+                }
+            }
             Effect::CreateCgroup { .. }
             | Effect::FollowProcesses
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
-            | Effect::AttachSecurity { .. }
             | Effect::AttachConnect { .. } => {
                 if !now.effects.iter().any(|known| includes(known, effect)) {
                     steps.push(effect.clone());

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use injector_common::names::{SYSCALL_ENTRY, SecurityHook};
+use injector_common::names::{MODIFIED_ENTRY, SYSCALL_ENTRY, SecurityHook};
 
 use crate::{
-    model::{Direction, QueueMemory, Syscall},
+    model::{Direction, QueueMemory, Rung, Syscall},
     resolve::{FilePlace, Interface, Netns, Scope},
 };
 
@@ -13,9 +13,17 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallHook {
     /// At its entry.
-    Entry,
+    Entry {
+        /// Whether a program takes the place of the call, rather than overriding its result.
+        modifies: bool,
+    },
     /// At a security hook behind it.
-    Security(SecurityHook),
+    Security {
+        /// The hook.
+        hook: SecurityHook,
+        /// Whether a program takes the place of the function that asks there.
+        modifies: bool,
+    },
 }
 
 impl CallHook {
@@ -23,8 +31,23 @@ impl CallHook {
     #[must_use]
     pub const fn number(self) -> u32 {
         match self {
-            Self::Entry => SYSCALL_ENTRY,
-            Self::Security(hook) => hook as u32,
+            Self::Entry { modifies: false } => SYSCALL_ENTRY,
+            Self::Entry { modifies: true } => MODIFIED_ENTRY,
+            // One program serves both ways.
+            Self::Security { hook, .. } => hook as u32,
+        }
+    }
+
+    /// The way to fail the call that this is part of.
+    #[must_use]
+    pub const fn rung(self) -> Rung {
+        match self {
+            Self::Entry { modifies: false } => Rung::Kprobe,
+            Self::Entry { modifies: true } => Rung::FmodRet,
+            Self::Security {
+                modifies: false, ..
+            } => Rung::Lsm,
+            Self::Security { modifies: true, .. } => Rung::FmodRetSecurity,
         }
     }
 }
@@ -149,11 +172,15 @@ pub enum Effect {
     AttachEntry {
         /// The call.
         call: Syscall,
+        /// Whether the program takes the place of the call, rather than overriding its result.
+        modifies: bool,
     },
     /// Attaches the program at a security hook.
     AttachSecurity {
         /// The hook.
         hook: SecurityHook,
+        /// Whether the program takes the place of the function that asks there.
+        modifies: bool,
     },
     /// Attaches programs at `connect`.
     AttachConnect {
@@ -271,9 +298,16 @@ impl fmt::Display for Effect {
                     netns.path.display()
                 )
             }
-            Self::AttachEntry { call } => write!(f, "attach to the entry of {}", call.name),
-            Self::AttachSecurity { hook } => {
-                write!(f, "attach to security hook {}", hook.attach())
+            Self::AttachEntry { call, modifies } => {
+                write!(f, "attach to the entry of {}{}", call.name, By(*modifies))
+            }
+            Self::AttachSecurity { hook, modifies } => {
+                write!(
+                    f,
+                    "attach to security hook {}{}",
+                    hook.attach(),
+                    By(*modifies)
+                )
             }
             Self::AttachConnect { chooses } => {
                 f.write_str("attach to connect below the root cgroup, for IPv4 and IPv6")?;
@@ -316,9 +350,20 @@ struct HookText(CallHook);
 impl fmt::Display for HookText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            CallHook::Entry => f.write_str("its entry"),
-            CallHook::Security(hook) => write!(f, "security hook {}", hook.attach()),
+            CallHook::Entry { modifies } => write!(f, "its entry{}", By(modifies)),
+            CallHook::Security { hook, modifies } => {
+                write!(f, "security hook {}{}", hook.attach(), By(modifies))
+            }
         }
+    }
+}
+
+/// Whether a program takes the place of a function there.
+struct By(bool);
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 { " by fmod_ret" } else { "" })
     }
 }
 

@@ -105,6 +105,10 @@ pub struct Features {
     /// Where that can be done: whether the kernel has a function at whose entry a call can be
     /// failed, per call that was asked about.
     pub entries: BTreeMap<Syscall, Support>,
+    /// Whether a program may take the place of a system call.
+    pub modify_return: Support,
+    /// Where it can, per call that was asked about.
+    pub modified_entries: BTreeMap<Syscall, Support>,
     /// Whether programs at `connect` choose its error.
     pub refuse: Support,
     /// Whether programs at `connect` can at least let it fail, with `EPERM`.
@@ -114,16 +118,24 @@ pub struct Features {
     pub send: Support,
     /// Whether security programs run, per hook.
     pub security: BTreeMap<SecurityHook, Support>,
+    /// Whether their programs can take the place of the function that asks at the hook, per hook.
+    pub modified_security: BTreeMap<SecurityHook, Support>,
 }
 
 impl Features {
-    /// Whether a call can be failed at its entry.
+    /// Whether a call can be failed at its entry, by a program that overrides its result or by
+    /// one that takes its place.
     #[must_use]
-    pub fn entry(&self, call: Syscall) -> Support {
-        if !self.override_return.is_supported() {
-            return self.override_return.clone();
+    pub fn entry(&self, call: Syscall, modifies: bool) -> Support {
+        let (support, entries) = if modifies {
+            (&self.modify_return, &self.modified_entries)
+        } else {
+            (&self.override_return, &self.entries)
+        };
+        if !support.is_supported() {
+            return support.clone();
         }
-        let known = self.entries.get(&call).cloned();
+        let known = entries.get(&call).cloned();
         known.unwrap_or_else(|| Support::Inconclusive {
             reason: "it was not tried".to_owned(),
         })

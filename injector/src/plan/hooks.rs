@@ -1,9 +1,11 @@
 //! Which security hook stands for which system call.
 
+use std::collections::BTreeMap;
+
 use injector_common::names::SecurityHook;
 
 use super::{CallHook, Features, Support};
-use crate::model::{CallFilter, Syscall};
+use crate::model::{Rung, Syscall, Way};
 
 use SecurityHook as H;
 
@@ -90,19 +92,22 @@ pub fn security_hooks(call: &str) -> &'static [&'static [SecurityHook]] {
     }
 }
 
-/// The hooks by which a call can be failed here.
+/// The hooks by which a call can be failed here, if these work.
 ///
 /// # Errors
 ///
 /// Why it cannot.
-pub fn usable_hooks(call: &str, features: &Features) -> Result<Vec<SecurityHook>, String> {
+pub fn usable_hooks(
+    call: &str,
+    known: &BTreeMap<SecurityHook, Support>,
+) -> Result<Vec<SecurityHook>, String> {
     let lists = security_hooks(call);
     if lists.is_empty() {
         return Err("no security hook that stands for this call".to_owned());
     }
     let mut usable = Vec::new();
     for list in lists {
-        let support = |hook: &SecurityHook| features.security.get(hook);
+        let support = |hook: &SecurityHook| known.get(hook);
         let mut hooks = list.iter().copied();
         let found = hooks.find(|hook| support(hook).is_some_and(Support::is_supported));
         usable.push(found.ok_or_else(|| {
@@ -116,56 +121,104 @@ pub fn usable_hooks(call: &str, features: &Features) -> Result<Vec<SecurityHook>
     Ok(usable)
 }
 
-/// Where programs that meet a call are attached here.
+/// Where programs that meet a call this way are attached here.
 ///
-/// Where results can be overridden that is its entry, since it serves every call alike; elsewhere
-/// it is security hooks. Conditions on the file that a call is about are met at security hooks
-/// first: the entry knows a descriptor, but a path only as it was written.
+/// # Errors
+///
+/// Why the call cannot be met this way.
+pub fn hooks_by(rung: Rung, call: Syscall, features: &Features) -> Result<Vec<CallHook>, String> {
+    let at_entry = |modifies| match features.entry(call, modifies) {
+        Support::Supported => Ok(vec![CallHook::Entry { modifies }]),
+        no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
+            Err(no.reason().to_owned())
+        }
+    };
+    let at_hooks = |known, modifies| {
+        let hooks = usable_hooks(call.name, known)?.into_iter();
+        Ok(hooks
+            .map(|hook| CallHook::Security { hook, modifies })
+            .collect())
+    };
+    match rung {
+        Rung::Kprobe => at_entry(false),
+        Rung::FmodRet => at_entry(true),
+        Rung::Lsm => at_hooks(&features.security, false),
+        Rung::FmodRetSecurity => at_hooks(&features.modified_security, true),
+    }
+}
+
+/// Where programs that meet a call are attached here: by the way that was asked for, or else by
+/// the first that works.
+///
+/// Where results can be overridden that is its entry, since it serves every call alike: a call
+/// without one is not there. Elsewhere it is the call's place, and then security hooks. Where it
+/// has to be known which file the call is about, security hooks come first, since the entry has a
+/// path only as it was written.
 ///
 /// # Errors
 ///
 /// Why the call cannot be met.
-pub fn call_hooks(
-    call: Syscall,
-    filter: &CallFilter,
-    features: &Features,
-) -> Result<Vec<CallHook>, String> {
-    if filter.asks_for_file() {
-        return file_hooks(call, features);
-    }
-    if !features.override_return.is_supported() {
-        let hooks = usable_hooks(call.name, features)?;
-        return Ok(hooks.into_iter().map(CallHook::Security).collect());
-    }
-    match features.entry(call) {
-        Support::Supported => Ok(vec![CallHook::Entry]),
-        no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
-            Err(no.reason().to_owned())
+pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<CallHook>, String> {
+    let hooks_by = |rung| {
+        if way.by_file {
+            tells_file(rung, call)?;
         }
+        hooks_by(rung, call, features)
+    };
+    if let Some(rung) = way.rung {
+        return hooks_by(rung);
+    }
+    if !way.by_file && features.override_return.is_supported() {
+        return hooks_by(Rung::Kprobe);
+    }
+    let mut refused: Vec<String> = Vec::new();
+    for &rung in rungs(way.by_file) {
+        match hooks_by(rung) {
+            Ok(hooks) => return Ok(hooks),
+            // What the kernel lacks altogether is said once, for all calls.
+            Err(_) if rung == Rung::Kprobe && !features.override_return.is_supported() => {}
+            Err(_) if rung == Rung::FmodRet && !features.modify_return.is_supported() => {}
+            Err(why) if refused.contains(&why) => {}
+            Err(why) => refused.push(why),
+        }
+    }
+    Err(refused.join("; otherwise: "))
+}
+
+/// The rungs in the order in which they are tried.
+#[must_use]
+pub const fn rungs(by_file: bool) -> &'static [Rung] {
+    if by_file {
+        &[
+            Rung::Lsm,
+            Rung::FmodRetSecurity,
+            Rung::Kprobe,
+            Rung::FmodRet,
+        ]
+    } else {
+        &Rung::ALL
     }
 }
 
-/// The same where it has to be known which file the call is about.
-fn file_hooks(call: Syscall, features: &Features) -> Result<Vec<CallHook>, String> {
-    let hooked = usable_hooks(call.name, features);
-    let why = match hooked {
-        Ok(hooks) if hooks.iter().all(|hook| hook.has_file()) => {
-            return Ok(hooks.into_iter().map(CallHook::Security).collect());
-        }
-        Ok(_) => "no hook of this call is told of a file".to_owned(),
-        Err(why) => why,
+/// Whether a rung can tell which file a call is about.
+///
+/// # Errors
+///
+/// Why it cannot.
+pub fn tells_file(rung: Rung, call: Syscall) -> Result<(), String> {
+    let (tells, why) = match rung {
+        Rung::Kprobe | Rung::FmodRet => (
+            takes_descriptor(call.name),
+            "its first argument is no descriptor of the file",
+        ),
+        Rung::Lsm | Rung::FmodRetSecurity => (
+            security_hooks(call.name)
+                .iter()
+                .all(|list| list.iter().all(|hook| hook.has_file())),
+            "no security hook of this call is told of a file",
+        ),
     };
-    if !takes_descriptor(call.name) {
-        return Err(format!(
-            "its first argument is no descriptor of the file, and at security hooks: {why}"
-        ));
-    }
-    match features.entry(call) {
-        Support::Supported => Ok(vec![CallHook::Entry]),
-        no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
-            Err(format!("{why}; at its entry: {}", no.reason()))
-        }
-    }
+    if tells { Ok(()) } else { Err(why.to_owned()) }
 }
 
 /// Whether the call's first argument is the descriptor of the file that it is about (their manual
@@ -222,11 +275,23 @@ pub fn takes_descriptor(call: &str) -> bool {
     )
 }
 
-/// The kernel function behind a call, which is not always named as the call
-/// (`arch/x86/entry/syscalls/syscall_64.tbl`).
+/// The kernel function behind a call.
 #[must_use]
 pub fn entry_function(call: &str) -> String {
-    let name = match call {
+    format!("__x64_sys_{}", function_name(call))
+}
+
+/// The names that the kernel's types may have for that function: one without arguments is there
+/// under the second alone.
+#[must_use]
+pub fn typed_functions(call: &str) -> [String; 2] {
+    ["__x64_sys_", "__do_sys_"].map(|prefix| format!("{prefix}{}", function_name(call)))
+}
+
+/// What the functions are named after, which is not always the call's own name
+/// (`arch/x86/entry/syscalls/syscall_64.tbl`).
+fn function_name(call: &str) -> &str {
+    match call {
         "stat" => "newstat",
         "fstat" => "newfstat",
         "lstat" => "newlstat",
@@ -234,34 +299,19 @@ pub fn entry_function(call: &str) -> String {
         "sendfile" => "sendfile64",
         "umount2" => "umount",
         other => other,
-    };
-    format!("__x64_sys_{name}")
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
-    fn features(hooks: &[SecurityHook]) -> Features {
+    fn features(hooks: &[SecurityHook]) -> BTreeMap<SecurityHook, Support> {
         let supported = hooks.iter().map(|&hook| (hook, Support::Supported));
         let no = Support::Unsupported {
             reason: "no".to_owned(),
         };
-        Features {
-            packets: Err(String::new()),
-            packets_refused: Vec::new(),
-            fair_queue: no.clone(),
-            hop_devices: no.clone(),
-            loopback_hop: no.clone(),
-            override_return: no.clone(),
-            entries: BTreeMap::new(),
-            refuse: no.clone(),
-            deny: no.clone(),
-            send: no.clone(),
-            security: supported.chain([(H::FileTruncate, no)]).collect(),
-        }
+        supported.chain([(H::FileTruncate, no)]).collect()
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub struct Plan {
     pub effects: Vec<Effect>,
     /// What the user should know: where less than what was asked for is done.
     pub notes: Vec<String>,
-    /// For each rule the backend that serves it: `tcx`, `clsact`, `kprobe` or
-    /// `lsm`.
+    /// For each rule the backend that serves it, such as `tcx` or `kprobe`; of calls that need
+    /// several rungs, all of them, as `fmod_ret+lsm`.
     pub backends: Vec<&'static str>,
 }
 

@@ -125,6 +125,7 @@ fn errno_if(words: &[&str], filter: CallFilter) -> Fault {
         wanted,
         optional,
         filter,
+        rung: None,
     };
     Fault::Call(
         calls,
@@ -158,19 +159,23 @@ fn able() -> Features {
         hop_devices: Support::Supported,
         loopback_hop: Support::Supported,
         override_return: Support::Supported,
-        entries: entries.collect(),
+        entries: entries.clone().collect(),
+        modify_return: Support::Supported,
+        modified_entries: entries.collect(),
         refuse: Support::Supported,
         deny: Support::Supported,
         send: Support::Supported,
-        security: hooks.collect(),
+        security: hooks.clone().collect(),
+        modified_security: hooks.collect(),
     }
 }
 
-/// A kernel without TCX and without overriding, as Debian 12's.
+/// A kernel without TCX and without a way to fail calls themselves, as Debian 12's.
 fn debian() -> Features {
     Features {
         packets: Ok(PacketAttach::Clsact),
         override_return: no("no override here"),
+        modify_return: no("not modifiable"),
         ..able()
     }
 }

@@ -9,8 +9,8 @@ use injector_common::{
 use syscalls::Sysno;
 
 use crate::{
-    model::{Errno, ErrorChoice, Syscall},
-    spec::text::{ValueError, is_digits},
+    model::{Errno, ErrorChoice, Rung, Syscall},
+    spec::text::{ValueError, is_digits, word},
 };
 
 /// Calls whose failure the caller cannot see or survive, so that no rule may
@@ -63,6 +63,15 @@ impl FromStr for Syscall {
             }),
             Ok(_) | Err(_) => Err(ValueError::new(text, "has a number out of range", allowed)),
         }
+    }
+}
+
+impl FromStr for Rung {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let allowed = "kprobe, fmod_ret, lsm, fmod_ret-security";
+        word(text, &Self::ALL.map(|rung| (rung.name(), rung)), allowed)
     }
 }
 

@@ -180,6 +180,20 @@ fn calls_and_errors() {
     ] {
         refused(&calls("openat", errno), 2, &["--errno", "1 to 133"]);
     }
+    let rung = |rung| {
+        inject(&[
+            "sys-errno",
+            "--call",
+            "read",
+            "--errno",
+            "EIO",
+            "--rung",
+            rung,
+        ])
+    };
+    for unknown in ["fmod-ret", "KPROBE", "tcx", ""] {
+        refused(&rung(unknown), 2, &["--rung", "kprobe, fmod_ret, lsm"]);
+    }
     refused(
         &inject(&["sys-errno", "--call", "openat"]),
         2,

@@ -34,8 +34,12 @@ struct Evidence {
     /// The kernel has the helper that overrides a function's result. Built in
     /// by `CONFIG_BPF_KPROBE_OVERRIDE` alone.
     overriding: bool,
+    /// A program can take the place of a system call.
+    replacing: bool,
     /// Security hooks are there for programs, and are asked.
     security: bool,
+    /// Programs can take the place of the functions that ask at them.
+    asking: bool,
 }
 
 impl Evidence {
@@ -45,7 +49,9 @@ impl Evidence {
             fq: qdisc_exists("fq"),
             netem: qdisc_exists("netem"),
             overriding: has_override(),
+            replacing: Bare::modifying("__x64_sys_getpgid").is_ok(),
             security: has_security(),
+            asking: has_asking(),
         }
     }
 
@@ -60,6 +66,12 @@ impl Evidence {
             .or_reason("the host's kernel lets no program on its security hooks");
         // Without the flags a rename cannot be told from one that exchanges.
         let renames = since((5, 19), "path_rename has flags since Linux 5.19");
+        let replacing = self
+            .replacing
+            .or_reason("the host's kernel lets no program take the place of a system call");
+        let asking = self.asking.or_reason(
+            "the host's kernel lets no program take the place of its security functions",
+        );
         let timed = since((5, 18), "programs can time packets since Linux 5.18");
         match feature {
             Feature::NetLoss
@@ -74,9 +86,14 @@ impl Evidence {
             Feature::Segments => timed,
             Feature::NetDelay => fq.and(timed),
             Feature::LoopbackDelay => fq.and(since((6, 3), super::IFB_SINCE)),
-            Feature::SysErrno => overriding.or(security.and(renames)),
+            Feature::SysErrno => overriding
+                .or(replacing)
+                .or(security.and(renames))
+                .or(asking.and(renames)),
             Feature::Override => overriding,
+            Feature::FmodRet => replacing,
             Feature::Lsm => security.and(renames),
+            Feature::FmodRetSecurity => asking.and(renames),
             Feature::Tcx => since((6, 6), super::TCX_SINCE),
             Feature::Netem => self.netem.or_reason("the host's kernel has no sch_netem"),
             Feature::Fq => fq,
@@ -168,6 +185,14 @@ fn has_security() -> bool {
         && Bare::security("file_open").is_ok()
 }
 
+/// Whether programs are taken in the place of the function that asks at each hook that most
+/// calls need.
+fn has_asking() -> bool {
+    SecurityHook::COMMON
+        .iter()
+        .all(|hook| Bare::modifying(hook.function()).is_ok())
+}
+
 /// The list that the kernel began with, as `lockdown,capability,bpf`.
 fn active_security_modules() -> Option<String> {
     const FOLDER: &str = "/sys/kernel/security";
@@ -198,7 +223,9 @@ mod tests {
         fq: true,
         netem: true,
         overriding: true,
+        replacing: true,
         security: true,
+        asking: true,
     };
 
     #[track_caller]
@@ -213,7 +240,8 @@ mod tests {
     #[test]
     fn each_piece_of_evidence_decides_its_features() {
         use Feature::{
-            Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse, Netem, Override, Segments, SysErrno, Tcx,
+            FmodRet, FmodRetSecurity, Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse, Netem, Override,
+            Segments, SysErrno, Tcx,
         };
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
@@ -223,7 +251,15 @@ mod tests {
         lacks(release((6, 1)), &[LoopbackDelay, Tcx]);
         lacks(
             release((5, 15)),
-            &[Segments, NetDelay, LoopbackDelay, NetRefuse, Lsm, Tcx],
+            &[
+                Segments,
+                NetDelay,
+                LoopbackDelay,
+                NetRefuse,
+                Lsm,
+                FmodRetSecurity,
+                Tcx,
+            ],
         );
         let fq = Evidence { fq: false, ..RICH };
         lacks(fq, &[NetDelay, LoopbackDelay, Fq]);
@@ -234,14 +270,23 @@ mod tests {
         lacks(netem, &[Netem]);
         let stock = Evidence {
             overriding: false,
+            replacing: false,
             ..RICH
         };
-        lacks(stock, &[Override]);
-        let without = Evidence {
+        lacks(stock, &[Override, FmodRet]);
+        let unlisted = Evidence {
             security: false,
             ..stock
         };
-        lacks(without, &[SysErrno, Override, Lsm]);
+        lacks(unlisted, &[Override, FmodRet, Lsm]);
+        let without = Evidence {
+            asking: false,
+            ..unlisted
+        };
+        lacks(
+            without,
+            &[SysErrno, Override, FmodRet, Lsm, FmodRetSecurity],
+        );
     }
 
     #[test]

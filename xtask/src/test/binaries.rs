@@ -86,6 +86,7 @@ impl TestBinary {
                 "refusals" => Part::Named(&["durations_are_exact"]),
                 "replay" => Part::Named(&["calls", "late"]),
                 "segments" => Part::Named(&["late", "link"]),
+                "sys_rungs" => Part::Named(LAST_RUNG),
                 "watch" => Part::Named(&["wait"]),
                 "cleanup"
                 | "harness"
@@ -124,6 +125,7 @@ impl TestBinary {
                 "device_faults" => Part::Named(&["below", "delays"]),
                 "devices" => Part::Named(&["lan"]),
                 "dns" => Part::Named(&["delay", "cable", "tcp"]),
+                "sys_rungs" => Part::Named(LAST_RUNG),
                 "net_delay" => Part::AllBut(&["minute"]),
                 "net_link" => Part::AllBut(&["profile", "one_link"]),
                 // Of the forms of a target net_loss tells.
@@ -144,6 +146,9 @@ impl TestBinary {
         }
     }
 }
+
+/// Tests of `sys_rungs` on a kernel whose `sys_errno` and `sys_calls` take the other rungs.
+const LAST_RUNG: &[&str] = &["fmod_ret_security", "refused"];
 
 /// Tests of `lifecycle` that do not depend on how programs are attached, or of kinds for which
 /// others stand: an agent that ends by itself undoes the same for all.

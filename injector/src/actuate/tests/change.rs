@@ -145,6 +145,23 @@ fn devices_that_do_not_serve_are_not_made_anew() {
     assert_eq!(kernel.borrow().things, first);
 }
 
+/// One program serves a hook on both rungs: a second one would count each call again.
+#[test]
+fn a_security_hook_keeps_its_rung() {
+    let kernel = kernel();
+    let mut injection = apply(plan(), Model::new(&kernel, None)).expect("no mishap");
+    let first = kernel.borrow().things.clone();
+    let mut next = plan();
+    for effect in &mut next.effects {
+        if let Effect::AttachSecurity { modifies, .. } = effect {
+            *modifies = true;
+        }
+    }
+    let error = injection.change(next).expect_err("a refusal");
+    assert!(error.to_string().contains("another rung"), "{error}");
+    assert_eq!(kernel.borrow().things, first);
+}
+
 #[test]
 fn a_queue_with_less_room_is_widened_and_not_made_anew() {
     let kernel = kernel();

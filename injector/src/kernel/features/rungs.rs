@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use injector_common::{FaultKind, names::SecurityHook};
 
 use super::no;
-use crate::plan::{Features, Support, features::Probe};
+use crate::{
+    model::Rung,
+    plan::{Features, Support, features::Probe},
+};
 
 /// The ways to have a kind, the preferred one first, and then what single options of it need.
 pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
@@ -72,10 +75,18 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
             rungs.push(option("delay", "--delay", all_of(waits)));
             rungs
         }
-        FaultKind::SysErrno => vec![
-            probe("kprobe", features.override_return.clone()),
-            probe("lsm", all_hooks(&features.security)),
-        ],
+        FaultKind::SysErrno => Rung::ALL
+            .iter()
+            .map(|rung| {
+                let state = match rung {
+                    Rung::Kprobe => features.override_return.clone(),
+                    Rung::FmodRet => features.modify_return.clone(),
+                    Rung::Lsm => all_hooks(&features.security),
+                    Rung::FmodRetSecurity => all_hooks(&features.modified_security),
+                };
+                probe(rung.name(), state)
+            })
+            .collect(),
         FaultKind::NetRefuse => {
             let mut rungs = vec![probe("cgroup", features.refuse.clone())];
             if !features.refuse.is_supported() {
@@ -117,10 +128,13 @@ mod tests {
             loopback_hop: no("no ifb"),
             override_return: Support::Supported,
             entries: BTreeMap::new(),
+            modify_return: Support::Supported,
+            modified_entries: BTreeMap::new(),
             refuse: Support::Supported,
             deny: Support::Supported,
             send: Support::Supported,
             security: BTreeMap::new(),
+            modified_security: BTreeMap::new(),
         }
     }
 

@@ -1,14 +1,17 @@
 //! Rules on system calls: which hooks serve them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use injector_common::faults::net_refuse::FIXED_ERRNO;
 
 use super::{Parts, need};
 use crate::{
     error::{Error, Unsupported},
-    model::{Calls, Errno, Rule, Syscall},
-    plan::{CallHook, Features, hooks::call_hooks},
+    model::{Calls, Errno, Rule, Rung, Syscall, Way},
+    plan::{
+        CallHook, Features,
+        hooks::{call_hooks, takes_descriptor},
+    },
 };
 
 impl Parts {
@@ -21,43 +24,62 @@ impl Parts {
         mask: u64,
         features: &Features,
     ) -> Result<&'static str, Error> {
-        let hooks_of = |call| call_hooks(call, &calls.filter, features);
-        let mut rungs = Rungs::default();
+        let way = calls.way();
+        let refuse = |call, why: &str| refusal(rule, call, way, features, why);
+        let mut rungs = BTreeSet::new();
         for &call in &calls.wanted {
-            let hooks = hooks_of(call).map_err(|why| refusal(rule, call, calls, features, &why))?;
-            rungs.add(&hooks);
-            self.call(call, hooks, mask);
+            let hooks = call_hooks(call, way, features).map_err(|why| refuse(call, &why))?;
+            rungs.extend(hooks.iter().map(|hook| hook.rung()));
+            self.call(rule, call, hooks, mask)?;
         }
         let mut left_out: BTreeMap<String, Vec<Syscall>> = BTreeMap::new();
         for &call in &calls.optional {
-            match hooks_of(call) {
+            match call_hooks(call, way, features) {
                 Ok(hooks) => {
-                    rungs.add(&hooks);
-                    self.call(call, hooks, mask);
+                    rungs.extend(hooks.iter().map(|hook| hook.rung()));
+                    self.call(rule, call, hooks, mask)?;
                 }
                 Err(why) => left_out.entry(why).or_default().push(call),
             }
         }
-        for (why, names) in left_out {
-            if let (None, Some(&call)) = (rungs.name(), names.first()) {
-                return Err(refusal(rule, call, calls, features, &why));
+        for (why, calls) in left_out {
+            if let (true, Some(&call)) = (rungs.is_empty(), calls.first()) {
+                return Err(refuse(call, &why));
             }
-            let names: Vec<&str> = names.iter().map(|call| call.name).collect();
+            let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
             let (rule, names) = (&rule.name, names.join(", "));
             self.notes
                 .push(format!("rule {rule} does not hit {names}: {why}"));
         }
-        Ok(rungs.name().unwrap_or("none"))
+        Ok(backend(&rungs))
     }
 
-    fn call(&mut self, call: Syscall, hooks: Vec<CallHook>, mask: u64) {
+    fn call(
+        &mut self,
+        rule: &Rule,
+        call: Syscall,
+        hooks: Vec<CallHook>,
+        mask: u64,
+    ) -> Result<(), Unsupported> {
         for hook in hooks {
+            let number = hook.number();
+            let mut known = self.calls.iter();
+            if let Some((other, ..)) =
+                known.find(|(known, ..)| known.number() == number && *known != hook)
+            {
+                return Err(Unsupported {
+                    what: format!("rule {}: --call {}", rule.name, call.name).into(),
+                    needs: "one rung for all rules on calls that share a security hook".into(),
+                    found: format!("{} in a rule before it", other.rung().name()).into(),
+                });
+            }
             let mut known = self.calls.iter_mut();
             match known.find(|known| known.0 == hook && known.1 == call) {
                 Some(known) => known.2 |= mask,
                 None => self.calls.push((hook, call, mask)),
             }
         }
+        Ok(())
     }
 
     /// Programs that choose the error serve every rule; where there are none,
@@ -82,47 +104,44 @@ impl Parts {
     }
 }
 
-/// Where a rule's calls are met.
-#[derive(Default)]
-struct Rungs {
-    entry: bool,
-    security: bool,
+/// What a rule is served by whose calls need these rungs. A call's entry is had in one of two
+/// ways.
+fn backend(rungs: &BTreeSet<Rung>) -> &'static str {
+    let with = |rung| rungs.contains(&rung);
+    let at_hooks = (with(Rung::Lsm), with(Rung::FmodRetSecurity));
+    match (with(Rung::Kprobe), with(Rung::FmodRet), at_hooks) {
+        (true, _, (false, false)) => Rung::Kprobe.name(),
+        (true, _, (true, false)) => "kprobe+lsm",
+        (true, _, (false, true)) => "kprobe+fmod_ret-security",
+        (true, _, (true, true)) => "kprobe+lsm+fmod_ret-security",
+        (false, true, (false, false)) => Rung::FmodRet.name(),
+        (false, true, (true, false)) => "fmod_ret+lsm",
+        (false, true, (false, true)) => "fmod_ret+fmod_ret-security",
+        (false, true, (true, true)) => "fmod_ret+lsm+fmod_ret-security",
+        (false, false, (true, true)) => "lsm+fmod_ret-security",
+        (false, false, (false, true)) => Rung::FmodRetSecurity.name(),
+        (false, false, (_, false)) => Rung::Lsm.name(),
+    }
 }
 
-impl Rungs {
-    fn add(&mut self, hooks: &[CallHook]) {
-        for hook in hooks {
-            match hook {
-                CallHook::Entry => self.entry = true,
-                CallHook::Security(_) => self.security = true,
+fn refusal(rule: &Rule, call: Syscall, way: Way, features: &Features, why: &str) -> Error {
+    let needs = match way.rung {
+        _ if way.by_file && !takes_descriptor(call.name) => {
+            "a call that a security hook tells the file of, or that takes a descriptor of it".into()
+        }
+        Some(rung) => format!("a kernel that lets it fail by {}", rung.name()).into(),
+        None if features.override_return.is_supported() => "a kernel that has this call".into(),
+        None => format!(
+            "a kernel that lets programs override system calls (CONFIG_BPF_KPROBE_OVERRIDE): {}, \
+             or take their place (CONFIG_FUNCTION_ERROR_INJECTION): {}",
+            features.override_return.reason(),
+            if features.modify_return.is_supported() {
+                "not that of this one"
+            } else {
+                features.modify_return.reason()
             }
-        }
-    }
-
-    /// What plans and reports call it; `None` for nowhere.
-    const fn name(&self) -> Option<&'static str> {
-        match (self.entry, self.security) {
-            (true, false) => Some("kprobe"),
-            (false, true) => Some("lsm"),
-            (true, true) => Some("kprobe, lsm"),
-            (false, false) => None,
-        }
-    }
-}
-
-fn refusal(rule: &Rule, call: Syscall, calls: &Calls, features: &Features, why: &str) -> Error {
-    let needs = if calls.filter.asks_for_file() {
-        "a security hook that is told which file the call is about, or an override of a call that \
-         takes a descriptor"
-            .into()
-    } else if features.override_return.is_supported() {
-        "a kernel that has this call".into()
-    } else {
-        let found = features.override_return.reason();
-        format!(
-            "a kernel that lets programs override system calls (CONFIG_BPF_KPROBE_OVERRIDE): {found}"
         )
-        .into()
+        .into(),
     };
     Unsupported {
         what: format!("rule {}: --call {}", rule.name, call.name).into(),

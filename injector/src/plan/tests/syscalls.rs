@@ -1,6 +1,9 @@
 //! Plans for rules on system calls.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::model::Rung;
 
 #[test]
 fn the_entry_is_preferred() {
@@ -88,6 +91,7 @@ fn calls_of_processes_need_no_sockets() {
 fn a_call_that_nothing_can_fail_is_refused() {
     let unable = |hook: Option<Support>| {
         let mut features = debian();
+        features.modified_security = BTreeMap::new();
         features.security.remove(&SecurityHook::FileOpen);
         features
             .security
@@ -95,7 +99,8 @@ fn a_call_that_nothing_can_fail_is_refused() {
         features
     };
     let needs = "needs a kernel that lets programs override system calls \
-                 (CONFIG_BPF_KPROBE_OVERRIDE): no override here; found";
+                 (CONFIG_BPF_KPROBE_OVERRIDE): no override here, or take their place \
+                 (CONFIG_FUNCTION_ERROR_INJECTION): not modifiable; found";
     for (call, features, found) in [
         (
             "sync",
@@ -110,7 +115,8 @@ fn a_call_that_nothing_can_fail_is_refused() {
         (
             "openat",
             unable(Some(no("bpf is not among the active LSMs"))),
-            "security hook file_open: bpf is not among the active LSMs",
+            "security hook file_open: bpf is not among the active LSMs; otherwise: \
+             security hook file_open: it was not tried",
         ),
     ] {
         check(
@@ -159,8 +165,95 @@ fn optional_calls_are_left_out_where_nothing_can_fail_them() {
         &[(errno(&["?sync", "?chdir"]), calls_of(web()))],
         &debian(),
         "refused: rule r0: --call sync: not supported here: needs a kernel that lets programs \
-         override system calls (CONFIG_BPF_KPROBE_OVERRIDE): no override here; found no security \
-         hook that stands for this call",
+         override system calls (CONFIG_BPF_KPROBE_OVERRIDE): no override here, or take their \
+         place (CONFIG_FUNCTION_ERROR_INJECTION): not modifiable; found no security hook that \
+         stands for this call",
+    );
+}
+
+/// A kernel with error injection, and without override.
+fn modifiable() -> Features {
+    Features {
+        modify_return: Support::Supported,
+        ..debian()
+    }
+}
+
+#[test]
+fn a_call_is_replaced_where_it_cannot_be_overridden() {
+    check(
+        &[(errno(&["read"]), calls_of(web()))],
+        &modifiable(),
+        "rule r0 (sys-errno) through fmod_ret
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. name read at its entry by fmod_ret for rules 0
+         4. attach to the entry of read by fmod_ret
+         5. put the rules in force",
+    );
+}
+
+/// Each call of a rule by the best way that it has.
+#[test]
+fn one_rule_may_need_several_rungs() {
+    let mut features = modifiable();
+    features.security.remove(&SecurityHook::PathMkdir);
+    for call in selected(&["openat", "mkdir"]).wanted {
+        features.modified_entries.remove(&call);
+    }
+    check(
+        &[(errno(&["read", "openat", "mkdir"]), calls_of(web()))],
+        &features,
+        "rule r0 (sys-errno) through fmod_ret+lsm+fmod_ret-security
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. name read at its entry by fmod_ret for rules 0
+         4. name openat at security hook file_open for rules 0
+         5. name mkdir at security hook path_mkdir by fmod_ret for rules 0
+         6. attach to the entry of read by fmod_ret
+         7. attach to security hook file_open
+         8. attach to security hook path_mkdir by fmod_ret
+         9. put the rules in force",
+    );
+}
+
+fn errno_by(rung: Rung, words: &[&str]) -> Fault {
+    let Fault::Call(mut calls, fault) = errno(words) else {
+        panic!("a rule on calls");
+    };
+    calls.rung = Some(rung);
+    Fault::Call(calls, fault)
+}
+
+#[test]
+fn the_rung_that_was_asked_for_serves_or_the_rule_is_refused() {
+    for rung in Rung::ALL {
+        let plan = plan(&[(errno_by(rung, &["read"]), calls_of(web()))], &able());
+        assert_eq!(plan.expect("a plan").backends, [rung.name()]);
+    }
+    check(
+        &[(errno_by(Rung::FmodRet, &["read"]), calls_of(web()))],
+        &debian(),
+        "refused: rule r0: --call read: not supported here: needs a kernel that lets it fail by \
+         fmod_ret; found not modifiable",
+    );
+}
+
+/// One program serves a hook on both rungs, and would count twice.
+#[test]
+fn rules_at_one_security_hook_share_their_rung() {
+    check(
+        &[
+            (errno_by(Rung::Kprobe, &["read"]), calls_of(web())),
+            (errno_by(Rung::Lsm, &["read"]), calls_of(web())),
+            (
+                errno_by(Rung::FmodRetSecurity, &["mkdir", "write"]),
+                calls_of(web()),
+            ),
+        ],
+        &able(),
+        "refused: rule r2: --call write: not supported here: needs one rung for all rules on \
+         calls that share a security hook; found lsm in a rule before it",
     );
 }
 
@@ -248,7 +341,7 @@ fn files_are_met_at_security_hooks_and_by_descriptor() {
     check(
         &[(errno_if(&["write", "fsync"], below("/data")), scope.clone())],
         &able(),
-        "rule r0 (sys-errno) through kprobe, lsm
+        "rule r0 (sys-errno) through kprobe+lsm
          1. write rule r0 at 0, inactive
          2. name /data, /data/x of process 7 for rule 0
          3. aim rules 0 at cgroup /web (id 42)
@@ -258,32 +351,34 @@ fn files_are_met_at_security_hooks_and_by_descriptor() {
          7. attach to security hook file_permission
          8. put the rules in force",
     );
-    for (call, features, found) in [
+    for (call, features, needs, found) in [
         (
             "fsync",
             debian(),
-            "no security hook that stands for this call; at its entry: no override here",
+            "a kernel that lets programs override system calls (CONFIG_BPF_KPROBE_OVERRIDE): no \
+             override here, or take their place (CONFIG_FUNCTION_ERROR_INJECTION): not modifiable",
+            "no security hook that stands for this call",
         ),
         (
             "socket",
             able(),
-            "its first argument is no descriptor of the file, and at security hooks: no hook of \
-             this call is told of a file",
+            "a call that a security hook tells the file of, or that takes a descriptor of it",
+            "no security hook of this call is told of a file; otherwise: its first argument is no \
+             descriptor of the file",
         ),
         (
             "access",
             able(),
-            "its first argument is no descriptor of the file, and at security hooks: no security \
-             hook that stands for this call",
+            "a call that a security hook tells the file of, or that takes a descriptor of it",
+            "no security hook that stands for this call; otherwise: its first argument is no \
+             descriptor of the file",
         ),
     ] {
         check(
             &[(errno_if(&[call], below("/data")), scope.clone())],
             &features,
             &format!(
-                "refused: rule r0: --call {call}: not supported here: needs a security hook that is told \
-                 which file the call is about, or an override of a call that takes a descriptor; \
-                 found {found}"
+                "refused: rule r0: --call {call}: not supported here: needs {needs}; found {found}"
             ),
         );
     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     model::{
         CallFault, Cidr, Delay, Direction, Dscp, Experiment, Fault, Mark, PacketFault, Protocol,
-        State, Target, TcpFlags,
+        Rung, State, Target, TcpFlags,
     },
     spec::build::{Entropy, build},
 };
@@ -55,7 +55,7 @@ rules:
     call: [write, pwrite64]
     kind: sys-errno
   - {kind: net-delay, delay: 1s}
-  - {kind: sys-errno, call: 'read, write', errno: 5, target: pid:7, percent: 100}
+  - {kind: sys-errno, call: 'read, write', errno: 5, rung: fmod_ret-security, target: pid:7, percent: 100}
 command: [./app, --port, '8080']
 ";
 
@@ -136,7 +136,8 @@ fn every_key_is_read() {
     let Fault::Call(calls, _) = &experiment.rules[3].fault else {
         panic!("no call")
     };
-    assert_eq!(calls.wanted.len(), 2);
+    let rung = Some(Rung::FmodRetSecurity);
+    assert_eq!((calls.wanted.len(), calls.rung), (2, rung));
 }
 
 #[test]

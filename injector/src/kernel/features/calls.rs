@@ -1,0 +1,220 @@
+//! Whether calls can be failed, and how.
+
+use std::collections::BTreeSet;
+
+use aya::{
+    Ebpf,
+    programs::{KProbe, ProgramError},
+};
+use injector_common::names::{self, SecurityHook};
+
+use super::{no, security};
+use crate::{
+    error::Unsupported,
+    kernel::{
+        links,
+        needs::Needs,
+        object::{Programs, once, refusal},
+        symbols,
+    },
+    model::{Rung, Syscall, Way},
+    plan::{
+        Features, Support,
+        features::CallProbe,
+        hooks::{
+            call_hooks, entry_function, hooks_by, rungs, security_hooks, tells_file,
+            typed_functions,
+        },
+    },
+};
+
+/// A call that hardly anybody makes.
+const TRIAL_CALL: &str = "getpgid";
+
+/// Tries every way to fail each of these calls, the preferred one first.
+///
+/// # Errors
+///
+/// When nothing can be tried.
+pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
+    let mut programs = Programs::open(Needs::TRIAL)?;
+    let mut features = programs.tried.features.clone();
+    for rung in Rung::ALL {
+        try_rung(&mut programs, &mut features, rung, calls);
+    }
+    let probes = calls.iter().flat_map(|&call| {
+        Rung::ALL.map(|rung| CallProbe {
+            call,
+            rung: rung.name(),
+            state: match hooks_by(rung, call, &features) {
+                Ok(_) => Support::Supported,
+                Err(reason) => no(reason),
+            },
+        })
+    });
+    Ok(probes.collect())
+}
+
+/// Tries every way to fail calls, with the hooks of those that most programs make.
+pub(super) fn try_common(programs: &mut Programs, features: &mut Features) {
+    for rung in Rung::ALL {
+        try_rung(programs, features, rung, &[]);
+    }
+    try_hooks(programs, features, SecurityHook::COMMON, false);
+    try_hooks(programs, features, SecurityHook::COMMON, true);
+}
+
+/// Tries the way that is wanted for each of these calls, or else one after the other until one
+/// works.
+pub(super) fn try_wanted(
+    programs: &mut Programs,
+    features: &mut Features,
+    calls: &[(Syscall, Way)],
+) {
+    for by_file in [false, true] {
+        for &rung in rungs(by_file) {
+            let alike = calls.iter().filter(|(_, way)| way.by_file == by_file);
+            let left = alike.filter(|(call, way)| match way.rung {
+                Some(wanted) => wanted == rung,
+                None if by_file => {
+                    tells_file(rung, *call).is_ok() && call_hooks(*call, *way, features).is_err()
+                }
+                None if rung == Rung::Kprobe => true,
+                // Where it works, there is nothing else for a call that the kernel lacks.
+                None if features.override_return.is_supported() => false,
+                None => call_hooks(*call, *way, features).is_err(),
+            });
+            let left: Vec<Syscall> = left.map(|(call, _)| *call).collect();
+            if !left.is_empty() {
+                try_rung(programs, features, rung, &left);
+            }
+        }
+    }
+}
+
+/// Tries one way to fail these calls.
+fn try_rung(programs: &mut Programs, features: &mut Features, rung: Rung, calls: &[Syscall]) {
+    match rung {
+        Rung::Kprobe => {
+            if matches!(features.override_return, Support::Inconclusive { .. }) {
+                features.override_return = probe_override(&mut programs.ebpf);
+            }
+            if features.override_return.is_supported() {
+                find_entries(features, calls);
+            }
+        }
+        Rung::FmodRet => {
+            if matches!(features.modify_return, Support::Inconclusive { .. }) {
+                features.modify_return =
+                    support(programs.try_modifying(&typed_functions(TRIAL_CALL)));
+            }
+            if features.modify_return.is_supported() {
+                load_entries(programs, features, calls);
+            }
+        }
+        Rung::Lsm => try_hooks(programs, features, &hooks_of(calls), false),
+        Rung::FmodRetSecurity => try_hooks(programs, features, &hooks_of(calls), true),
+    }
+}
+
+/// All security hooks that could stand for these calls.
+fn hooks_of(calls: &[Syscall]) -> Vec<SecurityHook> {
+    let lists = calls.iter().flat_map(|call| security_hooks(call.name));
+    let hooks: BTreeSet<_> = lists.copied().flatten().copied().collect();
+    hooks.into_iter().collect()
+}
+
+/// Looks for the functions behind those of these calls that were not looked for yet.
+fn find_entries(features: &mut Features, calls: &[Syscall]) {
+    let known = &mut features.entries;
+    let unknown = calls
+        .iter()
+        .copied()
+        .filter(|call| !known.contains_key(call));
+    let unknown: Vec<Syscall> = unknown.collect();
+    if unknown.is_empty() {
+        return;
+    }
+    let names: Vec<String> = unknown
+        .iter()
+        .map(|call| entry_function(call.name))
+        .collect();
+    let supports = match symbols::functions(&names) {
+        Ok(found) => names
+            .iter()
+            .zip(found)
+            .map(|(name, found)| {
+                if found {
+                    Support::Supported
+                } else {
+                    no(format!("no function {name} in this kernel"))
+                }
+            })
+            .collect(),
+        Err(error) => {
+            let reason = format!("{}: {error}", symbols::SYMBOLS);
+            vec![Support::Inconclusive { reason }; unknown.len()]
+        }
+    };
+    known.extend(unknown.into_iter().zip(supports));
+}
+
+/// Loads a program in the place of each of these calls for which it was not tried yet.
+fn load_entries(programs: &mut Programs, features: &mut Features, calls: &[Syscall]) {
+    for &call in calls {
+        features.modified_entries.entry(call).or_insert_with(|| {
+            let functions = typed_functions(call.name);
+            let loaded = programs.load_modifying(names::PROG_FMOD_ENTRY, &functions);
+            support(loaded.map(drop))
+        });
+    }
+}
+
+/// Tries those of these hooks that were not tried yet: with programs of their own, or with such
+/// that take the place of the function that asks there.
+fn try_hooks(
+    programs: &mut Programs,
+    features: &mut Features,
+    hooks: &[SecurityHook],
+    modifies: bool,
+) {
+    let known = if modifies {
+        &mut features.modified_security
+    } else {
+        &mut features.security
+    };
+    let untried = hooks
+        .iter()
+        .copied()
+        .filter(|hook| !known.contains_key(hook));
+    let untried: Vec<_> = untried.collect();
+    if modifies {
+        known.extend(untried.into_iter().map(|hook| {
+            let loaded = programs.load_modifying_security(hook);
+            (hook, support(loaded.map(drop)))
+        }));
+    } else {
+        known.append(&mut security::probe(programs, &untried));
+    }
+}
+
+/// Tries to override a call that hardly anybody makes, without a rule to
+/// override it by.
+fn probe_override(ebpf: &mut Ebpf) -> Support {
+    let mut attempt = || -> Result<(), ProgramError> {
+        let program = ebpf
+            .program_mut(names::PROG_SYSCALL)
+            .ok_or(ProgramError::NotLoaded)?;
+        let program: &mut KProbe = program.try_into()?;
+        once(program.load())?;
+        links::attach_kprobe(program, &entry_function(TRIAL_CALL)).map(drop)
+    };
+    support(attempt())
+}
+
+fn support(tried: Result<(), ProgramError>) -> Support {
+    match tried {
+        Ok(()) => Support::Supported,
+        Err(error) => no(refusal(&error)),
+    }
+}
