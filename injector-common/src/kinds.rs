@@ -12,6 +12,9 @@ pub enum Family {
     Syscall,
     /// Acts on `connect`, at the hooks of the root cgroup.
     Connect,
+    /// Acts on what a target is given, by the control files of its cgroup, or on its
+    /// processes. No program is involved.
+    Resource,
 }
 
 macro_rules! fault_kinds {
@@ -79,6 +82,16 @@ fault_kinds! {
     13 => Dns, "dns", Packet;
     /// System calls fail with a chosen error.
     4 => SysErrno, "sys-errno", Syscall;
+    /// Nothing in the target runs.
+    20 => CgroupFreeze, "cgroup-freeze", Resource;
+    /// The target gets so much processor time and no more.
+    21 => CpuQuota, "cpu-quota", Resource;
+    /// The target gets so much memory and no more.
+    22 => MemoryLimit, "memory-limit", Resource;
+    /// The target has so many processes and threads and no more.
+    23 => PidsLimit, "pids-limit", Resource;
+    /// The target reads and writes a disk so fast and no faster.
+    24 => IoLimit, "io-limit", Resource;
 }
 
 #[cfg(test)]

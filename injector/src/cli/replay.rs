@@ -47,7 +47,8 @@ pub(super) fn read(path: &Path, entropy: Entropy) -> Result<(Experiment, Recorde
             | Command::Doctor(_)
             | Command::Faults(_)
             | Command::Stop(_)
-            | Command::Completions(_),
+            | Command::Completions(_)
+            | Command::Guardian { .. },
             _,
         ) => return Err(refuse("its arguments are not those of a run".to_owned()).into()),
     };

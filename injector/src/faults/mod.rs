@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     error::SpecError,
-    model::{Fault, PacketFault},
+    model::{Fault, PacketFault, ResourceFault},
     spec::loss::Share,
 };
 
@@ -147,6 +147,11 @@ kinds! {
     net_reset::NetReset,
     dns::Dns,
     sys_errno::SysErrno,
+    cgroup_freeze::CgroupFreeze,
+    cpu_quota::CpuQuota,
+    memory_limit::MemoryLimit,
+    pids_limit::PidsLimit,
+    io_limit::IoLimit,
 }
 
 /// The options of a kind beside those of every rule.
@@ -245,7 +250,12 @@ impl RawFault {
             | Self::NetReject(_)
             | Self::NetReset(_)
             | Self::Dns(_)
-            | Self::SysErrno(_) => &None,
+            | Self::SysErrno(_)
+            | Self::CgroupFreeze(_)
+            | Self::CpuQuota(_)
+            | Self::MemoryLimit(_)
+            | Self::PidsLimit(_)
+            | Self::IoLimit(_) => &None,
         };
         given.as_ref().map_or(Share(0), |text| text.0)
     }
@@ -277,6 +287,13 @@ pub fn explain(fault: &Fault) -> String {
             errors,
         } => sys_errno::explain(calls, optional, errors),
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
+        Fault::Resource(fault) => match fault {
+            ResourceFault::Freeze => cgroup_freeze::explain(),
+            ResourceFault::CpuQuota(quota) => cpu_quota::explain(*quota),
+            ResourceFault::MemoryLimit(limit) => memory_limit::explain(*limit),
+            ResourceFault::PidsLimit(max) => pids_limit::explain(*max),
+            ResourceFault::IoLimit(limit) => io_limit::explain(limit),
+        },
     }
 }
 
@@ -304,7 +321,8 @@ mod tests {
                 manual.contains(&format!("injector inject {}", kind.name())),
                 "{manual}"
             );
-            assert!(!options(kind).is_empty());
+            // A cgroup is frozen, or it is not.
+            assert_eq!(options(kind).is_empty(), kind == FaultKind::CgroupFreeze);
             for option in options(kind) {
                 assert!(
                     !option.help.is_empty(),
@@ -312,7 +330,10 @@ mod tests {
                     option.name,
                     kind.name()
                 );
-                let flag = kind == FaultKind::NetDelay && option.name == "reorder";
+                let flag = matches!(
+                    (kind, option.name.as_str()),
+                    (FaultKind::NetDelay, "reorder") | (FaultKind::MemoryLimit, "soft")
+                );
                 assert_eq!(
                     option.value.is_none_or(|value| value.is_empty()),
                     flag,

@@ -1,6 +1,7 @@
 //! What this kernel can do, found out by trying it: load, attach, look whether
 //! it ran, detach. A configuration file would say less, and sometimes lie.
 
+mod resources;
 mod rungs;
 mod security;
 mod sockets;
@@ -49,6 +50,8 @@ pub enum Trial {
     Calls,
     /// Rules on `connect`.
     Connects,
+    /// Rules that no program serves: what they need is looked for with their targets.
+    Nothing,
 }
 
 impl Trial {
@@ -62,6 +65,7 @@ impl Trial {
             Fault::Packet(..) => Self::Packets,
             Fault::SysErrno { .. } => Self::Calls,
             Fault::Refuse { .. } => Self::Connects,
+            Fault::Resource(_) => Self::Nothing,
         }
     }
 }

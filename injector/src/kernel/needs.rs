@@ -93,7 +93,7 @@ fn parts(rule: &Rule) -> Uses {
     let fault = &rule.fault;
     let (detours, queues) = match fault {
         Fault::Packet(_, fault) => (fault.detours(), fault.holds()),
-        Fault::SysErrno { .. } | Fault::Refuse { .. } => (false, false),
+        Fault::SysErrno { .. } | Fault::Refuse { .. } | Fault::Resource(_) => (false, false),
     };
     let splits = fault.filter().is_some_and(PacketFilter::splits);
     let asks = |so: fn(&PacketFilter) -> bool| fault.conditions().is_some_and(so);

@@ -12,6 +12,7 @@ pub mod filter;
 mod link;
 mod marks;
 mod overlap;
+mod resource;
 pub mod sets;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ pub use filter::{
     TcpFlags, Unit,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
+pub use resource::{CpuQuota, Device, IoLimit, MemoryLimit, ResourceFault, Setting};
 
 /// Rules on one timeline, with a seed and an end.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +105,8 @@ pub enum Fault {
         /// The error.
         errno: Errno,
     },
+    /// Something happens to what the target is given.
+    Resource(ResourceFault),
 }
 
 /// What happens to packets.
@@ -163,6 +167,7 @@ impl Fault {
             Self::Packet(_, fault) => fault.kind(),
             Self::SysErrno { .. } => FaultKind::SysErrno,
             Self::Refuse { .. } => FaultKind::NetRefuse,
+            Self::Resource(fault) => fault.kind(),
         }
     }
 
@@ -171,7 +176,16 @@ impl Fault {
     pub fn longest_wait(&self) -> Duration {
         match self {
             Self::Packet(_, fault) => fault.longest_wait(),
-            Self::SysErrno { .. } | Self::Refuse { .. } => Duration::ZERO,
+            Self::SysErrno { .. } | Self::Refuse { .. } | Self::Resource(_) => Duration::ZERO,
+        }
+    }
+
+    /// What it does to what the target is given, if it does.
+    #[must_use]
+    pub const fn resource(&self) -> Option<&ResourceFault> {
+        match self {
+            Self::Resource(fault) => Some(fault),
+            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } => None,
         }
     }
 
@@ -180,7 +194,7 @@ impl Fault {
     pub fn queue_memory(&self) -> Option<QueueMemory> {
         match self {
             Self::Packet(_, fault) => fault.queue_memory(),
-            Self::SysErrno { .. } | Self::Refuse { .. } => None,
+            Self::SysErrno { .. } | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -204,7 +218,9 @@ impl Fault {
                     ..
                 }),
             ) => Some(table),
-            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } | Self::Resource(_) => {
+                None
+            }
         }
     }
 
@@ -222,7 +238,9 @@ impl Fault {
     pub const fn queries(&self) -> Option<&Dns> {
         match self {
             Self::Packet(_, PacketFault::Dns(dns)) => Some(dns),
-            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::SysErrno { .. } | Self::Refuse { .. } | Self::Resource(_) => {
+                None
+            }
         }
     }
 
@@ -230,7 +248,7 @@ impl Fault {
     pub const fn conditions_mut(&mut self) -> Option<&mut PacketFilter> {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
-            Self::SysErrno { .. } => None,
+            Self::SysErrno { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -239,7 +257,7 @@ impl Fault {
     pub const fn filter(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) => Some(filter),
-            Self::SysErrno { .. } | Self::Refuse { .. } => None,
+            Self::SysErrno { .. } | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -249,7 +267,7 @@ impl Fault {
     pub const fn conditions(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
-            Self::SysErrno { .. } => None,
+            Self::SysErrno { .. } | Self::Resource(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use injector_common::names::{SYSCALL_ENTRY, SecurityHook};
 
 use crate::{
-    model::{Direction, QueueMemory, Syscall},
+    model::{Direction, QueueMemory, ResourceFault, Syscall},
     resolve::{Interface, Netns, Scope},
 };
 
@@ -158,6 +158,17 @@ pub enum Effect {
         /// Whether another one notes what they receive.
         hears: bool,
     },
+    /// Starts the guardian, which sets values and puts them back whatever becomes of the agent.
+    StartGuardian,
+    /// Hands a rule over to the guardian, for one of its targets.
+    HandOver {
+        /// The rule's position.
+        index: u32,
+        /// Whose cgroup.
+        scope: Scope,
+        /// What happens to it.
+        fault: ResourceFault,
+    },
     /// Puts all rules in force and starts the lease.
     Enable,
 }
@@ -277,6 +288,27 @@ impl fmt::Display for Effect {
                 } else {
                     ""
                 })
+            }
+            Self::StartGuardian => f.write_str(
+                "start the guardian, which puts back what rules set, also if the agent is killed",
+            ),
+            Self::HandOver {
+                index,
+                scope,
+                fault,
+            } => {
+                let setting = fault.setting();
+                write!(
+                    f,
+                    "have the guardian set {} of {} to `{}` for rule {index}, and back to what it was",
+                    setting.file,
+                    ScopeText(scope),
+                    setting.value
+                )?;
+                match fault.device() {
+                    Some(device) => write!(f, ", for {device}"),
+                    None => Ok(()),
+                }
             }
             Self::Enable => f.write_str("put the rules in force"),
         }

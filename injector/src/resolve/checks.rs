@@ -27,7 +27,10 @@ pub(super) fn check(experiment: &Experiment, host: &impl Host) -> Result<Vec<Cgr
     }
     let mounts = host.cgroup_mounts()?;
     // Whose a socket is, is found out at the root of all cgroups.
-    let by_sockets = |rule: &Rule| rule.fault.kind().family() != Family::Syscall;
+    let by_sockets = |rule: &Rule| match rule.fault.kind().family() {
+        Family::Packet | Family::Connect => true,
+        Family::Syscall | Family::Resource => false,
+    };
     let by_group = |target: &Target| !matches!(target, Target::Process(_));
     let needs_one = |rule: &&Rule| by_sockets(rule) || rule.targets.iter().any(by_group);
     if mounts.is_empty()

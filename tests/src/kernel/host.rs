@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Feature;
 use crate::{
     bare::{self, Bare},
+    cgroup,
     netns::Netns,
 };
 
@@ -36,6 +37,8 @@ struct Evidence {
     overriding: bool,
     /// Security hooks are there for programs, and are asked.
     security: bool,
+    /// cgroup v2 has the controllers of processors, memory, processes and disks.
+    controllers: bool,
 }
 
 impl Evidence {
@@ -46,6 +49,7 @@ impl Evidence {
             netem: qdisc_exists("netem"),
             overriding: has_override(),
             security: has_security(),
+            controllers: has_controllers(),
         }
     }
 
@@ -75,6 +79,9 @@ impl Evidence {
             Feature::NetDelay => fq.and(timed),
             Feature::LoopbackDelay => fq.and(since((6, 3), super::IFB_SINCE)),
             Feature::SysErrno => overriding.or(security.and(renames)),
+            Feature::Controllers => self
+                .controllers
+                .or_reason("cgroup v2 lacks controllers here, which cgroup v1 has or nobody"),
             Feature::Override => overriding,
             Feature::Lsm => security.and(renames),
             Feature::Tcx => since((6, 6), super::TCX_SINCE),
@@ -82,6 +89,14 @@ impl Evidence {
             Feature::Fq => fq,
         }
     }
+}
+
+/// Whether the root of cgroup v2 has all of them.
+fn has_controllers() -> bool {
+    let file = cgroup::mount_point().join("cgroup.controllers");
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let has = |wanted| text.split_whitespace().any(|one| one == wanted);
+    ["cpu", "memory", "pids", "io"].into_iter().all(has)
 }
 
 /// A condition as a result with its reason.
@@ -199,6 +214,7 @@ mod tests {
         netem: true,
         overriding: true,
         security: true,
+        controllers: true,
     };
 
     #[track_caller]
@@ -213,7 +229,8 @@ mod tests {
     #[test]
     fn each_piece_of_evidence_decides_its_features() {
         use Feature::{
-            Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse, Netem, Override, Segments, SysErrno, Tcx,
+            Controllers, Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse, Netem, Override, Segments,
+            SysErrno, Tcx,
         };
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
@@ -232,6 +249,11 @@ mod tests {
             ..RICH
         };
         lacks(netem, &[Netem]);
+        let hybrid = Evidence {
+            controllers: false,
+            ..RICH
+        };
+        lacks(hybrid, &[Controllers]);
         let stock = Evidence {
             overriding: false,
             ..RICH

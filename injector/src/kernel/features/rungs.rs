@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use injector_common::{FaultKind, names::SecurityHook};
 
-use super::no;
+use super::{no, resources};
 use crate::plan::{Features, Support, features::Probe};
 
 /// The ways to have a kind, the preferred one first, and then what single options of it need.
@@ -76,6 +76,11 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
             probe("kprobe", features.override_return.clone()),
             probe("lsm", all_hooks(&features.security)),
         ],
+        FaultKind::CgroupFreeze
+        | FaultKind::CpuQuota
+        | FaultKind::MemoryLimit
+        | FaultKind::PidsLimit
+        | FaultKind::IoLimit => vec![probe("guardian", resources::support(kind))],
         FaultKind::NetRefuse => {
             let mut rungs = vec![probe("cgroup", features.refuse.clone())];
             if !features.refuse.is_supported() {

@@ -1,0 +1,85 @@
+//! What agent and guardian tell each other: lines of JSON, over pipes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{kernel::control_file::ControlFile, report::resource::ResourceReport};
+
+/// From the agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Something to do when its time comes.
+    Add(Task),
+    /// Time begins, at this boot time in ns.
+    Go {
+        /// Boot time in ns.
+        start_ns: u64,
+    },
+    /// The agent lives.
+    Beat,
+    /// All is to be undone.
+    End,
+}
+
+/// What is to be done for one target of a rule, and undone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::kernel) struct Task {
+    /// The rule.
+    pub(in crate::kernel) rule: u32,
+    /// When, after the start.
+    pub(in crate::kernel) after_ns: u64,
+    /// For how long.
+    pub(in crate::kernel) duration_ns: u64,
+    /// What.
+    pub(in crate::kernel) work: Work,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::kernel) enum Work {
+    /// A value is set in a control file.
+    Set {
+        /// The file.
+        file: ControlFile,
+        /// The value; of a disk's limits only those that are to change.
+        value: String,
+    },
+}
+
+/// What has been done for one target of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::kernel) struct Status {
+    /// The rule.
+    pub(in crate::kernel) rule: u32,
+    /// What it could happen to.
+    pub(in crate::kernel) matched: u64,
+    /// What it happened to.
+    pub(in crate::kernel) injected: u64,
+    /// What it should have happened to, and the kernel refused.
+    pub(in crate::kernel) errors: u64,
+    /// What else is known.
+    pub(in crate::kernel) report: ResourceReport,
+}
+
+/// Something that could not be undone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Remaining {
+    /// What.
+    pub(super) what: String,
+    /// Why.
+    pub(super) why: String,
+    /// A command that undoes it.
+    pub(super) remedy: String,
+}
+
+/// From the guardian.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// It stands by.
+    Ready,
+    /// What was asked for is done, or why not.
+    Done(Result<(), String>),
+    /// How the tasks stand, in their order.
+    Now(Vec<Status>),
+    /// All is undone, but for these.
+    Ended(Vec<Remaining>),
+}

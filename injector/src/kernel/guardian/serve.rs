@@ -1,0 +1,222 @@
+//! The guardian's own side: a loop that does what is due, and undoes it.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    os::fd::AsFd as _,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::SignalFd,
+    },
+    unistd::setsid,
+};
+
+use super::{
+    journal_of,
+    protocol::{Remaining, Reply, Request, Task, Work},
+    setting::Setting,
+};
+use crate::kernel::{actuator::LEASE_NS, clock, journal::Journal};
+
+/// A task, and what has become of it.
+struct Running {
+    rule: u32,
+    after_ns: u64,
+    until_ns: u64,
+    setting: Setting,
+}
+
+struct Server {
+    journal: Journal,
+    tasks: Vec<Running>,
+    start_ns: Option<u64>,
+    lease_until_ns: u64,
+}
+
+/// Serves the agent of experiment `id` until that says so, or is gone, or is told to stop.
+///
+/// # Errors
+///
+/// When it cannot stand by; nothing has been changed then.
+pub fn serve(id: &str) -> io::Result<()> {
+    // Whatever ends the agent's terminal or its group is not to end this.
+    setsid()?;
+    // A host without memory should end whoever has much of it.
+    let _ = fs::write("/proc/self/oom_score_adj", "-1000");
+    let ends = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ];
+    let signals: SigSet = ends.into_iter().collect();
+    signals.thread_block()?;
+    let told = SignalFd::new(&signals)?;
+    let mut server = Server {
+        journal: Journal::new(&journal_of(id)),
+        tasks: Vec::new(),
+        start_ns: None,
+        lease_until_ns: 0,
+    };
+    server.journal.open()?;
+    reply(&Reply::Ready);
+    let mut stdin = io::stdin().lock();
+    let mut unread = Vec::new();
+    'serve: loop {
+        let mut ready = [
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            PollFd::new(told.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, server.patience()) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(error) => {
+                // Without ears, the agent counts as gone.
+                tracing::error!("poll: {error}");
+                break;
+            }
+            Ok(_) => {}
+        }
+        let is_ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+        let [speaks, signalled] = [is_ready(&ready[0]), is_ready(&ready[1])];
+        if signalled {
+            break;
+        }
+        if speaks {
+            let mut chunk = [0; 4096];
+            match stdin.read(&mut chunk) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => unread.extend_from_slice(&chunk[..length]),
+            }
+            while let Some(end) = unread.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                let Ok(request) = serde_json::from_slice(&line) else {
+                    break 'serve;
+                };
+                if !server.obey(request) {
+                    break 'serve;
+                }
+            }
+        }
+        // What goes wrong is in the tasks' statuses.
+        let _ = server.step();
+    }
+    let left = server.end();
+    server.tell();
+    reply(&Reply::Ended(left));
+    Ok(())
+}
+
+impl Server {
+    /// Does what the agent asks for; whether to go on.
+    fn obey(&mut self, request: Request) -> bool {
+        match request {
+            Request::Add(task) => reply(&Reply::Done(self.add(task))),
+            Request::Go { start_ns } => {
+                self.start_ns = Some(start_ns);
+                self.lease_until_ns = clock::boot_ns() + LEASE_NS;
+                reply(&Reply::Done(self.step()));
+            }
+            Request::Beat => {
+                self.lease_until_ns = clock::boot_ns() + LEASE_NS;
+                let _ = self.step();
+                self.tell();
+            }
+            Request::End => return false,
+        }
+        true
+    }
+
+    fn add(&mut self, task: Task) -> Result<(), String> {
+        let Work::Set { file, value } = task.work;
+        let others: Vec<&Setting> = self.tasks.iter().map(|task| &task.setting).collect();
+        let setting = Setting::new(file, value, &others)?;
+        self.tasks.push(Running {
+            rule: task.rule,
+            after_ns: task.after_ns,
+            until_ns: task.after_ns.saturating_add(task.duration_ns),
+            setting,
+        });
+        Ok(())
+    }
+
+    /// Does what is due now, and undoes what is over: the first thing that went wrong.
+    ///
+    /// The end comes first: two rules may set one file one after the other.
+    fn step(&mut self) -> Result<(), String> {
+        let now = clock::boot_ns();
+        let Some(start) = self.start_ns else {
+            return Ok(());
+        };
+        let vouched = now < self.lease_until_ns;
+        let since = now.saturating_sub(start);
+        let due = |task: &Running| vouched && (task.after_ns..task.until_ns).contains(&since);
+        for task in &mut self.tasks {
+            if task.setting.is_set() && !due(task) {
+                task.setting.restore(&mut self.journal);
+            }
+        }
+        let mut result = Ok(());
+        for task in &mut self.tasks {
+            if due(task) && !task.setting.is_set() && !task.setting.is_over() {
+                result = result.and(task.setting.set(&mut self.journal));
+            }
+        }
+        result
+    }
+
+    /// How long nothing is due.
+    fn patience(&self) -> PollTimeout {
+        let Some(start) = self.start_ns else {
+            return PollTimeout::NONE;
+        };
+        let now = clock::boot_ns();
+        let edges = self
+            .tasks
+            .iter()
+            .flat_map(|task| [task.after_ns, task.until_ns].map(|edge| start.saturating_add(edge)));
+        let next = edges
+            .chain([self.lease_until_ns])
+            .filter(|&edge| edge > now)
+            .min();
+        // What could not be put back is tried again.
+        let again = self.tasks.iter().any(|task| task.setting.is_set()) && next.is_none();
+        let wait_ns = match next {
+            Some(next) => next - now,
+            None if again => 100_000_000,
+            None => return PollTimeout::NONE,
+        };
+        // Rounded up, so that it is due when the wait is over.
+        let millis = wait_ns.div_ceil(1_000_000).min(60_000);
+        u16::try_from(millis).map_or(PollTimeout::MAX, PollTimeout::from)
+    }
+
+    /// Tells the agent how all stands.
+    fn tell(&self) {
+        let now = self.tasks.iter().map(|task| task.setting.status(task.rule));
+        reply(&Reply::Now(now.collect()));
+    }
+
+    /// Undoes all; what could not be undone, which the journal still names.
+    fn end(&mut self) -> Vec<Remaining> {
+        let tasks = self.tasks.iter_mut().rev();
+        let left: Vec<Remaining> = tasks
+            .filter_map(|task| task.setting.restore(&mut self.journal))
+            .collect();
+        self.journal.close();
+        left
+    }
+}
+
+/// Tells the agent, if it is still there.
+fn reply(reply: &Reply) {
+    let Ok(mut line) = serde_json::to_vec(reply) else {
+        return;
+    };
+    line.push(b'\n');
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+}
