@@ -92,6 +92,10 @@ fault_kinds! {
     23 => PidsLimit, "pids-limit", Resource;
     /// The target reads and writes a disk so fast and no faster.
     24 => IoLimit, "io-limit", Resource;
+    /// The target's processes get a signal.
+    25 => ProcSignal, "proc-signal", Resource;
+    /// The target's processes are killed.
+    26 => ProcKill, "proc-kill", Resource;
 }
 
 #[cfg(test)]

@@ -152,6 +152,8 @@ kinds! {
     memory_limit::MemoryLimit,
     pids_limit::PidsLimit,
     io_limit::IoLimit,
+    proc_signal::ProcSignal,
+    proc_kill::ProcKill,
 }
 
 /// The options of a kind beside those of every rule.
@@ -255,7 +257,9 @@ impl RawFault {
             | Self::CpuQuota(_)
             | Self::MemoryLimit(_)
             | Self::PidsLimit(_)
-            | Self::IoLimit(_) => &None,
+            | Self::IoLimit(_)
+            | Self::ProcSignal(_)
+            | Self::ProcKill(_) => &None,
         };
         given.as_ref().map_or(Share(0), |text| text.0)
     }
@@ -293,6 +297,7 @@ pub fn explain(fault: &Fault) -> String {
             ResourceFault::MemoryLimit(limit) => memory_limit::explain(*limit),
             ResourceFault::PidsLimit(max) => pids_limit::explain(*max),
             ResourceFault::IoLimit(limit) => io_limit::explain(limit),
+            ResourceFault::Signal(signals) => proc_signal::explain(signals),
         },
     }
 }

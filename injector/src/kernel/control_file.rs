@@ -126,3 +126,51 @@ fn pair(text: &str) -> Option<(u64, u64)> {
     let (quota, period) = text.split_once(' ')?;
     Some((number(quota), number(period)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_tighter_is_set() {
+        for (before, wanted, set) in [
+            ("0", "1", "1"),
+            ("max 100000", "50000 100000", "50000 100000"),
+            ("50000 100000", "2000 10000", "2000 10000"),
+            ("max", "4096", "4096"),
+            ("8192", "4096", "4096"),
+            ("max", "0", "0"),
+            (
+                UNLIMITED_DISK,
+                "rbps=5",
+                "rbps=5 wbps=max riops=max wiops=max",
+            ),
+            (
+                "rbps=9 wbps=max riops=3 wiops=max",
+                "rbps=5 wiops=2",
+                "rbps=5 wbps=max riops=3 wiops=2",
+            ),
+        ] {
+            assert_eq!(tightened(before, wanted).as_deref(), Ok(set), "{before}");
+        }
+        for (before, wanted) in [
+            ("1", "1"),
+            ("50000 100000", "50000 100000"),
+            ("5000 10000", "60000 100000"),
+            ("4096", "4096"),
+            ("4096", "8192"),
+            ("rbps=5 wbps=max riops=max wiops=max", "rbps=5"),
+            ("rbps=5 wbps=max riops=max wiops=max", "wbps=1 rbps=6"),
+        ] {
+            assert!(tightened(before, wanted).is_err(), "{before}, {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_disk_without_a_line_is_unlimited() {
+        let text = "8:16 rbps=1 wbps=max riops=max wiops=max\n8:1 rbps=2\n";
+        assert_eq!(of_disk(text, "8:1"), "rbps=2");
+        assert_eq!(of_disk(text, "8:0"), UNLIMITED_DISK);
+        assert_eq!(of_disk("", "8:0"), UNLIMITED_DISK);
+    }
+}

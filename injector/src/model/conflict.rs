@@ -189,8 +189,8 @@ fn both_checksums(first: &Rule, second: &Rule) -> Option<String> {
 /// Two values for one file, which holds one.
 fn same_file(first: &Rule, second: &Rule) -> Option<String> {
     let (one, other) = (first.fault.resource()?, second.fault.resource()?);
-    let file = one.setting().file;
-    (file == other.setting().file && one.device() == other.device())
+    let file = one.setting()?.file;
+    (file == other.setting()?.file && one.device() == other.device())
         .then(|| format!("both set {file} of the same cgroup"))
 }
 

@@ -27,7 +27,7 @@ pub use filter::{
     TcpFlags, Unit,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
-pub use resource::{CpuQuota, Device, IoLimit, MemoryLimit, ResourceFault, Setting};
+pub use resource::{CpuQuota, Device, IoLimit, MemoryLimit, ResourceFault, Setting, Signals};
 
 /// Rules on one timeline, with a seed and an end.
 #[derive(Clone, Debug, PartialEq)]

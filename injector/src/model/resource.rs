@@ -1,8 +1,10 @@
-//! What happens to a target's resources: values of its cgroup's control files.
+//! What happens to a target's resources, by values of its cgroup's control files, and to its
+//! processes.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use injector_common::FaultKind;
+use nix::sys::signal::Signal;
 
 /// What happens to what a target is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,17 @@ pub enum ResourceFault {
     PidsLimit(u64),
     /// It reads and writes a disk so fast.
     IoLimit(IoLimit),
+    /// Its processes get signals.
+    Signal(Signals),
+}
+
+/// Signals to processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signals {
+    /// Which one; none that stops a process.
+    pub signal: Signal,
+    /// How often; `None` for once, when the rule starts.
+    pub every: Option<Duration>,
 }
 
 /// How much processor time: `cpu.max`.
@@ -115,13 +128,18 @@ impl ResourceFault {
             Self::MemoryLimit(_) => FaultKind::MemoryLimit,
             Self::PidsLimit(_) => FaultKind::PidsLimit,
             Self::IoLimit(_) => FaultKind::IoLimit,
+            Self::Signal(Signals {
+                signal: Signal::SIGKILL,
+                ..
+            }) => FaultKind::ProcKill,
+            Self::Signal(_) => FaultKind::ProcSignal,
         }
     }
 
-    /// The control file that it writes.
+    /// The control file that it writes, if it is one's value.
     #[must_use]
-    pub fn setting(&self) -> Setting {
-        match self {
+    pub fn setting(&self) -> Option<Setting> {
+        let setting = match self {
             Self::Freeze => Setting {
                 file: "cgroup.freeze",
                 controller: None,
@@ -150,7 +168,9 @@ impl ResourceFault {
                 controller: Some("io"),
                 value: limit.keys(),
             },
-        }
+            Self::Signal(_) => return None,
+        };
+        Some(setting)
     }
 
     /// The disk that it limits, if it does.
@@ -158,7 +178,11 @@ impl ResourceFault {
     pub const fn device(&self) -> Option<&Device> {
         match self {
             Self::IoLimit(limit) => Some(&limit.device),
-            Self::Freeze | Self::CpuQuota(_) | Self::MemoryLimit(_) | Self::PidsLimit(_) => None,
+            Self::Freeze
+            | Self::CpuQuota(_)
+            | Self::MemoryLimit(_)
+            | Self::PidsLimit(_)
+            | Self::Signal(_) => None,
         }
     }
 }

@@ -297,7 +297,13 @@ impl fmt::Display for Effect {
                 scope,
                 fault,
             } => {
-                let setting = fault.setting();
+                let Some(setting) = fault.setting() else {
+                    return write!(
+                        f,
+                        "have the guardian signal {} for rule {index}, which nothing undoes",
+                        ScopeText(scope)
+                    );
+                };
                 write!(
                     f,
                     "have the guardian set {} of {} to `{}` for rule {index}, and back to what it was",

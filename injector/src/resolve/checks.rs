@@ -65,6 +65,16 @@ fn check_foreign_ids(experiment: &Experiment) -> Result<(), Unsupported> {
         found: found.into(),
     };
     for rule in &experiment.rules {
+        let signals = rule
+            .fault
+            .resource()
+            .is_some_and(|fault| fault.setting().is_none());
+        if signals {
+            return Err(refuse(
+                "a rule that signals processes",
+                "a pid namespace of a container, from which the host's processes have no ids",
+            ));
+        }
         if rule.targets.iter().any(|t| matches!(t, Target::Process(_))) {
             return Err(refuse(
                 "a target pid:N",

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{Error, SpecError, Unsupported},
-    model::{Device, ResourceFault, Rule},
+    model::{Device, ResourceFault, Rule, Setting},
 };
 
 /// The process that all others need.
@@ -37,7 +37,7 @@ pub(super) fn check(
                 check_file(fault, path, host)?;
             }
             Scope::Command => check_command(fault, mounts, host)?,
-            // Refused before anything was looked up.
+            // Those for whom a cgroup is needed were refused before anything was looked up.
             Scope::Processes { .. } => {}
         }
     }
@@ -83,12 +83,14 @@ fn check_spared(
 
 /// Refuses a control file that is not there.
 fn check_file(fault: &ResourceFault, path: &Path, host: &impl Host) -> Result<(), Error> {
-    let setting = fault.setting();
+    let Some(setting) = fault.setting() else {
+        return Ok(());
+    };
     if host.control_file(&path.join(setting.file)).is_ok() {
         return Ok(());
     }
     let parent = path.parent().unwrap_or(path);
-    Err(missing(fault, path, parent, host).into())
+    Err(missing(fault, &setting, path, parent, host).into())
 }
 
 /// The command's cgroup is made below the injector's own, and has the controllers that are
@@ -98,7 +100,10 @@ fn check_command(
     mounts: &[CgroupMount],
     host: &impl Host,
 ) -> Result<(), Error> {
-    let Some(controller) = fault.setting().controller else {
+    let Some(setting) = fault.setting() else {
+        return Ok(());
+    };
+    let Some(controller) = setting.controller else {
         return Ok(());
     };
     let own = cgroup::of_process(&host.own_cgroup()?, mounts, host)?;
@@ -106,12 +111,18 @@ fn check_command(
     if has_word(&enabled.unwrap_or_default(), controller) {
         return Ok(());
     }
-    Err(missing(fault, Path::new("the command's cgroup"), &own.path, host).into())
+    let cgroup = Path::new("the command's cgroup");
+    Err(missing(fault, &setting, cgroup, &own.path, host).into())
 }
 
 /// Why a control file is missing in `cgroup`, which is or will be below `parent`.
-fn missing(fault: &ResourceFault, cgroup: &Path, parent: &Path, host: &impl Host) -> Unsupported {
-    let setting = fault.setting();
+fn missing(
+    fault: &ResourceFault,
+    setting: &Setting,
+    cgroup: &Path,
+    parent: &Path,
+    host: &impl Host,
+) -> Unsupported {
     let what = format!("{} of {}", fault.kind().name(), cgroup.display());
     let text = |name: &str| {
         let text = host.control_file(&parent.join(name));

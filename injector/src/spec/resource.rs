@@ -1,15 +1,18 @@
 //! What a target is given: processors, bytes, disks; and which rules may do without a trigger.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use injector_common::Trigger;
+use nix::sys::signal::Signal;
 
 use crate::{
     error::SpecError,
-    model::{Device, Fault, ResourceFault, Rule, Target},
+    model::{Device, Fault, ResourceFault, Rule, Signals, Target},
     spec::{
-        decimal, rate,
-        text::{ValueError, is_digits},
+        decimal,
+        duration::{self, Span},
+        rate,
+        text::{Text, ValueError, is_digits},
     },
 };
 
@@ -74,6 +77,46 @@ impl FromStr for Device {
     }
 }
 
+/// A signal, by name or number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalName(pub Signal);
+
+impl FromStr for SignalName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let allowed =
+            "the name of a signal as in signal(7), such as SIGTERM or TERM, or its number, 1 to 31";
+        let by_number = || Signal::try_from(text.parse::<i32>().ok()?).ok();
+        let by_name = |name: &str| name.parse::<Signal>().ok();
+        let found = if is_digits(text) {
+            by_number()
+        } else {
+            by_name(text).or_else(|| by_name(&format!("SIG{text}")))
+        };
+        found
+            .map(Self)
+            .ok_or_else(|| ValueError::new(text, "is not a signal", allowed))
+    }
+}
+
+/// How far apart rounds of signals are, if there are several.
+///
+/// # Errors
+///
+/// When they would be too close.
+pub fn every(given: Option<Text<Span>>) -> Result<Option<Duration>, SpecError> {
+    let least = Duration::from_millis(10);
+    match given {
+        Some(Text(Span(every))) if every < least => {
+            let problem = format!("is {}", duration::format(every));
+            Err(SpecError::new("every", problem, "at least 10ms"))
+        }
+        Some(Text(Span(every))) => Ok(Some(every)),
+        None => Ok(None),
+    }
+}
+
 /// Refuses a trigger for a fault that does not happen to one operation after the other.
 ///
 /// # Errors
@@ -85,7 +128,11 @@ pub(super) fn check_trigger(
     has_percent: bool,
     has_when: bool,
 ) -> Result<(), SpecError> {
-    if fault.resource().is_none() {
+    // Signals are to one process after the other.
+    if fault
+        .resource()
+        .is_none_or(|fault| fault.setting().is_none())
+    {
         return Ok(());
     }
     let given = [
@@ -118,7 +165,7 @@ pub(super) fn check_targets(rule: &Rule) -> Result<(), SpecError> {
     let kind = fault.kind().name();
     for target in &rule.targets {
         match target {
-            Target::Process(pid) => {
+            Target::Process(pid) if fault.setting().is_some() => {
                 return Err(SpecError::new(
                     "target",
                     format!("pid:{pid} has no cgroup to itself, which {kind} needs"),
@@ -135,10 +182,22 @@ pub(super) fn check_targets(rule: &Rule) -> Result<(), SpecError> {
                     "cgroup:PATH, or in a file a rule that has a start",
                 ));
             }
-            Target::Cgroup(_) | Target::Command => {}
+            Target::Command if is_once(fault) && rule.start.is_zero() => {
+                return Err(SpecError::new(
+                    "every",
+                    "is missing: a command is not there yet when the rule starts",
+                    "an every, or in a file a rule that has a start",
+                ));
+            }
+            Target::Cgroup(_) | Target::Command | Target::Process(_) => {}
         }
     }
     Ok(())
+}
+
+/// Whether it happens at the start and never again.
+const fn is_once(fault: &ResourceFault) -> bool {
+    matches!(fault, ResourceFault::Signal(Signals { every: None, .. }))
 }
 
 #[cfg(test)]
@@ -156,6 +215,16 @@ mod tests {
         assert_eq!("1".parse(), Ok(Amount(1)));
         for bad in ["", "0", "-1", "1.5b", "64mibi"] {
             assert!(bad.parse::<Amount>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for text in ["SIGTERM", "TERM", "15"] {
+            assert_eq!(text.parse(), Ok(SignalName(Signal::SIGTERM)), "{text}");
+        }
+        for bad in ["", "0", "-1", "64", "SIGNONE", "+15", "sigterm "] {
+            assert!(bad.parse::<SignalName>().is_err(), "{bad}");
         }
     }
 

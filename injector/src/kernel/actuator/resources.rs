@@ -1,16 +1,16 @@
 //! Rules on resources, which the guardian serves.
 
-use injector_common::RuleStats;
+use injector_common::{RuleStats, random::rule_seed};
 
 use super::{Failure, KernelActuator};
 use crate::{
     error::CleanupError,
     kernel::{
         control_file::ControlFile,
-        guardian::{Guardian, Task, Work},
+        guardian::{Choice, Guardian, Task, Work},
         wire::nanos,
     },
-    model::{Device, ResourceFault},
+    model::{Device, ResourceFault, Signals},
     plan::Plan,
     report::resource::ResourceReport,
     resolve::{Host as _, LinuxHost, Scope},
@@ -30,32 +30,43 @@ impl KernelActuator {
         scope: &Scope,
         fault: &ResourceFault,
     ) -> Result<(), Failure> {
-        let cgroup = match scope {
-            Scope::Cgroup { path, .. } => Some(path.as_path()),
-            Scope::Command => self.command_cgroup(),
-            Scope::Processes { .. } => None,
+        let whom = match scope {
+            Scope::Cgroup { path, .. } => Ok(path.clone()),
+            Scope::Command => Ok(self.command_cgroup().ok_or("it has no cgroup")?.to_owned()),
+            Scope::Processes { root, .. } => Err(root.0),
         };
-        let cgroup = cgroup.ok_or("it has no cgroup")?;
-        let setting = fault.setting();
-        let device = match fault.device() {
-            None => None,
-            Some(Device::Numbers { major, minor }) => Some((*major, *minor)),
-            Some(Device::Node(path)) => Some(LinuxHost::new()?.block_device(path)?),
+        let experiment = &plan.experiment;
+        let rule = &experiment.rules[index as usize];
+        let seed = rule_seed(experiment.seed, index);
+        let work = match fault {
+            ResourceFault::Signal(Signals { signal, every }) => Work::Signal {
+                whom,
+                signal: *signal as i32,
+                every_ns: every.map(nanos),
+                choice: Choice::new(&rule.trigger, seed),
+            },
+            ResourceFault::Freeze
+            | ResourceFault::CpuQuota(_)
+            | ResourceFault::MemoryLimit(_)
+            | ResourceFault::PidsLimit(_)
+            | ResourceFault::IoLimit(_) => {
+                let setting = fault.setting().ok_or("it sets nothing")?;
+                let cgroup = whom.map_err(|pid| format!("pid:{pid} has no cgroup to itself"))?;
+                Work::Set {
+                    file: ControlFile {
+                        path: cgroup.join(setting.file),
+                        device: fault.device().map(numbers).transpose()?,
+                    },
+                    value: setting.value,
+                }
+            }
         };
-        let file = ControlFile {
-            path: cgroup.join(setting.file),
-            device: device.map(|(major, minor)| format!("{major}:{minor}")),
-        };
-        let rule = &plan.experiment.rules[index as usize];
         let guardian = self.guardian.as_mut().ok_or("there is no guardian")?;
         guardian.add(Task {
             rule: index,
             after_ns: nanos(rule.start),
             duration_ns: nanos(rule.duration),
-            work: Work::Set {
-                file,
-                value: setting.value,
-            },
+            work,
         })
     }
 
@@ -75,7 +86,9 @@ impl KernelActuator {
                 stats.matched += status.matched;
                 stats.injected += status.injected;
                 stats.errors += status.errors;
-                stats.passed += status.matched - status.injected - status.errors;
+                stats.passed += status.passed;
+                stats.exhausted += status.exhausted;
+                stats.spent += status.injected;
             }
         }
     }
@@ -91,4 +104,13 @@ impl KernelActuator {
         }
         report
     }
+}
+
+/// A disk, as control files name it.
+fn numbers(device: &Device) -> Result<String, Failure> {
+    let (major, minor) = match device {
+        Device::Numbers { major, minor } => (*major, *minor),
+        Device::Node(path) => LinuxHost::new()?.block_device(path)?,
+    };
+    Ok(format!("{major}:{minor}"))
 }

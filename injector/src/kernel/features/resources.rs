@@ -3,6 +3,7 @@
 use std::fs;
 
 use injector_common::FaultKind;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::no;
 use crate::{kernel::cgroup, plan::Support, resolve};
@@ -17,6 +18,7 @@ pub(super) fn support(kind: FaultKind) -> Support {
         FaultKind::MemoryLimit => ("memory.max", Some("memory")),
         FaultKind::PidsLimit => ("pids.max", Some("pids")),
         FaultKind::IoLimit => ("io.max", Some("io")),
+        FaultKind::ProcSignal | FaultKind::ProcKill => return try_pidfd(),
         FaultKind::NetLoss
         | FaultKind::NetDelay
         | FaultKind::NetCorrupt
@@ -79,5 +81,13 @@ fn try_file(file: &str) -> Support {
         (Ok(()), Ok(())) => Support::Supported,
         (Err(error), _) => no(format!("{file}: {error}")),
         (Ok(()), Err(error)) => inconclusive(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Holds this process, and signals nothing.
+fn try_pidfd() -> Support {
+    match pidfd_open(getpid(), PidfdFlags::empty()) {
+        Ok(_) => Support::Supported,
+        Err(error) => no(format!("pidfd_open: {error}")),
     }
 }

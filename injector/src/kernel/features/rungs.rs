@@ -80,7 +80,9 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
         | FaultKind::CpuQuota
         | FaultKind::MemoryLimit
         | FaultKind::PidsLimit
-        | FaultKind::IoLimit => vec![probe("guardian", resources::support(kind))],
+        | FaultKind::IoLimit
+        | FaultKind::ProcSignal
+        | FaultKind::ProcKill => vec![probe("guardian", resources::support(kind))],
         FaultKind::NetRefuse => {
             let mut rungs = vec![probe("cgroup", features.refuse.clone())];
             if !features.refuse.is_supported() {

@@ -11,6 +11,7 @@
 mod protocol;
 mod serve;
 mod setting;
+mod signals;
 mod tally;
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) use protocol::{Status, Task, Work};
+pub(super) use protocol::{Choice, Status, Task, Work};
 pub use serve::serve;
 pub(super) use setting::put_back;
 

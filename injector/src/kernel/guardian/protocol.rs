@@ -1,5 +1,8 @@
 //! What agent and guardian tell each other: lines of JSON, over pipes.
 
+use std::path::PathBuf;
+
+use injector_common::Trigger;
 use serde::{Deserialize, Serialize};
 
 use crate::{kernel::control_file::ControlFile, report::resource::ResourceReport};
@@ -43,6 +46,54 @@ pub(in crate::kernel) enum Work {
         /// The value; of a disk's limits only those that are to change.
         value: String,
     },
+    /// Processes get a signal.
+    Signal {
+        /// Those in a cgroup then, or the process of this id with all that it forks.
+        whom: Result<PathBuf, u32>,
+        /// Its number.
+        signal: i32,
+        /// How often; once without.
+        every_ns: Option<u64>,
+        /// Which of them.
+        choice: Choice,
+    },
+}
+
+/// Which operations are selected: the rule's [`Trigger`], and its seed.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(in crate::kernel) struct Choice {
+    threshold: u64,
+    first: u64,
+    last: u64,
+    step: u64,
+    times: u64,
+    pub(super) seed: u64,
+}
+
+impl Choice {
+    /// What a rule of this trigger and seed selects.
+    pub(in crate::kernel) const fn new(trigger: &Trigger, seed: u64) -> Self {
+        Self {
+            threshold: trigger.threshold,
+            first: trigger.first,
+            last: trigger.last,
+            step: trigger.step,
+            times: trigger.times,
+            seed,
+        }
+    }
+
+    /// The trigger.
+    pub(super) const fn trigger(self) -> Trigger {
+        Trigger {
+            threshold: self.threshold,
+            first: self.first,
+            last: self.last,
+            step: self.step,
+            times: self.times,
+            correlation: 0,
+        }
+    }
 }
 
 /// What has been done for one target of a rule.
@@ -54,6 +105,12 @@ pub(in crate::kernel) struct Status {
     pub(in crate::kernel) matched: u64,
     /// What it happened to.
     pub(in crate::kernel) injected: u64,
+    /// What the trigger let through.
+    #[serde(default)]
+    pub(in crate::kernel) passed: u64,
+    /// What was let through because the budget was spent.
+    #[serde(default)]
+    pub(in crate::kernel) exhausted: u64,
     /// What it should have happened to, and the kernel refused.
     pub(in crate::kernel) errors: u64,
     /// What else is known.

@@ -1,11 +1,13 @@
 //! The guardian's own side: a loop that does what is due, and undoes it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read as _, Write as _},
     os::fd::AsFd as _,
 };
 
+use injector_common::Tgid;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -17,8 +19,9 @@ use nix::{
 
 use super::{
     journal_of,
-    protocol::{Remaining, Reply, Request, Task, Work},
+    protocol::{Remaining, Reply, Request, Status, Task, Work},
     setting::Setting,
+    signals::{Count, Signals},
 };
 use crate::kernel::{actuator::LEASE_NS, clock, journal::Journal};
 
@@ -27,12 +30,46 @@ struct Running {
     rule: u32,
     after_ns: u64,
     until_ns: u64,
-    setting: Setting,
+    job: Job,
+}
+
+/// What is done and undone, or done alone.
+enum Job {
+    Setting(Box<Setting>),
+    Signals(Box<Signals>),
+}
+
+impl Running {
+    /// What it sets, if it does.
+    fn setting(&self) -> Option<&Setting> {
+        match &self.job {
+            Job::Setting(setting) => Some(setting),
+            Job::Signals(_) => None,
+        }
+    }
+
+    fn setting_mut(&mut self) -> Option<&mut Setting> {
+        match &mut self.job {
+            Job::Setting(setting) => Some(setting),
+            Job::Signals(_) => None,
+        }
+    }
+
+    fn status(&self) -> Status {
+        match &self.job {
+            Job::Setting(setting) => setting.status(self.rule),
+            Job::Signals(signals) => signals.status(self.rule),
+        }
+    }
 }
 
 struct Server {
     journal: Journal,
     tasks: Vec<Running>,
+    /// What the targets of a rule count together.
+    counts: BTreeMap<u32, Count>,
+    /// Who gets no signal.
+    spared: Vec<Tgid>,
     start_ns: Option<u64>,
     lease_until_ns: u64,
 }
@@ -59,6 +96,12 @@ pub fn serve(id: &str) -> io::Result<()> {
     let mut server = Server {
         journal: Journal::new(&journal_of(id)),
         tasks: Vec::new(),
+        counts: BTreeMap::new(),
+        spared: vec![
+            Tgid(1),
+            Tgid(std::process::id()),
+            Tgid(std::os::unix::process::parent_id()),
+        ],
         start_ns: None,
         lease_until_ns: 0,
     };
@@ -131,14 +174,30 @@ impl Server {
     }
 
     fn add(&mut self, task: Task) -> Result<(), String> {
-        let Work::Set { file, value } = task.work;
-        let others: Vec<&Setting> = self.tasks.iter().map(|task| &task.setting).collect();
-        let setting = Setting::new(file, value, &others)?;
+        let job = match task.work {
+            Work::Set { file, value } => {
+                let others: Vec<&Setting> =
+                    self.tasks.iter().filter_map(Running::setting).collect();
+                Job::Setting(Box::new(Setting::new(file, value, &others)?))
+            }
+            Work::Signal {
+                whom,
+                signal,
+                every_ns,
+                choice,
+            } => Job::Signals(Box::new(Signals::new(
+                choice,
+                whom,
+                signal,
+                every_ns,
+                task.after_ns,
+            )?)),
+        };
         self.tasks.push(Running {
             rule: task.rule,
             after_ns: task.after_ns,
             until_ns: task.after_ns.saturating_add(task.duration_ns),
-            setting,
+            job,
         });
         Ok(())
     }
@@ -155,14 +214,25 @@ impl Server {
         let since = now.saturating_sub(start);
         let due = |task: &Running| vouched && (task.after_ns..task.until_ns).contains(&since);
         for task in &mut self.tasks {
-            if task.setting.is_set() && !due(task) {
-                task.setting.restore(&mut self.journal);
+            let over = !due(task);
+            if let Some(setting) = task
+                .setting_mut()
+                .filter(|setting| over && setting.is_set())
+            {
+                setting.restore(&mut self.journal);
             }
         }
         let mut result = Ok(());
-        for task in &mut self.tasks {
-            if due(task) && !task.setting.is_set() && !task.setting.is_over() {
-                result = result.and(task.setting.set(&mut self.journal));
+        for task in self.tasks.iter_mut().filter(|task| due(task)) {
+            match &mut task.job {
+                Job::Setting(setting) if !setting.is_set() && !setting.is_over() => {
+                    result = result.and(setting.set(&mut self.journal));
+                }
+                Job::Setting(_) => {}
+                Job::Signals(signals) => {
+                    let count = self.counts.entry(task.rule).or_default();
+                    signals.step(since, count, &self.spared);
+                }
             }
         }
         result
@@ -174,16 +244,25 @@ impl Server {
             return PollTimeout::NONE;
         };
         let now = clock::boot_ns();
-        let edges = self
-            .tasks
-            .iter()
-            .flat_map(|task| [task.after_ns, task.until_ns].map(|edge| start.saturating_add(edge)));
+        let edges = self.tasks.iter().flat_map(|task| {
+            let round = match &task.job {
+                Job::Setting(_) => None,
+                Job::Signals(signals) => signals.next_ns().filter(|&next| next < task.until_ns),
+            };
+            [Some(task.after_ns), Some(task.until_ns), round]
+        });
+        let edges = edges.flatten().map(|edge| start.saturating_add(edge));
         let next = edges
             .chain([self.lease_until_ns])
             .filter(|&edge| edge > now)
             .min();
         // What could not be put back is tried again.
-        let again = self.tasks.iter().any(|task| task.setting.is_set()) && next.is_none();
+        let again = next.is_none()
+            && self
+                .tasks
+                .iter()
+                .filter_map(Running::setting)
+                .any(Setting::is_set);
         let wait_ns = match next {
             Some(next) => next - now,
             None if again => 100_000_000,
@@ -196,7 +275,7 @@ impl Server {
 
     /// Tells the agent how all stands.
     fn tell(&self) {
-        let now = self.tasks.iter().map(|task| task.setting.status(task.rule));
+        let now = self.tasks.iter().map(Running::status);
         reply(&Reply::Now(now.collect()));
     }
 
@@ -204,7 +283,7 @@ impl Server {
     fn end(&mut self) -> Vec<Remaining> {
         let tasks = self.tasks.iter_mut().rev();
         let left: Vec<Remaining> = tasks
-            .filter_map(|task| task.setting.restore(&mut self.journal))
+            .filter_map(|task| task.setting_mut()?.restore(&mut self.journal))
             .collect();
         self.journal.close();
         left

@@ -193,6 +193,8 @@ impl Setting {
             rule,
             matched: matched + self.failed,
             injected,
+            passed: matched - injected,
+            exhausted: 0,
             errors: self.failed,
             report: ResourceReport {
                 values: vec![self.report.clone()],
