@@ -96,6 +96,10 @@ fault_kinds! {
     25 => ProcSignal, "proc-signal", Resource;
     /// The target's processes are killed.
     26 => ProcKill, "proc-kill", Resource;
+    /// Busy processes beside those of the target take its processor time.
+    27 => CpuStress, "cpu-stress", Resource;
+    /// A process beside those of the target holds memory of its cgroup.
+    28 => MemoryPressure, "memory-pressure", Resource;
 }
 
 #[cfg(test)]

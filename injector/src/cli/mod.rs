@@ -71,6 +71,16 @@ pub enum Command {
         /// The agent's experiment.
         id: String,
     },
+    /// Take what a cgroup has, for a guardian that starts this
+    #[command(name = guardian::WORKER, hide = true)]
+    Worker {
+        /// `cpu` or `memory`.
+        work: String,
+        /// Millionths of the time, or bytes.
+        amount: u64,
+        /// Process id of the guardian.
+        guardian: u32,
+    },
 }
 
 /// How to print results.
@@ -106,6 +116,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exi
         Command::Completions(args) => completions::exec(&args),
         Command::Guardian { id } => {
             guardian::serve(&id)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Worker {
+            work,
+            amount,
+            guardian,
+        } => {
+            guardian::work(&work, amount, guardian);
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -48,7 +48,8 @@ pub(super) fn read(path: &Path, entropy: Entropy) -> Result<(Experiment, Recorde
             | Command::Faults(_)
             | Command::Stop(_)
             | Command::Completions(_)
-            | Command::Guardian { .. },
+            | Command::Guardian { .. }
+            | Command::Worker { .. },
             _,
         ) => return Err(refuse("its arguments are not those of a run".to_owned()).into()),
     };

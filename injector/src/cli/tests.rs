@@ -153,7 +153,8 @@ fn accepted(line: &str) -> Option<Experiment> {
         | Command::Faults(_)
         | Command::Stop(_)
         | Command::Completions(_)
-        | Command::Guardian { .. } => return None,
+        | Command::Guardian { .. }
+        | Command::Worker { .. } => return None,
     };
     match args.experiment(Entropy { id: 1, seed: 1 }) {
         Ok(experiment) => Some(experiment),

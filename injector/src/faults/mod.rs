@@ -154,6 +154,8 @@ kinds! {
     io_limit::IoLimit,
     proc_signal::ProcSignal,
     proc_kill::ProcKill,
+    cpu_stress::CpuStress,
+    memory_pressure::MemoryPressure,
 }
 
 /// The options of a kind beside those of every rule.
@@ -259,7 +261,9 @@ impl RawFault {
             | Self::PidsLimit(_)
             | Self::IoLimit(_)
             | Self::ProcSignal(_)
-            | Self::ProcKill(_) => &None,
+            | Self::ProcKill(_)
+            | Self::CpuStress(_)
+            | Self::MemoryPressure(_) => &None,
         };
         given.as_ref().map_or(Share(0), |text| text.0)
     }
@@ -298,6 +302,10 @@ pub fn explain(fault: &Fault) -> String {
             ResourceFault::PidsLimit(max) => pids_limit::explain(*max),
             ResourceFault::IoLimit(limit) => io_limit::explain(limit),
             ResourceFault::Signal(signals) => proc_signal::explain(signals),
+            ResourceFault::CpuStress { workers, load_ppm } => {
+                cpu_stress::explain(*workers, *load_ppm)
+            }
+            ResourceFault::MemoryPressure { bytes } => memory_pressure::explain(*bytes),
         },
     }
 }

@@ -41,6 +41,14 @@ fn kinds_in_words() {
             "proc-signal, signal: HUP, every: 1s",
             "sends SIGHUP to the target's processes, every 1s",
         ),
+        (
+            "cpu-stress, workers: 2, load: 50",
+            "starts 2 processes beside the target's, each busy for 50 % of the time",
+        ),
+        (
+            "memory-pressure, bytes: 64mib",
+            "holds 64mb of memory beside the target's processes",
+        ),
         ("proc-kill", "kills the target's processes, once"),
         (
             "net-loss, burst: '1,25', unit: segment",

@@ -21,6 +21,18 @@ pub enum ResourceFault {
     IoLimit(IoLimit),
     /// Its processes get signals.
     Signal(Signals),
+    /// Busy processes run beside its own.
+    CpuStress {
+        /// How many, at least 1.
+        workers: u64,
+        /// For how many millionths of the time each, 1 to 1 000 000.
+        load_ppm: u64,
+    },
+    /// A process beside its own holds memory.
+    MemoryPressure {
+        /// In bytes, whole mebibytes.
+        bytes: u64,
+    },
 }
 
 /// Signals to processes.
@@ -133,6 +145,8 @@ impl ResourceFault {
                 ..
             }) => FaultKind::ProcKill,
             Self::Signal(_) => FaultKind::ProcSignal,
+            Self::CpuStress { .. } => FaultKind::CpuStress,
+            Self::MemoryPressure { .. } => FaultKind::MemoryPressure,
         }
     }
 
@@ -168,9 +182,15 @@ impl ResourceFault {
                 controller: Some("io"),
                 value: limit.keys(),
             },
-            Self::Signal(_) => return None,
+            Self::Signal(_) | Self::CpuStress { .. } | Self::MemoryPressure { .. } => return None,
         };
         Some(setting)
+    }
+
+    /// Whether it happens to processes, one after the other, and not to a cgroup.
+    #[must_use]
+    pub const fn is_for_processes(&self) -> bool {
+        matches!(self, Self::Signal(_))
     }
 
     /// The disk that it limits, if it does.
@@ -182,7 +202,9 @@ impl ResourceFault {
             | Self::CpuQuota(_)
             | Self::MemoryLimit(_)
             | Self::PidsLimit(_)
-            | Self::Signal(_) => None,
+            | Self::Signal(_)
+            | Self::CpuStress { .. }
+            | Self::MemoryPressure { .. } => None,
         }
     }
 }

@@ -298,6 +298,13 @@ impl fmt::Display for Effect {
                 fault,
             } => {
                 let Some(setting) = fault.setting() else {
+                    if !fault.is_for_processes() {
+                        return write!(
+                            f,
+                            "have the guardian start workers in {} for rule {index}, and end them",
+                            ScopeText(scope)
+                        );
+                    }
                     return write!(
                         f,
                         "have the guardian signal {} for rule {index}, which nothing undoes",

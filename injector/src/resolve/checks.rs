@@ -5,7 +5,7 @@ use injector_common::kinds::Family;
 use super::host::{CgroupMount, Host};
 use crate::{
     error::{Error, PermissionError, Unsupported},
-    model::{Experiment, Rule, Target},
+    model::{Experiment, ResourceFault, Rule, Target},
 };
 
 /// Checks the host and returns its cgroup v2 mounts.
@@ -68,7 +68,7 @@ fn check_foreign_ids(experiment: &Experiment) -> Result<(), Unsupported> {
         let signals = rule
             .fault
             .resource()
-            .is_some_and(|fault| fault.setting().is_none());
+            .is_some_and(ResourceFault::is_for_processes);
         if signals {
             return Err(refuse(
                 "a rule that signals processes",

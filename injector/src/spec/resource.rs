@@ -129,10 +129,7 @@ pub(super) fn check_trigger(
     has_when: bool,
 ) -> Result<(), SpecError> {
     // Signals are to one process after the other.
-    if fault
-        .resource()
-        .is_none_or(|fault| fault.setting().is_none())
-    {
+    if fault.resource().is_none_or(ResourceFault::is_for_processes) {
         return Ok(());
     }
     let given = [
@@ -165,7 +162,7 @@ pub(super) fn check_targets(rule: &Rule) -> Result<(), SpecError> {
     let kind = fault.kind().name();
     for target in &rule.targets {
         match target {
-            Target::Process(pid) if fault.setting().is_some() => {
+            Target::Process(pid) if !fault.is_for_processes() => {
                 return Err(SpecError::new(
                     "target",
                     format!("pid:{pid} has no cgroup to itself, which {kind} needs"),

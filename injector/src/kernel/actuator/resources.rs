@@ -7,7 +7,7 @@ use crate::{
     error::CleanupError,
     kernel::{
         control_file::ControlFile,
-        guardian::{Choice, Guardian, Task, Work},
+        guardian::{Choice, Guardian, Load, Task, Work},
         wire::nanos,
     },
     model::{Device, ResourceFault, Signals},
@@ -45,13 +45,24 @@ impl KernelActuator {
                 every_ns: every.map(nanos),
                 choice: Choice::new(&rule.trigger, seed),
             },
+            ResourceFault::CpuStress { workers, load_ppm } => Work::Run {
+                cgroup: whom.map_err(homeless)?,
+                load: Load::Cpu {
+                    workers: *workers,
+                    load_ppm: *load_ppm,
+                },
+            },
+            ResourceFault::MemoryPressure { bytes } => Work::Run {
+                cgroup: whom.map_err(homeless)?,
+                load: Load::Memory { bytes: *bytes },
+            },
             ResourceFault::Freeze
             | ResourceFault::CpuQuota(_)
             | ResourceFault::MemoryLimit(_)
             | ResourceFault::PidsLimit(_)
             | ResourceFault::IoLimit(_) => {
                 let setting = fault.setting().ok_or("it sets nothing")?;
-                let cgroup = whom.map_err(|pid| format!("pid:{pid} has no cgroup to itself"))?;
+                let cgroup = whom.map_err(homeless)?;
                 Work::Set {
                     file: ControlFile {
                         path: cgroup.join(setting.file),
@@ -113,4 +124,9 @@ fn numbers(device: &Device) -> Result<String, Failure> {
         Device::Node(path) => LinuxHost::new()?.block_device(path)?,
     };
     Ok(format!("{major}:{minor}"))
+}
+
+/// Why a process will not do for a target, which is refused before.
+fn homeless(pid: u32) -> String {
+    format!("pid:{pid} has no cgroup to itself")
 }

@@ -19,6 +19,8 @@ pub(super) fn support(kind: FaultKind) -> Support {
         FaultKind::PidsLimit => ("pids.max", Some("pids")),
         FaultKind::IoLimit => ("io.max", Some("io")),
         FaultKind::ProcSignal | FaultKind::ProcKill => return try_pidfd(),
+        // Any cgroup that processes may be moved to.
+        FaultKind::CpuStress | FaultKind::MemoryPressure => ("cgroup.procs", None),
         FaultKind::NetLoss
         | FaultKind::NetDelay
         | FaultKind::NetCorrupt
@@ -71,7 +73,8 @@ fn try_file(file: &str) -> Support {
     // What is there is written to: the same value again changes nothing.
     let file_path = path.join(file);
     let tried = fs::read_to_string(&file_path).and_then(|value| {
-        if file == "io.max" {
+        // A line for a disk has no value that changes nothing, and a list of processes none at all.
+        if ["io.max", "cgroup.procs"].contains(&file) {
             return Ok(());
         }
         fs::write(&file_path, value.trim())

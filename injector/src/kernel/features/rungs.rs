@@ -82,7 +82,9 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
         | FaultKind::PidsLimit
         | FaultKind::IoLimit
         | FaultKind::ProcSignal
-        | FaultKind::ProcKill => vec![probe("guardian", resources::support(kind))],
+        | FaultKind::ProcKill
+        | FaultKind::CpuStress
+        | FaultKind::MemoryPressure => vec![probe("guardian", resources::support(kind))],
         FaultKind::NetRefuse => {
             let mut rungs = vec![probe("cgroup", features.refuse.clone())];
             if !features.refuse.is_supported() {

@@ -13,6 +13,7 @@ mod serve;
 mod setting;
 mod signals;
 mod tally;
+mod workers;
 
 use std::{
     fmt,
@@ -23,9 +24,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) use protocol::{Choice, Status, Task, Work};
+pub(super) use protocol::{Choice, Load, Status, Task, Work};
 pub use serve::serve;
 pub(super) use setting::put_back;
+pub use workers::{WORKER, work};
 
 use self::protocol::{Remaining, Reply, Request};
 use super::{actuator::Failure, journal, leftovers};

@@ -46,6 +46,13 @@ pub(in crate::kernel) enum Work {
         /// The value; of a disk's limits only those that are to change.
         value: String,
     },
+    /// Processes of ours run in a cgroup.
+    Run {
+        /// Its directory.
+        cgroup: PathBuf,
+        /// What they do.
+        load: Load,
+    },
     /// Processes get a signal.
     Signal {
         /// Those in a cgroup then, or the process of this id with all that it forks.
@@ -56,6 +63,23 @@ pub(in crate::kernel) enum Work {
         every_ns: Option<u64>,
         /// Which of them.
         choice: Choice,
+    },
+}
+
+/// What processes of ours do in a target's cgroup.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(in crate::kernel) enum Load {
+    /// They are busy.
+    Cpu {
+        /// So many of them.
+        workers: u64,
+        /// For so many millionths of the time.
+        load_ppm: u64,
+    },
+    /// One holds memory.
+    Memory {
+        /// So much.
+        bytes: u64,
     },
 }
 

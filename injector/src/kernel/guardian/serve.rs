@@ -22,6 +22,7 @@ use super::{
     protocol::{Remaining, Reply, Request, Status, Task, Work},
     setting::Setting,
     signals::{Count, Signals},
+    workers::Workers,
 };
 use crate::kernel::{actuator::LEASE_NS, clock, journal::Journal};
 
@@ -37,6 +38,7 @@ struct Running {
 enum Job {
     Setting(Box<Setting>),
     Signals(Box<Signals>),
+    Workers(Box<Workers>),
 }
 
 impl Running {
@@ -44,21 +46,22 @@ impl Running {
     fn setting(&self) -> Option<&Setting> {
         match &self.job {
             Job::Setting(setting) => Some(setting),
-            Job::Signals(_) => None,
+            Job::Signals(_) | Job::Workers(_) => None,
         }
     }
 
     fn setting_mut(&mut self) -> Option<&mut Setting> {
         match &mut self.job {
             Job::Setting(setting) => Some(setting),
-            Job::Signals(_) => None,
+            Job::Signals(_) | Job::Workers(_) => None,
         }
     }
 
-    fn status(&self) -> Status {
-        match &self.job {
+    fn status(&mut self) -> Status {
+        match &mut self.job {
             Job::Setting(setting) => setting.status(self.rule),
             Job::Signals(signals) => signals.status(self.rule),
+            Job::Workers(workers) => workers.status(self.rule),
         }
     }
 }
@@ -180,6 +183,7 @@ impl Server {
                     self.tasks.iter().filter_map(Running::setting).collect();
                 Job::Setting(Box::new(Setting::new(file, value, &others)?))
             }
+            Work::Run { cgroup, load } => Job::Workers(Box::new(Workers::new(cgroup, load))),
             Work::Signal {
                 whom,
                 signal,
@@ -214,12 +218,20 @@ impl Server {
         let since = now.saturating_sub(start);
         let due = |task: &Running| vouched && (task.after_ns..task.until_ns).contains(&since);
         for task in &mut self.tasks {
-            let over = !due(task);
-            if let Some(setting) = task
-                .setting_mut()
-                .filter(|setting| over && setting.is_set())
-            {
-                setting.restore(&mut self.journal);
+            if due(task) {
+                continue;
+            }
+            match &mut task.job {
+                // What could not be put back is tried again.
+                Job::Setting(setting) => drop(setting.restore(&mut self.journal)),
+                Job::Workers(workers) => workers.end(),
+                Job::Signals(_) => {}
+            }
+        }
+        let mut spared = self.spared.clone();
+        for task in &self.tasks {
+            if let Job::Workers(workers) = &task.job {
+                spared.extend(workers.ids());
             }
         }
         let mut result = Ok(());
@@ -228,10 +240,13 @@ impl Server {
                 Job::Setting(setting) if !setting.is_set() && !setting.is_over() => {
                     result = result.and(setting.set(&mut self.journal));
                 }
-                Job::Setting(_) => {}
+                Job::Workers(workers) if !workers.are_on() && !workers.are_over() => {
+                    result = result.and(workers.start());
+                }
+                Job::Setting(_) | Job::Workers(_) => {}
                 Job::Signals(signals) => {
                     let count = self.counts.entry(task.rule).or_default();
-                    signals.step(since, count, &self.spared);
+                    signals.step(since, count, &spared);
                 }
             }
         }
@@ -246,7 +261,7 @@ impl Server {
         let now = clock::boot_ns();
         let edges = self.tasks.iter().flat_map(|task| {
             let round = match &task.job {
-                Job::Setting(_) => None,
+                Job::Setting(_) | Job::Workers(_) => None,
                 Job::Signals(signals) => signals.next_ns().filter(|&next| next < task.until_ns),
             };
             [Some(task.after_ns), Some(task.until_ns), round]
@@ -274,13 +289,18 @@ impl Server {
     }
 
     /// Tells the agent how all stands.
-    fn tell(&self) {
-        let now = self.tasks.iter().map(Running::status);
+    fn tell(&mut self) {
+        let now = self.tasks.iter_mut().map(Running::status);
         reply(&Reply::Now(now.collect()));
     }
 
     /// Undoes all; what could not be undone, which the journal still names.
     fn end(&mut self) -> Vec<Remaining> {
+        for task in &mut self.tasks {
+            if let Job::Workers(workers) = &mut task.job {
+                workers.end();
+            }
+        }
         let tasks = self.tasks.iter_mut().rev();
         let left: Vec<Remaining> = tasks
             .filter_map(|task| task.setting_mut()?.restore(&mut self.journal))
