@@ -122,7 +122,15 @@ impl Guardian {
         let sent = self.send(&Request::Beat);
         loop {
             match self.replies.try_recv() {
-                Ok(Reply::Ended(left)) => return self.ended(left),
+                Ok(Reply::Ended(left)) => {
+                    tracing::error!(
+                        "the guardian was told to stop: what it set is put back, for good"
+                    );
+                    self.complain(
+                        "the guardian was told to stop; what it had set was put back then",
+                    );
+                    return self.ended(left);
+                }
                 Ok(reply) => self.note(reply),
                 Err(TryRecvError::Empty) if sent.is_ok() => return,
                 // Its last words come before its end.
@@ -194,6 +202,13 @@ impl Guardian {
         }
     }
 
+    /// Notes for each rule what went wrong with all of them.
+    fn complain(&mut self, problem: &str) {
+        for status in &mut self.now {
+            status.report.problems.push(problem.to_owned());
+        }
+    }
+
     /// It has undone all, but for these.
     fn ended(&mut self, left: Vec<Remaining>) {
         self.requests = None;
@@ -212,10 +227,7 @@ impl Guardian {
         self.requests = None;
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for status in &mut self.now {
-            let problem = "the guardian was killed; what it had set was put back then";
-            status.report.problems.push(problem.to_owned());
-        }
+        self.complain("the guardian was killed; what it had set was put back then");
         let (done, left) = leftovers::clean_one(&journal::path_of(&journal_of(&self.id)));
         for what in done {
             tracing::warn!("{what}");
