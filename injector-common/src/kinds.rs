@@ -12,6 +12,9 @@ pub enum Family {
     Syscall,
     /// Acts on `connect`, at the hooks of the root cgroup.
     Connect,
+    /// Acts on what a target is given, by the control files of its cgroup, or on its
+    /// processes. No program is involved.
+    Resource,
 }
 
 macro_rules! fault_kinds {
@@ -79,6 +82,24 @@ fault_kinds! {
     13 => Dns, "dns", Packet;
     /// System calls fail with a chosen error.
     4 => SysErrno, "sys-errno", Syscall;
+    /// Nothing in the target runs.
+    20 => CgroupFreeze, "cgroup-freeze", Resource;
+    /// The target gets so much processor time and no more.
+    21 => CpuQuota, "cpu-quota", Resource;
+    /// The target gets so much memory and no more.
+    22 => MemoryLimit, "memory-limit", Resource;
+    /// The target has so many processes and threads and no more.
+    23 => PidsLimit, "pids-limit", Resource;
+    /// The target reads and writes a disk so fast and no faster.
+    24 => IoLimit, "io-limit", Resource;
+    /// The target's processes get a signal.
+    25 => ProcSignal, "proc-signal", Resource;
+    /// The target's processes are killed.
+    26 => ProcKill, "proc-kill", Resource;
+    /// Busy processes beside those of the target take its processor time.
+    27 => CpuStress, "cpu-stress", Resource;
+    /// A process beside those of the target holds memory of its cgroup.
+    28 => MemoryPressure, "memory-pressure", Resource;
 }
 
 #[cfg(test)]

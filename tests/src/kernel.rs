@@ -87,6 +87,8 @@ pub enum Feature {
     NetRefuse,
     /// Rules of kind `sys-errno`, on whichever rung.
     SysErrno,
+    /// The cpu, memory, pids and io controllers of cgroup v2.
+    Controllers,
     /// Overriding a system call's result at its entry, which reaches all calls.
     Override,
     /// Programs in the place of system calls.
@@ -105,7 +107,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NetLoss,
         Self::SendErrno,
         Self::Segments,
@@ -117,6 +119,7 @@ impl Feature {
         Self::Dns,
         Self::NetRefuse,
         Self::SysErrno,
+        Self::Controllers,
         Self::Override,
         Self::FmodRet,
         Self::Lsm,
@@ -143,7 +146,8 @@ impl Feature {
                 | Self::NetReject
                 | Self::NetReset
                 | Self::Dns
-                | Self::NetRefuse,
+                | Self::NetRefuse
+                | Self::Controllers,
                 _,
             )
             | (_, Where::Override)
@@ -197,6 +201,11 @@ impl Feature {
             Self::Dns => any_rung_supported("dns", |rung| rung != "delay"),
             Self::NetRefuse => rung_supported("net-refuse", "cgroup"),
             Self::SysErrno => kind_supported("sys-errno"),
+            Self::Controllers => {
+                let all =
+                    ["cpu-quota", "memory-limit", "pids-limit", "io-limit"].map(kind_supported);
+                all.into_iter().try_fold(true, |all, one| Some(all && one?))
+            }
             Self::Override => rung_supported("sys-errno", "kprobe"),
             Self::FmodRet => rung_supported("sys-errno", "fmod_ret"),
             Self::Lsm => rung_supported("sys-errno", "lsm"),

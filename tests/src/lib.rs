@@ -29,6 +29,7 @@ pub mod netns;
 pub mod replies;
 pub mod residue;
 pub mod resolver;
+pub mod resources;
 pub mod scene;
 pub mod stats;
 pub mod terminal;

@@ -14,7 +14,7 @@ use injector_common::RuleStats;
 
 use crate::{
     actuate,
-    error::{CleanupErrors, Error, HostError},
+    error::{CleanupErrors, Error, HostError, SpecError},
     kernel::{
         KernelActuator, Needs, Programs, check_room,
         features::{self, Trial},
@@ -91,6 +91,7 @@ pub fn prepare(
     scopes: &[RuleScope],
     ready: Readiness,
 ) -> Result<Prepared, Error> {
+    check_told(experiment, ready)?;
     let victim = experiment
         .command
         .as_deref()
@@ -116,6 +117,23 @@ pub fn prepare(
         programs,
         attach,
     })
+}
+
+/// Refuses a ledger for what has no hits one by one.
+fn check_told(experiment: &Experiment, ready: Readiness) -> Result<(), SpecError> {
+    let is_resource = |rule: &&Rule| rule.fault.resource().is_some();
+    match experiment.rules.iter().find(is_resource) {
+        Some(rule) if ready.hits => Err(SpecError::new(
+            "ledger",
+            format!(
+                "cannot have rule `{}`: {} does not happen hit by hit",
+                rule.name,
+                rule.fault.kind().name()
+            ),
+            "no ledger for rules on resources",
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Puts the experiment in force until it ends, and reverts it.
@@ -169,7 +187,7 @@ pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
         // counting what it has told, or will tell, the ledger.
         let kernel = injection.actuator().inner();
         let stats = read_stats(&experiment, kernel);
-        let rules = report_rules(&experiment, &backends, &stats);
+        let rules = report_rules(&experiment, &backends, &stats, kernel);
         let unattributed = report_unattributed(&experiment, kernel);
         let undelivered = kernel.undelivered();
         drop(injection);
@@ -234,18 +252,19 @@ fn report_rules(
     experiment: &Experiment,
     backends: &[&'static str],
     stats: &[RuleStats],
+    kernel: &KernelActuator,
 ) -> Vec<RuleReport> {
-    experiment
-        .rules
-        .iter()
+    let rules = experiment.rules.iter().enumerate();
+    rules
         .zip(backends)
         .zip(stats)
-        .map(|((rule, backend), stats)| RuleReport {
+        .map(|(((index, rule), backend), stats)| RuleReport {
             name: rule.name.clone(),
             kind: rule.fault.kind(),
             backend,
             counts: (*stats).into(),
             dropped: rule.fault.queue_memory().map(|_| stats.dropped),
+            resource: rule.fault.resource().map(|_| kernel.resources(index)),
         })
         .collect()
 }

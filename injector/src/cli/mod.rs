@@ -16,7 +16,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::report::live::LogWriter;
+use crate::{kernel::guardian, report::live::LogWriter};
 
 /// Makes chosen cgroups and processes suffer exactly the fault you ask for: packets lost, delayed or corrupted, system calls failed.
 #[derive(Parser, Debug)]
@@ -65,6 +65,22 @@ pub enum Command {
     Stop(stop::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Set values and put them back, for an agent that starts this
+    #[command(name = guardian::COMMAND, hide = true)]
+    Guardian {
+        /// The agent's experiment.
+        id: String,
+    },
+    /// Take what a cgroup has, for a guardian that starts this
+    #[command(name = guardian::WORKER, hide = true)]
+    Worker {
+        /// `cpu` or `memory`.
+        work: String,
+        /// Millionths of the time, or bytes.
+        amount: u64,
+        /// Process id of the guardian.
+        guardian: u32,
+    },
 }
 
 /// How to print results.
@@ -98,6 +114,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exi
         Command::Faults(args) => faults::exec(&args),
         Command::Stop(args) => stop::exec(&args),
         Command::Completions(args) => completions::exec(&args),
+        Command::Guardian { id } => {
+            guardian::serve(&id)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Worker {
+            work,
+            amount,
+            guardian,
+        } => {
+            guardian::work(&work, amount, guardian);
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -47,7 +47,9 @@ pub(super) fn read(path: &Path, entropy: Entropy) -> Result<(Experiment, Recorde
             | Command::Doctor(_)
             | Command::Faults(_)
             | Command::Stop(_)
-            | Command::Completions(_),
+            | Command::Completions(_)
+            | Command::Guardian { .. }
+            | Command::Worker { .. },
             _,
         ) => return Err(refuse("its arguments are not those of a run".to_owned()).into()),
     };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     error::SpecError,
-    model::{CallFault, Fault, PacketFault},
+    model::{CallFault, Fault, PacketFault, ResourceFault},
     spec::loss::Share,
 };
 
@@ -148,6 +148,15 @@ kinds! {
     net_reset::NetReset,
     dns::Dns,
     sys_errno::SysErrno,
+    cgroup_freeze::CgroupFreeze,
+    cpu_quota::CpuQuota,
+    memory_limit::MemoryLimit,
+    pids_limit::PidsLimit,
+    io_limit::IoLimit,
+    proc_signal::ProcSignal,
+    proc_kill::ProcKill,
+    cpu_stress::CpuStress,
+    memory_pressure::MemoryPressure,
 }
 
 /// The options of a kind beside those of every rule.
@@ -246,7 +255,16 @@ impl RawFault {
             | Self::NetReject(_)
             | Self::NetReset(_)
             | Self::Dns(_)
-            | Self::SysErrno(_) => &None,
+            | Self::SysErrno(_)
+            | Self::CgroupFreeze(_)
+            | Self::CpuQuota(_)
+            | Self::MemoryLimit(_)
+            | Self::PidsLimit(_)
+            | Self::IoLimit(_)
+            | Self::ProcSignal(_)
+            | Self::ProcKill(_)
+            | Self::CpuStress(_)
+            | Self::MemoryPressure(_) => &None,
         };
         given.as_ref().map_or(Share(0), |text| text.0)
     }
@@ -276,6 +294,18 @@ pub fn explain(fault: &Fault) -> String {
             CallFault::Errno(errors) => sys_errno::explain(calls, errors),
         },
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
+        Fault::Resource(fault) => match fault {
+            ResourceFault::Freeze => cgroup_freeze::explain(),
+            ResourceFault::CpuQuota(quota) => cpu_quota::explain(*quota),
+            ResourceFault::MemoryLimit(limit) => memory_limit::explain(*limit),
+            ResourceFault::PidsLimit(max) => pids_limit::explain(*max),
+            ResourceFault::IoLimit(limit) => io_limit::explain(limit),
+            ResourceFault::Signal(signals) => proc_signal::explain(signals),
+            ResourceFault::CpuStress { workers, load_ppm } => {
+                cpu_stress::explain(*workers, *load_ppm)
+            }
+            ResourceFault::MemoryPressure { bytes } => memory_pressure::explain(*bytes),
+        },
     }
 }
 
@@ -303,7 +333,8 @@ mod tests {
                 manual.contains(&format!("injector inject {}", kind.name())),
                 "{manual}"
             );
-            assert!(!options(kind).is_empty());
+            // A cgroup is frozen, or it is not.
+            assert_eq!(options(kind).is_empty(), kind == FaultKind::CgroupFreeze);
             for option in options(kind) {
                 assert!(
                     !option.help.is_empty(),
@@ -311,7 +342,10 @@ mod tests {
                     option.name,
                     kind.name()
                 );
-                let flag = kind == FaultKind::NetDelay && option.name == "reorder";
+                let flag = matches!(
+                    (kind, option.name.as_str()),
+                    (FaultKind::NetDelay, "reorder") | (FaultKind::MemoryLimit, "soft")
+                );
                 assert_eq!(
                     option.value.is_none_or(|value| value.is_empty()),
                     flag,

@@ -10,7 +10,7 @@ use crate::spec::{
 
 /// What is said of a rule with these keys.
 fn told(keys: &str) -> String {
-    let text = format!("version: 1\nfor: 1s\nrules: [{{target: pid:7, kind: {keys}}}]");
+    let text = format!("version: 1\nfor: 1s\nrules: [{{target: cgroup:/web, kind: {keys}}}]");
     let input = document::parse(Path::new("x.yaml"), text.as_bytes()).expect(keys);
     let experiment = build(input, Entropy { id: 1, seed: 1 }).expect(keys);
     explain(&experiment.rules[0].fault)
@@ -20,6 +20,36 @@ fn told(keys: &str) -> String {
 fn kinds_in_words() {
     for (keys, words) in [
         ("net-loss", "loses packets that the target sends"),
+        ("cgroup-freeze", "freezes all processes of the target"),
+        (
+            "cpu-quota, cpus: 0.5",
+            "gives all threads of the target together 50ms of processor time in each 100ms",
+        ),
+        (
+            "memory-limit, bytes: 64mib, soft: true",
+            "slows the target down while it has more than 64mb of memory",
+        ),
+        (
+            "pids-limit, max: 0",
+            "lets the target have 0 processes and threads, and refuses it more with EAGAIN",
+        ),
+        (
+            "io-limit, device: '8:0', read-bps: 1mib, write-iops: 10",
+            "lets the target read 1mb per second, write 10 times per second of 8:0",
+        ),
+        (
+            "proc-signal, signal: HUP, every: 1s",
+            "sends SIGHUP to the target's processes, every 1s",
+        ),
+        (
+            "cpu-stress, workers: 2, load: 50",
+            "starts 2 processes beside the target's, each busy for 50 % of the time",
+        ),
+        (
+            "memory-pressure, bytes: 64mib",
+            "holds 64mb of memory beside the target's processes",
+        ),
+        ("proc-kill", "kills the target's processes, once"),
         (
             "net-loss, burst: '1,25', unit: segment",
             "loses packets (super-packets split) that the target sends, in bursts: 1 % of them begin one and 25 % end it, and 3.85 % are lost on average",

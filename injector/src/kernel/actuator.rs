@@ -2,6 +2,7 @@
 
 mod hops;
 mod packets;
+mod resources;
 mod rules;
 mod tables;
 
@@ -34,6 +35,7 @@ use super::{
     counters::Counters,
     delay_tables::DelayTables,
     files::Files,
+    guardian::Guardian,
     hits::Hits,
     journal::{Journal, Leftover},
     leftovers,
@@ -59,7 +61,7 @@ use crate::{
 
 /// How far ahead the agent vouches for its rules, in ns. A stopped agent's
 /// rules are inert after this long.
-const LEASE_NS: u64 = 2_000_000_000;
+pub(super) const LEASE_NS: u64 = 2_000_000_000;
 
 /// Acts on the kernel, for one experiment.
 pub struct KernelActuator {
@@ -101,6 +103,8 @@ pub struct KernelActuator {
     /// Where the command's cgroup is, or was about to be.
     cgroup_path: Option<PathBuf>,
     cgroup: Option<cgroup::OwnCgroup>,
+    /// Sets values, if any rule does.
+    guardian: Option<Guardian>,
     /// How long packets may still wait once no more are sent to wait.
     drain: Duration,
 }
@@ -204,6 +208,7 @@ impl KernelActuator {
             namespaces: BTreeMap::new(),
             cgroup_path: None,
             cgroup: None,
+            guardian: None,
             drain: Duration::ZERO,
         })
     }
@@ -216,6 +221,9 @@ impl KernelActuator {
     pub fn renew_lease(&mut self) -> io::Result<()> {
         if let Some(log) = &mut self.log {
             log.pass_on();
+        }
+        if let Some(guardian) = &mut self.guardian {
+            guardian.beat();
         }
         self.settings.lease_until_ns = clock::boot_ns() + LEASE_NS;
         self.control
@@ -236,9 +244,12 @@ impl KernelActuator {
     ///
     /// When the map cannot be read.
     pub fn counters(&self) -> io::Result<Vec<RuleStats>> {
-        self.counters
+        let mut counters = self
+            .counters
             .read(self.settings.rule_count)
-            .map_err(io::Error::other)
+            .map_err(io::Error::other)?;
+        self.add_resources(&mut counters);
+        Ok(counters)
     }
 
     /// What the programs tell of hits, if they do; once.
@@ -360,6 +371,12 @@ impl KernelActuator {
             }
             Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
             Effect::AttachSend { hears } => self.attach_send(effect, *hears),
+            Effect::StartGuardian => self.start_guardian(plan),
+            Effect::HandOver {
+                index,
+                scope,
+                fault,
+            } => self.hand_over(plan, *index, scope, fault),
             Effect::Enable => self.enable(plan),
         }
     }
@@ -396,6 +413,9 @@ impl KernelActuator {
         self.settings.by_call |= by_call;
         self.settings.by_place |= by_place;
         let is_change = self.settings.lease_until_ns != 0;
+        if let (Some(guardian), false) = (&mut self.guardian, is_change) {
+            guardian.go(start)?;
+        }
         if is_change {
             self.widen_queues(plan)?;
             // Before the rules are switched, and after the targets are written.
@@ -415,6 +435,9 @@ impl KernelActuator {
     }
 
     fn disable(&mut self) -> io::Result<()> {
+        if let Some(guardian) = &mut self.guardian {
+            guardian.end();
+        }
         self.settings.lease_until_ns = 0;
         self.control
             .set(0, self.settings, 0)
@@ -444,6 +467,7 @@ impl Actuator for KernelActuator {
 
     fn revert(&mut self, effect: &Effect) -> Vec<CleanupError> {
         let mut left = Vec::new();
+        let mut not_undone = Vec::new();
         while let Some(at) = self.attached.iter().rposition(|(of, _)| of == effect) {
             match self.attached.remove(at).1 {
                 Attached::Owned(link) => drop(link),
@@ -462,6 +486,7 @@ impl Actuator for KernelActuator {
                 thread::sleep(mem::take(&mut self.drain));
                 self.end_waiting();
             }
+            Effect::StartGuardian => not_undone = self.end_guardian(),
             Effect::AddHop(hop) => left.extend(self.remove_hop(hop)),
             Effect::CreateCgroup { .. } => {
                 if let Some(path) = self.cgroup_path.take() {
@@ -483,11 +508,14 @@ impl Actuator for KernelActuator {
             | Effect::AttachEntry { .. }
             | Effect::AttachSecurity { .. }
             | Effect::AttachConnect { .. }
-            | Effect::AttachSend { .. } => {}
+            | Effect::AttachSend { .. }
+            // The guardian's end is that of all it was handed over.
+            | Effect::HandOver { .. } => {}
         }
         let mut left: Vec<CleanupError> = left
             .into_iter()
             .map(|(leftover, source)| leftovers::remaining(&leftover, source))
+            .chain(not_undone)
             .collect();
         if self.first.as_ref() == Some(effect)
             && let Some(path) = self.journal.close()

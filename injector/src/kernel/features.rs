@@ -2,6 +2,7 @@
 //! it ran, detach. A configuration file would say less, and sometimes lie.
 
 mod calls;
+mod resources;
 mod rungs;
 mod security;
 mod sockets;
@@ -47,6 +48,8 @@ pub enum Trial {
     Calls,
     /// Rules on `connect`.
     Connects,
+    /// Rules that no program serves: what they need is looked for with their targets.
+    Nothing,
 }
 
 impl Trial {
@@ -60,6 +63,7 @@ impl Trial {
             Fault::Packet(..) => Self::Packets,
             Fault::Call(..) => Self::Calls,
             Fault::Refuse { .. } => Self::Connects,
+            Fault::Resource(_) => Self::Nothing,
         }
     }
 }

@@ -14,7 +14,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{netns, owner::Owner};
+use super::{
+    control_file::ControlFile,
+    netns,
+    owner::{Fate, Owner},
+};
 
 /// Where journals lie: a file system that a reboot empties, as it does the
 /// things written down.
@@ -63,6 +67,16 @@ pub(super) enum Leftover {
         /// Id of its program, which the kernel gives out once.
         program: u32,
     },
+    /// A value in a control file of somebody's cgroup.
+    Value {
+        /// The file.
+        #[serde(flatten)]
+        file: ControlFile,
+        /// The value before, which is put back.
+        before: String,
+        /// The value that was set. Whatever else is found there is somebody else's.
+        set: String,
+    },
 }
 
 /// An agent's journal, as it lies on disk.
@@ -90,7 +104,7 @@ impl Journal {
         let directory = Path::new(DIRECTORY);
         let owner = Owner::this();
         Self {
-            path: directory.join(format!("{id}.json")),
+            path: path_of(id),
             draft: directory.join(format!("{id}-{}.draft", owner.file_name())),
             entries: Entries {
                 version: VERSION,
@@ -189,6 +203,31 @@ impl Journal {
             }
         }
     }
+}
+
+/// Where the journal of this name lies.
+pub(super) fn path_of(id: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{id}.json"))
+}
+
+/// What has become of whoever has set a control file, and written that down; `None` if nobody
+/// has.
+pub(super) fn set_by(wanted: &ControlFile) -> Option<&'static str> {
+    all().into_iter().find_map(|file| match file {
+        Found::Journal(_, entries) => {
+            let sets = |leftover: &Leftover| {
+                matches!(leftover, Leftover::Value { file, .. } if file == wanted)
+            };
+            let owner = entries.owner;
+            (owner != Owner::this() && entries.leftovers.iter().any(sets)).then(|| {
+                match owner.fate() {
+                    Fate::Gone => "is gone and did not put it back",
+                    Fate::Runs(_) | Fate::Unseen => "still runs",
+                }
+            })
+        }
+        Found::Draft(..) | Found::Unreadable(..) => None,
+    })
 }
 
 /// Removes a journal or a draft, and the directory with the last one.

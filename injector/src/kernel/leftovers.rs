@@ -17,11 +17,15 @@ use nix::{
 use super::{
     cgroup,
     clsact::{self, Held},
+    guardian,
     journal::{self, Entries, Found, Leftover, Place},
     netlink, netns,
     owner::{Fate, Owner},
 };
-use crate::error::{CleanupError, CleanupErrors};
+use crate::{
+    error::{CleanupError, CleanupErrors},
+    report::resource::Outcome,
+};
 
 /// How long a running agent gets to clean up after itself.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,6 +43,9 @@ pub struct StopReport {
     pub stopped: Vec<u32>,
     /// What was removed, in words.
     pub removed: Vec<String>,
+    /// Values that were put back, and those that were not because somebody else has
+    /// changed them meanwhile, in words.
+    pub restored: Vec<String>,
 }
 
 /// Ends every running agent, then removes whatever earlier ones left.
@@ -100,10 +107,20 @@ fn stop(path: &Path, mut entries: Entries, report: &mut StopReport, left: &mut V
             return;
         }
     }
+    clean_all(path, &entries, report, left);
+}
+
+/// Removes all that a journal names, and the journal if nothing is left.
+fn clean_all(
+    path: &Path,
+    entries: &Entries,
+    report: &mut StopReport,
+    left: &mut Vec<CleanupError>,
+) {
     let before = left.len();
     // The last first: a filter before the qdisc that holds it.
     for leftover in entries.leftovers.iter().rev() {
-        match clean(leftover) {
+        match clean(leftover, &mut report.restored) {
             Ok(true) => report.removed.push(describe(leftover)),
             Ok(false) => {}
             Err(error) => left.push(remaining(leftover, error)),
@@ -112,6 +129,18 @@ fn stop(path: &Path, mut entries: Entries, report: &mut StopReport, left: &mut V
     if left.len() == before {
         journal::remove(path);
     }
+}
+
+/// Undoes what the journal at `path` names, whose owner is gone: what was done, in words, and
+/// what is still there.
+pub(super) fn clean_one(path: &Path) -> (Vec<String>, Vec<CleanupError>) {
+    let (mut report, mut left) = (StopReport::default(), Vec::new());
+    match journal::read(path) {
+        Ok(Some(entries)) => clean_all(path, &entries, &mut report, &mut left),
+        Ok(None) => {}
+        Err(reason) => left.push(unreadable(path, reason)),
+    }
+    (report.restored, left)
 }
 
 fn unreadable(path: &Path, reason: String) -> CleanupError {
@@ -142,9 +171,22 @@ fn end(owner: Owner, pid: u32) -> bool {
     true
 }
 
-/// Removes a leftover; whether there was one.
-fn clean(leftover: &Leftover) -> io::Result<bool> {
+/// Removes a leftover; whether there was one. What is put back and not removed is told in
+/// `restored`.
+fn clean(leftover: &Leftover, restored: &mut Vec<String>) -> io::Result<bool> {
     match leftover {
+        Leftover::Value { file, before, set } => {
+            let path = file.path.display();
+            match guardian::put_back(file, before, set) {
+                Outcome::Restored => restored.push(format!("restored {path} to `{before}`")),
+                Outcome::Changed(now) => restored.push(format!(
+                    "left {path} alone: it was `{set}`, and somebody else has changed it to `{now}`"
+                )),
+                Outcome::Remains(why) => return Err(io::Error::other(why)),
+                Outcome::Gone | Outcome::NotSet | Outcome::Set => {}
+            }
+            Ok(false)
+        }
         Leftover::Cgroup { path } => {
             let there = path.exists();
             cgroup::remove(path).map(|()| there)
@@ -190,6 +232,7 @@ fn describe(leftover: &Leftover) -> String {
     let inode = |netns: &netns::Identity| netns.inode;
     match leftover {
         Leftover::Cgroup { path } => format!("cgroup {}", path.display()),
+        Leftover::Value { file, set, .. } => format!("`{set}` in {}", file.path.display()),
         Leftover::Device { netns, name } => format!("device {name} in net:[{}]", inode(netns)),
         Leftover::Qdisc { place } => format!(
             "clsact qdisc of interface {} in net:[{}]",
@@ -225,6 +268,7 @@ pub(super) fn remaining(leftover: &Leftover, error: io::Error) -> CleanupError {
 fn remedy(leftover: &Leftover) -> String {
     match leftover {
         Leftover::Cgroup { path } => remove_cgroup(path),
+        Leftover::Value { file, before, .. } => file.command(before),
         Leftover::Device { netns, name } => inside(*netns, |_| format!("ip link del {name}")),
         Leftover::Qdisc { place } => inside(place.netns, |file| {
             format!("tc qdisc del dev {} clsact", name_of(file, *place))

@@ -93,7 +93,7 @@ fn parts(rule: &Rule) -> Uses {
     let fault = &rule.fault;
     let (detours, queues) = match fault {
         Fault::Packet(_, fault) => (fault.detours(), fault.holds()),
-        Fault::Call(..) | Fault::Refuse { .. } => (false, false),
+        Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_) => (false, false),
     };
     let asks_of_calls = fault.calls().is_some_and(|calls| !calls.filter.is_any());
     let splits = fault.filter().is_some_and(PacketFilter::splits);

@@ -70,6 +70,8 @@ pub(super) fn entry(
                 sys_errno::params(&errors.iter().map(choice).collect::<Vec<_>>())
             }
             Fault::Refuse { errno, .. } => net_refuse::params(errno.value),
+            // The guardian's, and no program's.
+            Fault::Resource(_) => Params::default(),
         },
         filter: rule
             .fault

@@ -52,6 +52,13 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
             {
                 return Err(refuse(reason));
             }
+            if let Some(reason) = same_file(first, second)
+                && overlap_in_time(first, second)
+                && cover(a, b)
+                && cover(b, a)
+            {
+                return Err(refuse(reason));
+            }
             // A rule that is in force for longer has hits before or after.
             let covers = |outer: usize, inner: usize| {
                 outlasts(&rules[outer], &rules[inner]) && cover(outer, inner)
@@ -181,6 +188,14 @@ fn both_checksums(first: &Rule, second: &Rule) -> Option<String> {
     contradict.then(|| "the same packets cannot carry a valid and a broken checksum".to_owned())
 }
 
+/// Two values for one file, which holds one.
+fn same_file(first: &Rule, second: &Rule) -> Option<String> {
+    let (one, other) = (first.fault.resource()?, second.fault.resource()?);
+    let file = one.setting()?.file;
+    (file == other.setting()?.file && one.device() == other.device())
+        .then(|| format!("both set {file} of the same cgroup"))
+}
+
 /// A loss that leaves no packet to another rule.
 fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
     let Fault::Packet(filter, fault) = &loss.fault else {
@@ -215,7 +230,10 @@ fn loses_all(loss: &Rule, other: &Rule) -> Option<String> {
 fn units_differ(first: &Rule, second: &Rule) -> Option<String> {
     let unit = |rule: &Rule| match &rule.fault {
         // A query is no super-packet.
-        Fault::Packet(_, PacketFault::Dns(_)) | Fault::Call(..) | Fault::Refuse { .. } => None,
+        Fault::Packet(_, PacketFault::Dns(_))
+        | Fault::Call(..)
+        | Fault::Refuse { .. }
+        | Fault::Resource(_) => None,
         Fault::Packet(filter, _) => Some(filter.unit),
     };
     let (one, other) = (unit(first)?, unit(second)?);

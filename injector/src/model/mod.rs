@@ -13,6 +13,7 @@ pub mod filter;
 mod link;
 mod marks;
 mod overlap;
+mod resource;
 mod rung;
 pub mod sets;
 
@@ -29,6 +30,7 @@ pub use filter::{
     TcpFlags, Unit,
 };
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
+pub use resource::{CpuQuota, Device, IoLimit, MemoryLimit, ResourceFault, Setting, Signals};
 pub use rung::Rung;
 
 /// Rules on one timeline, with a seed and an end.
@@ -98,6 +100,8 @@ pub enum Fault {
         /// The error.
         errno: Errno,
     },
+    /// Something happens to what the target is given.
+    Resource(ResourceFault),
 }
 
 /// Which system calls.
@@ -215,6 +219,7 @@ impl Fault {
             Self::Packet(_, fault) => fault.kind(),
             Self::Call(_, fault) => fault.kind(),
             Self::Refuse { .. } => FaultKind::NetRefuse,
+            Self::Resource(fault) => fault.kind(),
         }
     }
 
@@ -223,7 +228,16 @@ impl Fault {
     pub fn longest_wait(&self) -> Duration {
         match self {
             Self::Packet(_, fault) => fault.longest_wait(),
-            Self::Call(..) | Self::Refuse { .. } => Duration::ZERO,
+            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => Duration::ZERO,
+        }
+    }
+
+    /// What it does to what the target is given, if it does.
+    #[must_use]
+    pub const fn resource(&self) -> Option<&ResourceFault> {
+        match self {
+            Self::Resource(fault) => Some(fault),
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
         }
     }
 
@@ -232,7 +246,7 @@ impl Fault {
     pub fn queue_memory(&self) -> Option<QueueMemory> {
         match self {
             Self::Packet(_, fault) => fault.queue_memory(),
-            Self::Call(..) | Self::Refuse { .. } => None,
+            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -256,7 +270,7 @@ impl Fault {
                     ..
                 }),
             ) => Some(table),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -274,7 +288,7 @@ impl Fault {
     pub const fn queries(&self) -> Option<&Dns> {
         match self {
             Self::Packet(_, PacketFault::Dns(dns)) => Some(dns),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -282,7 +296,7 @@ impl Fault {
     pub const fn conditions_mut(&mut self) -> Option<&mut PacketFilter> {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
-            Self::Call(..) => None,
+            Self::Call(..) | Self::Resource(_) => None,
         }
     }
 
@@ -291,7 +305,7 @@ impl Fault {
     pub const fn calls(&self) -> Option<&Calls> {
         match self {
             Self::Call(calls, _) => Some(calls),
-            Self::Packet(..) | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -300,7 +314,7 @@ impl Fault {
     pub const fn filter(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) => Some(filter),
-            Self::Call(..) | Self::Refuse { .. } => None,
+            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -310,7 +324,7 @@ impl Fault {
     pub const fn conditions(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
-            Self::Call(..) => None,
+            Self::Call(..) | Self::Resource(_) => None,
         }
     }
 }

@@ -10,7 +10,10 @@ use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 use super::{CallHook, Effect, Features, Hop, Plan, limits};
 use crate::{
     error::{Error, Unsupported},
-    model::{Direction, Experiment, Fault, PacketFault, PacketFilter, QueueMemory, Rule, Syscall},
+    model::{
+        Direction, Experiment, Fault, PacketFault, PacketFilter, QueueMemory, ResourceFault, Rule,
+        Syscall,
+    },
     resolve::{Interface, Netns, RuleScope, Scope, Whom},
 };
 
@@ -46,11 +49,18 @@ pub fn build(
             });
         }
         for one in &scope.scopes {
-            parts.aim(one, mask, rule);
+            match &rule.fault {
+                Fault::Resource(fault) => parts.hand_over(index, one, fault),
+                Fault::Packet(..) | Fault::Call(..) | Fault::Refuse { .. } => {
+                    parts.aim(one, mask, rule);
+                }
+            }
         }
         backends.push(match &rule.fault {
             Fault::Call(calls, _) => parts.calls(rule, calls, mask, features)?,
             Fault::Refuse { errno, .. } => parts.connects(rule, *errno, features)?,
+            // That the target has the control file was seen when it was looked up.
+            Fault::Resource(_) => "guardian",
             Fault::Packet(filter, fault) => {
                 let act = PacketAct {
                     rule,
@@ -129,6 +139,8 @@ struct Parts {
     /// A program where sockets send, and whether one hears what they receive.
     sends: Option<bool>,
     sites: BTreeMap<NetnsInode, Site>,
+    /// What the guardian does.
+    handed: Vec<Effect>,
     notes: Vec<String>,
 }
 
@@ -144,12 +156,20 @@ impl Parts {
                 filter.direction != Direction::Egress
                     || (filter.follows_conversations() && !fault.fails_calls())
             }
-            Fault::Call(..) | Fault::Refuse { .. } => false,
+            Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_) => false,
         };
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
             self.by_socket.add(scope, mask);
         }
         self.scopes.add(scope, mask);
+    }
+
+    fn hand_over(&mut self, index: usize, scope: &Scope, fault: &ResourceFault) {
+        self.handed.push(Effect::HandOver {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            scope: scope.clone(),
+            fault: fault.clone(),
+        });
     }
 
     fn packets(
@@ -370,6 +390,10 @@ impl Parts {
         }
         if let Some(hears) = self.sends {
             effects.push(Effect::AttachSend { hears });
+        }
+        if !self.handed.is_empty() {
+            effects.push(Effect::StartGuardian);
+            effects.extend(self.handed);
         }
         effects.push(Effect::Enable);
         effects

@@ -7,7 +7,7 @@ use injector_common::{IfIndex, NetnsInode};
 use super::{Effect, Hop, Plan};
 use crate::{
     error::{Error, Unsupported},
-    model::Direction,
+    model::{Direction, Rule},
     resolve::Whom,
 };
 
@@ -22,6 +22,7 @@ use crate::{
 ///
 /// Where devices that packets wait or are split in would have to be made anew.
 pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
+    check_handed(now, next)?;
     let mut steps = Vec::new();
     let aimed: BTreeMap<_, _> = now.effects.iter().filter_map(aim).fold(
         BTreeMap::new(),
@@ -69,7 +70,11 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                     }
                 }
             }
-            Effect::WriteSite { .. } | Effect::WriteCall { .. } | Effect::Enable => {}
+            Effect::WriteSite { .. }
+            | Effect::WriteCall { .. }
+            | Effect::StartGuardian
+            | Effect::HandOver { .. }
+            | Effect::Enable => {}
             Effect::WriteScope { .. } | Effect::TagSockets { .. } => {
                 let Some((whom, wants)) = aim(effect) else {
                     continue;
@@ -138,6 +143,25 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
     Ok(steps)
 }
 
+/// Refuses changes of what the guardian has: it goes by what it was handed over at the start.
+fn check_handed(now: &Plan, next: &Plan) -> Result<(), Unsupported> {
+    let rules = |plan: &Plan| plan.experiment.rules.clone();
+    let (old, new) = (rules(now), rules(next));
+    let changed = (0..old.len().max(new.len())).find(|&at| {
+        let (one, other) = (old.get(at), new.get(at));
+        let is_resource =
+            |rule: Option<&Rule>| rule.is_some_and(|rule| rule.fault.resource().is_some());
+        one != other && (is_resource(one) || is_resource(other))
+    });
+    let Some(rule) = changed.and_then(|at| new.get(at).or_else(|| old.get(at))) else {
+        return Ok(());
+    };
+    Err(anew(
+        "the rules on resources as they were",
+        format!("another rule `{}`", rule.name),
+    ))
+}
+
 /// The effects of which what is in force consists once `next` is, in their order: `now`'s
 /// and what was performed, and `next`'s tables.
 #[must_use]
@@ -195,6 +219,8 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::AttachSecurity { .. }
         | Effect::AttachConnect { .. }
         | Effect::AttachSend { .. }
+        | Effect::StartGuardian
+        | Effect::HandOver { .. }
         | Effect::Enable => None,
     }
 }

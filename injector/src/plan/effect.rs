@@ -5,7 +5,7 @@ use std::fmt;
 use injector_common::names::{MODIFIED_ENTRY, SYSCALL_ENTRY, SecurityHook};
 
 use crate::{
-    model::{Direction, QueueMemory, Rung, Syscall},
+    model::{Direction, QueueMemory, ResourceFault, Rung, Syscall},
     resolve::{FilePlace, Interface, Netns, Scope},
 };
 
@@ -192,6 +192,17 @@ pub enum Effect {
         /// Whether another one notes what they receive.
         hears: bool,
     },
+    /// Starts the guardian, which sets values and puts them back whatever becomes of the agent.
+    StartGuardian,
+    /// Hands a rule over to the guardian, for one of its targets.
+    HandOver {
+        /// The rule's position.
+        index: u32,
+        /// Whose cgroup.
+        scope: Scope,
+        /// What happens to it.
+        fault: ResourceFault,
+    },
     /// Puts all rules in force and starts the lease.
     Enable,
 }
@@ -322,6 +333,40 @@ impl fmt::Display for Effect {
                 } else {
                     ""
                 })
+            }
+            Self::StartGuardian => f.write_str(
+                "start the guardian, which puts back what rules set, also if the agent is killed",
+            ),
+            Self::HandOver {
+                index,
+                scope,
+                fault,
+            } => {
+                let Some(setting) = fault.setting() else {
+                    if !fault.is_for_processes() {
+                        return write!(
+                            f,
+                            "have the guardian start workers in {} for rule {index}, and end them",
+                            ScopeText(scope)
+                        );
+                    }
+                    return write!(
+                        f,
+                        "have the guardian signal {} for rule {index}, which nothing undoes",
+                        ScopeText(scope)
+                    );
+                };
+                write!(
+                    f,
+                    "have the guardian set {} of {} to `{}` for rule {index}, and back to what it was",
+                    setting.file,
+                    ScopeText(scope),
+                    setting.value
+                )?;
+                match fault.device() {
+                    Some(device) => write!(f, ", for {device}"),
+                    None => Ok(()),
+                }
             }
             Self::Enable => f.write_str("put the rules in force"),
         }

@@ -254,7 +254,9 @@ fn assert_in_order(plan: &Plan) {
         Effect::AttachSecurity { .. } => 11,
         Effect::AttachConnect { .. } => 12,
         Effect::AttachSend { .. } => 13,
-        Effect::Enable => 14,
+        Effect::StartGuardian => 14,
+        Effect::HandOver { .. } => 15,
+        Effect::Enable => 16,
     };
     assert!(plan.effects.is_sorted_by_key(rank), "{plan}");
     let enabled = plan

@@ -3,12 +3,13 @@
 pub mod doctor;
 pub mod live;
 pub mod plan;
+pub mod resource;
 pub mod table;
 
 use injector_common::{FaultKind, RuleStats};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::ledger::Replayed;
+use crate::{ledger::Replayed, report::resource::ResourceReport};
 
 /// What ended an experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,9 @@ pub struct RuleReport {
     /// injected ones, with `net-reorder` among the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// What is known of the values that it set; `None` for a rule that sets none.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ResourceReport>,
 }
 
 #[expect(
@@ -197,6 +201,11 @@ impl Report {
             self.stopped_by.words(),
             table::render(&header, rows)
         );
+        for rule in &self.rules {
+            if let Some(resource) = &rule.resource {
+                text += &resource.to_lines(&rule.name);
+            }
+        }
         let nobodys = self.unattributed.unwrap_or_default();
         if nobodys != Unattributed::default() {
             text += &format!(
@@ -260,6 +269,7 @@ mod tests {
                     errors: 1,
                 },
                 dropped: None,
+                resource: None,
             }],
             unattributed: None,
             undelivered: None,

@@ -5,7 +5,7 @@ use injector_common::kinds::Family;
 use super::host::{CgroupMount, Host};
 use crate::{
     error::{Error, PermissionError, Unsupported},
-    model::{Experiment, Rule, Target},
+    model::{Experiment, ResourceFault, Rule, Target},
 };
 
 /// Checks the host and returns its cgroup v2 mounts.
@@ -27,7 +27,10 @@ pub(super) fn check(experiment: &Experiment, host: &impl Host) -> Result<Vec<Cgr
     }
     let mounts = host.cgroup_mounts()?;
     // Whose a socket is, is found out at the root of all cgroups.
-    let by_sockets = |rule: &Rule| rule.fault.kind().family() != Family::Syscall;
+    let by_sockets = |rule: &Rule| match rule.fault.kind().family() {
+        Family::Packet | Family::Connect => true,
+        Family::Syscall | Family::Resource => false,
+    };
     let by_group = |target: &Target| !matches!(target, Target::Process(_));
     let needs_one = |rule: &&Rule| by_sockets(rule) || rule.targets.iter().any(by_group);
     if mounts.is_empty()
@@ -62,6 +65,16 @@ fn check_foreign_ids(experiment: &Experiment) -> Result<(), Unsupported> {
         found: found.into(),
     };
     for rule in &experiment.rules {
+        let signals = rule
+            .fault
+            .resource()
+            .is_some_and(ResourceFault::is_for_processes);
+        if signals {
+            return Err(refuse(
+                "a rule that signals processes",
+                "a pid namespace of a container, from which the host's processes have no ids",
+            ));
+        }
         if rule.targets.iter().any(|t| matches!(t, Target::Process(_))) {
             return Err(refuse(
                 "a target pid:N",

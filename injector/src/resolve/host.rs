@@ -60,6 +60,23 @@ pub trait Host {
     /// Where there is no directory.
     fn directory(&self, path: &Path) -> io::Result<Directory>;
 
+    /// The text of a control file.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none.
+    fn control_file(&self, path: &Path) -> io::Result<String>;
+
+    /// The numbers of a block device.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none at this path.
+    fn block_device(&self, path: &Path) -> io::Result<(u64, u64)>;
+
+    /// Whether a block device of these numbers is a whole disk.
+    fn is_disk(&self, major: u64, minor: u64) -> bool;
+
     /// The processes in a cgroup and in all below it.
     ///
     /// # Errors

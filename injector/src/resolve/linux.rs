@@ -3,13 +3,19 @@
 use std::{
     fs, io,
     net::IpAddr,
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use futures_util::{TryFutureExt as _, TryStreamExt as _};
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::{
+    stat::{major, minor},
+    statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs},
+};
 use rtnetlink::packet_route::{
     address::{AddressAttribute, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
@@ -162,6 +168,24 @@ impl Host for LinuxHost {
             statfs(&mount.point).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
         });
         Ok(mounts)
+    }
+
+    fn control_file(&self, path: &Path) -> io::Result<String> {
+        fs::read_to_string(path)
+    }
+
+    fn block_device(&self, path: &Path) -> io::Result<(u64, u64)> {
+        let metadata = fs::metadata(path)?;
+        if !metadata.file_type().is_block_device() {
+            return Err(io::Error::other("not a block device"));
+        }
+        let device = metadata.rdev();
+        Ok((major(device), minor(device)))
+    }
+
+    fn is_disk(&self, major: u64, minor: u64) -> bool {
+        let directory = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+        directory.exists() && !directory.join("partition").exists()
     }
 
     fn directory(&self, path: &Path) -> io::Result<Directory> {

@@ -11,6 +11,7 @@ pub mod names;
 pub mod netns;
 pub mod peer_target;
 mod process;
+mod resources;
 mod scopes;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use injector_common::{NetnsInode, Tgid, kinds::Family};
 use super::{
     Netns, RuleScope, Scope, cgroup, checks, files,
     host::{CgroupMount, Host, Link, Process},
-    interfaces, process,
+    interfaces, process, resources,
 };
 use crate::{
     error::{Error, Unsupported},
@@ -93,6 +93,10 @@ impl<'a, H: Host> Facts<'a, H> {
         let netns = match rule.fault.kind().family() {
             Family::Packet => self.netns(rule, &scopes)?,
             Family::Syscall | Family::Connect => Vec::new(),
+            Family::Resource => {
+                resources::check(rule, &scopes, &self.mounts, self.host)?;
+                Vec::new()
+            }
         };
         let files = match rule.fault.calls() {
             Some(calls) if !calls.filter.paths.is_any() => {

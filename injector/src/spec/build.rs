@@ -16,7 +16,7 @@ use crate::{
         number::{Seed, Times},
         per,
         percent::Percent,
-        selection,
+        resource, selection,
         when::When,
     },
 };
@@ -235,9 +235,12 @@ fn build_rules(
             if let Fault::Packet(_, fault) = &mut fault {
                 selection::settle(fault, &mut trigger, has_percent, has_when)?;
             }
+            resource::check_trigger(&fault, &trigger, has_percent, has_when)?;
             selection::correlate(&mut trigger, correlation)?;
             let per = per::settle(&mut fault, &trigger, rule.per.unwrap_or_default())?;
-            Ok(vec![built(name, fault, trigger, per)])
+            let rule = built(name, fault, trigger, per);
+            resource::check_targets(&rule)?;
+            Ok(vec![rule])
         }
         RawKind::Recipe(raw) => {
             let given = [

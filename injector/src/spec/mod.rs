@@ -21,6 +21,7 @@ pub mod packet;
 pub mod per;
 pub mod percent;
 pub mod rate;
+pub mod resource;
 mod rule;
 mod selection;
 pub mod syscall;

@@ -37,6 +37,7 @@ pub(super) fn settle(fault: &mut Fault, trigger: &Trigger, per: Per) -> Result<P
     match fault {
         Fault::Packet(_, fault) => settle_packet(fault),
         Fault::Call(..) => Err(refuse("system calls belong to no flow")),
+        Fault::Resource(_) => Err(refuse("what a target is given belongs to no flow")),
         Fault::Refuse { .. } => Err(refuse(
             "a connection that is refused is no flow yet, it has no port of its own",
         )),

@@ -92,7 +92,7 @@ const SIZE_ALLOWED: &str = "0 to 1gb: a number of bytes, or with a unit of tc(8)
      (times 1024; kib, mib, gib mean the same), such as 32kb";
 
 /// A number of bytes with a unit of tc(8), or none, if that is whole.
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split(text);
     let factor = match unit.as_str() {
         "" | "b" => 1,

@@ -3,7 +3,7 @@
 mod reader;
 mod report;
 
-pub use report::{Finished, Replayed, Report, RuleReport, Unattributed, Undelivered};
+pub use report::{Finished, Replayed, Report, RuleReport, Unattributed, Undelivered, Value};
 
 use std::{
     env, fs,

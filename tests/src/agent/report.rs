@@ -1,6 +1,6 @@
 //! What a run of the injector left to read.
 
-use std::{process::ExitStatus, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Duration};
 
 use serde::Deserialize;
 
@@ -61,6 +61,19 @@ pub struct Unattributed {
     pub ingress: u64,
 }
 
+/// A value that a rule set in a control file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Value {
+    /// The file.
+    pub path: PathBuf,
+    /// Its value before.
+    pub before: Option<String>,
+    /// The value that was set.
+    pub set: String,
+    /// What became of it, as JSON.
+    pub outcome: serde_json::Value,
+}
+
 /// What one rule did.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RuleReport {
@@ -76,6 +89,15 @@ pub struct RuleReport {
     pub injected: u64,
     /// Of those, operations that the trigger let through.
     pub passed: u64,
+    /// What a rule on resources set.
+    #[serde(default)]
+    pub values: Vec<Value>,
+    /// By how much counters of the kernel grew, where a rule on resources has some.
+    #[serde(default)]
+    pub kernel: BTreeMap<String, u64>,
+    /// What went wrong with a rule on resources.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// Of those, operations let through because the budget was spent.
     pub exhausted: u64,
     /// Of those, operations that the kernel refused to harm.

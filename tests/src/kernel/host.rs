@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Feature;
 use crate::{
     bare::{self, Bare},
+    cgroup,
     netns::Netns,
 };
 
@@ -40,6 +41,8 @@ struct Evidence {
     security: bool,
     /// Programs can take the place of the functions that ask at them.
     asking: bool,
+    /// cgroup v2 has the controllers of processors, memory, processes and disks.
+    controllers: bool,
 }
 
 impl Evidence {
@@ -52,6 +55,7 @@ impl Evidence {
             replacing: Bare::modifying("__x64_sys_getpgid").is_ok(),
             security: has_security(),
             asking: has_asking(),
+            controllers: has_controllers(),
         }
     }
 
@@ -90,6 +94,9 @@ impl Evidence {
                 .or(replacing)
                 .or(security.and(renames))
                 .or(asking.and(renames)),
+            Feature::Controllers => self
+                .controllers
+                .or_reason("cgroup v2 lacks controllers here, which cgroup v1 has or nobody"),
             Feature::Override => overriding,
             Feature::FmodRet => replacing,
             Feature::Lsm => security.and(renames),
@@ -99,6 +106,14 @@ impl Evidence {
             Feature::Fq => fq,
         }
     }
+}
+
+/// Whether the root of cgroup v2 has all of them.
+fn has_controllers() -> bool {
+    let file = cgroup::mount_point().join("cgroup.controllers");
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let has = |wanted| text.split_whitespace().any(|one| one == wanted);
+    ["cpu", "memory", "pids", "io"].into_iter().all(has)
 }
 
 /// A condition as a result with its reason.
@@ -226,6 +241,7 @@ mod tests {
         replacing: true,
         security: true,
         asking: true,
+        controllers: true,
     };
 
     #[track_caller]
@@ -240,8 +256,8 @@ mod tests {
     #[test]
     fn each_piece_of_evidence_decides_its_features() {
         use Feature::{
-            FmodRet, FmodRetSecurity, Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse, Netem, Override,
-            Segments, SysErrno, Tcx,
+            Controllers, FmodRet, FmodRetSecurity, Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse,
+            Netem, Override, Segments, SysErrno, Tcx,
         };
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
@@ -268,6 +284,11 @@ mod tests {
             ..RICH
         };
         lacks(netem, &[Netem]);
+        let hybrid = Evidence {
+            controllers: false,
+            ..RICH
+        };
+        lacks(hybrid, &[Controllers]);
         let stock = Evidence {
             overriding: false,
             replacing: false,

@@ -53,6 +53,10 @@ impl TestBinary {
             _ if kernel.contains('/') => Part::Everything,
             // Millions of packets, which tell no more where they take minutes.
             _ if name == "ledger" => Part::Nothing,
+            // Processes and their cgroups are the same on all kernels.
+            _ if HOST_ALONE.contains(&name) => Part::Nothing,
+            // The controllers, which a host may lack, are of the oldest kernel as of later ones.
+            kernel::OVERRIDE | kernel::BACKPORTED if CONTROLLERS.contains(&name) => Part::Nothing,
             // The backported kernel with one option more, about system calls.
             kernel::OVERRIDE => match name {
                 _ if name == "dns" || name.starts_with("net_") => Part::Nothing,
@@ -120,6 +124,7 @@ impl TestBinary {
             _ => match name {
                 // Their other tests differ in nothing that the older way has to do with.
                 "replay" => Part::Named(&["told"]),
+                "memory_pressure" => Part::Named(&["limit"]),
                 "half_way" => Part::Named(&["reception", "delay::", "errno"]),
                 "lifecycle" => Part::AllBut(WITHOUT_FILTERS),
                 "device_faults" => Part::Named(&["below", "delays"]),
@@ -149,6 +154,17 @@ impl TestBinary {
 
 /// Tests of `sys_rungs` on a kernel whose `sys_errno` and `sys_calls` take the other rungs.
 const LAST_RUNG: &[&str] = &["fmod_ret_security", "refused"];
+/// Tests of what needs nothing of the kernel that a host could lack.
+const HOST_ALONE: &[&str] = &["cgroup_freeze", "cpu_stress", "proc_kill", "proc_signal"];
+
+/// Tests of what needs controllers of cgroup v2.
+const CONTROLLERS: &[&str] = &[
+    "cpu_quota",
+    "io_limit",
+    "memory_limit",
+    "memory_pressure",
+    "pids_limit",
+];
 
 /// Tests of `lifecycle` that do not depend on how programs are attached, or of kinds for which
 /// others stand: an agent that ends by itself undoes the same for all.

@@ -1,6 +1,9 @@
 //! Changing what is in force, on a model of the kernel.
 
+use injector_common::Trigger;
+
 use super::*;
+use crate::model::{Fault, Per, ResourceFault, Rule, Target};
 
 /// The plan, and an interface in another namespace where packets wait.
 fn next() -> Plan {
@@ -196,4 +199,31 @@ fn a_second_program_where_sockets_send_is_not_attached() {
     injection.change(with(false)).expect("nothing to do");
     let error = injection.change(with(true)).expect_err("a refusal");
     assert!(error.to_string().contains("start it anew"), "{error}");
+}
+
+/// The guardian goes by what it was handed over at the start.
+#[test]
+fn rules_on_resources_do_not_change() {
+    let kernel = kernel();
+    let mut injection = apply(plan(), Model::new(&kernel, None)).expect("no mishap");
+    let before = kernel.borrow().things.clone();
+    let mut next = plan();
+    next.experiment.rules.push(Rule {
+        name: "hang".to_owned(),
+        targets: vec![Target::Cgroup("/web".into())],
+        fault: Fault::Resource(ResourceFault::Freeze),
+        trigger: Trigger::ALWAYS,
+        per: Per::Rule,
+        start: Duration::ZERO,
+        duration: Duration::from_secs(1),
+        removed: false,
+    });
+    let refused = injection
+        .change(next)
+        .expect_err("another rule of the guardian's");
+    assert!(
+        refused.to_string().contains("another rule `hang`"),
+        "{refused}"
+    );
+    assert_eq!(kernel.borrow().things, before);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use injector_common::{FaultKind, names::SecurityHook};
 
-use super::no;
+use super::{no, resources};
 use crate::{
     model::Rung,
     plan::{Features, Support, features::Probe},
@@ -87,6 +87,15 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
                 probe(rung.name(), state)
             })
             .collect(),
+        FaultKind::CgroupFreeze
+        | FaultKind::CpuQuota
+        | FaultKind::MemoryLimit
+        | FaultKind::PidsLimit
+        | FaultKind::IoLimit
+        | FaultKind::ProcSignal
+        | FaultKind::ProcKill
+        | FaultKind::CpuStress
+        | FaultKind::MemoryPressure => vec![probe("guardian", resources::support(kind))],
         FaultKind::NetRefuse => {
             let mut rungs = vec![probe("cgroup", features.refuse.clone())];
             if !features.refuse.is_supported() {

@@ -32,7 +32,8 @@ pub(in crate::resolve) struct FakeHost {
     pub(super) own_cgroup: String,
     pub(super) mounts: Vec<CgroupMount>,
     pub(super) directories: BTreeMap<PathBuf, (u64, Filesystem)>,
-    pub(super) cgroups: BTreeMap<PathBuf, Vec<u32>>,
+    pub(in crate::resolve) cgroups: BTreeMap<PathBuf, Vec<u32>>,
+    pub(in crate::resolve) control_files: BTreeMap<PathBuf, String>,
     pub(super) processes: Vec<Process>,
     pub(super) threads: BTreeMap<u32, u32>,
     pub(super) kernel_threads: Vec<u32>,
@@ -98,6 +99,7 @@ impl FakeHost {
             .into_iter()
             .map(|(path, processes)| (path.into(), processes))
             .collect(),
+            control_files: BTreeMap::new(),
             processes: vec![
                 process(1, 0, OWN_NETNS),
                 process(10, 1, OWN_NETNS),
@@ -189,6 +191,19 @@ impl Host for FakeHost {
 
     fn cgroup_mounts(&self) -> Result<Vec<CgroupMount>, HostError> {
         Ok(self.mounts.clone())
+    }
+
+    fn control_file(&self, path: &Path) -> io::Result<String> {
+        let found = self.control_files.get(path).cloned();
+        found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn block_device(&self, _: &Path) -> io::Result<(u64, u64)> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn is_disk(&self, major: u64, minor: u64) -> bool {
+        (major, minor) == (8, 0)
     }
 
     fn directory(&self, path: &Path) -> io::Result<Directory> {

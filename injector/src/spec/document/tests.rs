@@ -145,7 +145,7 @@ fn every_kind_is_reachable() {
     for kind in Kind::all() {
         // Whatever a kind requires is missing here, and named.
         let yaml = format!(
-            "version: 1\nfor: 1s\nrules: [{{kind: {}, target: pid:7}}]",
+            "version: 1\nfor: 1s\nrules: [{{kind: {}, target: cgroup:/web}}]",
             kind.name()
         );
         let required: Vec<String> = kind

@@ -21,7 +21,9 @@ fn fault(keys: &str) -> Fault {
 fn of_packets(keys: &str) -> PacketFault {
     match fault(keys) {
         Fault::Packet(_, fault) => fault,
-        other @ (Fault::Call(..) | Fault::Refuse { .. }) => panic!("{keys}: {other:?}"),
+        other @ (Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_)) => {
+            panic!("{keys}: {other:?}")
+        }
     }
 }
 

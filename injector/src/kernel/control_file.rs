@@ -1,0 +1,176 @@
+//! A control file of a cgroup v2, and what may be written there.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A control file, or the line of one disk in `io.max`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ControlFile {
+    /// Its path.
+    pub(super) path: PathBuf,
+    /// The disk, as `MAJOR:MINOR`, for `io.max`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) device: Option<String>,
+}
+
+/// What `io.max` means by no line at all (Documentation/admin-guide/cgroup-v2.rst).
+const UNLIMITED_DISK: &str = "rbps=max wbps=max riops=max wiops=max";
+
+/// `ENODEV`: the cgroup was removed while its file was open.
+const ENODEV: i32 = 19;
+
+impl ControlFile {
+    /// The value there now; of one disk, without its numbers.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(super) fn read(&self) -> io::Result<String> {
+        let text = fs::read_to_string(&self.path)?;
+        Ok(match &self.device {
+            None => text.trim().to_owned(),
+            Some(device) => of_disk(&text, device).to_owned(),
+        })
+    }
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub(super) fn write(&self, value: &str) -> io::Result<()> {
+        match &self.device {
+            None => fs::write(&self.path, value),
+            Some(device) => fs::write(&self.path, format!("{device} {value}")),
+        }
+    }
+
+    /// The directory of its cgroup.
+    pub(super) fn cgroup(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// A command that writes a value.
+    pub(super) fn command(&self, value: &str) -> String {
+        let device = self.device.as_ref().map(|device| format!("{device} "));
+        let device = device.unwrap_or_default();
+        format!("echo '{device}{value}' >{}", self.path.display())
+    }
+}
+
+/// Whether an error says that the cgroup is gone.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ENODEV)
+}
+
+/// The limits of a disk, in the text of `io.max`.
+fn of_disk<'a>(text: &'a str, device: &str) -> &'a str {
+    text.lines()
+        .find_map(|line| line.strip_prefix(device)?.strip_prefix(' '))
+        .map_or(UNLIMITED_DISK, str::trim)
+}
+
+/// What is to be written so that `wanted` holds, and nothing else changes: limits of a
+/// disk that are not named stay.
+///
+/// # Errors
+///
+/// Why that would be no fault: what is there is as tight or tighter.
+pub(super) fn tightened(before: &str, wanted: &str) -> Result<String, String> {
+    let refuse = || format!("it is `{before}` already, which `{wanted}` would not tighten");
+    if wanted.contains('=') {
+        let mut words = Vec::new();
+        for word in before.split_whitespace() {
+            let (key, limit) = word.split_once('=').ok_or_else(refuse)?;
+            let given = wanted
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+            match given {
+                None => words.push(word.to_owned()),
+                Some(given) if number(given) < number(limit) => {
+                    words.push(format!("{key}={given}"));
+                }
+                Some(_) => return Err(refuse()),
+            }
+        }
+        return Ok(words.join(" "));
+    }
+    let tightens = match (pair(before), pair(wanted)) {
+        // cpu.max: quota and period.
+        (Some((quota, period)), Some((wanted, wanted_period))) => {
+            // A quota has at most 54 bits, a period 20.
+            u128::from(wanted) * u128::from(period) < u128::from(quota) * u128::from(wanted_period)
+        }
+        (None, None) => number(wanted) < number(before),
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    // cgroup.freeze is 0 or 1, and 1 is the fault.
+    let freezes = before == "0" && wanted == "1";
+    if tightens && before != "1" || freezes {
+        Ok(wanted.to_owned())
+    } else {
+        Err(refuse())
+    }
+}
+
+/// A limit; `max` is above every other one.
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(u64::MAX)
+}
+
+fn pair(text: &str) -> Option<(u64, u64)> {
+    let (quota, period) = text.split_once(' ')?;
+    Some((number(quota), number(period)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_tighter_is_set() {
+        for (before, wanted, set) in [
+            ("0", "1", "1"),
+            ("max 100000", "50000 100000", "50000 100000"),
+            ("50000 100000", "2000 10000", "2000 10000"),
+            ("max", "4096", "4096"),
+            ("8192", "4096", "4096"),
+            ("max", "0", "0"),
+            (
+                UNLIMITED_DISK,
+                "rbps=5",
+                "rbps=5 wbps=max riops=max wiops=max",
+            ),
+            (
+                "rbps=9 wbps=max riops=3 wiops=max",
+                "rbps=5 wiops=2",
+                "rbps=5 wbps=max riops=3 wiops=2",
+            ),
+        ] {
+            assert_eq!(tightened(before, wanted).as_deref(), Ok(set), "{before}");
+        }
+        for (before, wanted) in [
+            ("1", "1"),
+            ("50000 100000", "50000 100000"),
+            ("5000 10000", "60000 100000"),
+            ("4096", "4096"),
+            ("4096", "8192"),
+            ("rbps=5 wbps=max riops=max wiops=max", "rbps=5"),
+            ("rbps=5 wbps=max riops=max wiops=max", "wbps=1 rbps=6"),
+        ] {
+            assert!(tightened(before, wanted).is_err(), "{before}, {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_disk_without_a_line_is_unlimited() {
+        let text = "8:16 rbps=1 wbps=max riops=max wiops=max\n8:1 rbps=2\n";
+        assert_eq!(of_disk(text, "8:1"), "rbps=2");
+        assert_eq!(of_disk(text, "8:0"), UNLIMITED_DISK);
+        assert_eq!(of_disk("", "8:0"), UNLIMITED_DISK);
+    }
+}

@@ -1,0 +1,321 @@
+//! The guardian's own side: a loop that does what is due, and undoes it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _, Write as _},
+    os::fd::AsFd as _,
+};
+
+use injector_common::Tgid;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::SignalFd,
+    },
+    unistd::setsid,
+};
+
+use super::{
+    journal_of,
+    protocol::{Remaining, Reply, Request, Status, Task, Work},
+    setting::Setting,
+    signals::{Count, Signals},
+    workers::Workers,
+};
+use crate::kernel::{actuator::LEASE_NS, clock, journal::Journal};
+
+/// A task, and what has become of it.
+struct Running {
+    rule: u32,
+    after_ns: u64,
+    until_ns: u64,
+    job: Job,
+}
+
+/// What is done and undone, or done alone.
+enum Job {
+    Setting(Box<Setting>),
+    Signals(Box<Signals>),
+    Workers(Box<Workers>),
+}
+
+impl Running {
+    /// What it sets, if it does.
+    fn setting(&self) -> Option<&Setting> {
+        match &self.job {
+            Job::Setting(setting) => Some(setting),
+            Job::Signals(_) | Job::Workers(_) => None,
+        }
+    }
+
+    fn setting_mut(&mut self) -> Option<&mut Setting> {
+        match &mut self.job {
+            Job::Setting(setting) => Some(setting),
+            Job::Signals(_) | Job::Workers(_) => None,
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        match &mut self.job {
+            Job::Setting(setting) => setting.status(self.rule),
+            Job::Signals(signals) => signals.status(self.rule),
+            Job::Workers(workers) => workers.status(self.rule),
+        }
+    }
+}
+
+struct Server {
+    journal: Journal,
+    tasks: Vec<Running>,
+    /// What the targets of a rule count together.
+    counts: BTreeMap<u32, Count>,
+    /// Who gets no signal.
+    spared: Vec<Tgid>,
+    start_ns: Option<u64>,
+    lease_until_ns: u64,
+}
+
+/// Serves the agent of experiment `id` until that says so, or is gone, or is told to stop.
+///
+/// # Errors
+///
+/// When it cannot stand by; nothing has been changed then.
+pub fn serve(id: &str) -> io::Result<()> {
+    // Whatever ends the agent's terminal or its group is not to end this.
+    setsid()?;
+    // A host without memory should end whoever has much of it.
+    let _ = fs::write("/proc/self/oom_score_adj", "-1000");
+    let ends = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ];
+    let signals: SigSet = ends.into_iter().collect();
+    signals.thread_block()?;
+    let told = SignalFd::new(&signals)?;
+    let mut server = Server {
+        journal: Journal::new(&journal_of(id)),
+        tasks: Vec::new(),
+        counts: BTreeMap::new(),
+        spared: vec![
+            Tgid(1),
+            Tgid(std::process::id()),
+            Tgid(std::os::unix::process::parent_id()),
+        ],
+        start_ns: None,
+        lease_until_ns: 0,
+    };
+    server.journal.open()?;
+    reply(&Reply::Ready);
+    let mut stdin = io::stdin().lock();
+    let mut unread = Vec::new();
+    'serve: loop {
+        let mut ready = [
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            PollFd::new(told.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, server.patience()) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(error) => {
+                // Without ears, the agent counts as gone.
+                tracing::error!("poll: {error}");
+                break;
+            }
+            Ok(_) => {}
+        }
+        let is_ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+        let [speaks, signalled] = [is_ready(&ready[0]), is_ready(&ready[1])];
+        if signalled {
+            break;
+        }
+        if speaks {
+            let mut chunk = [0; 4096];
+            match stdin.read(&mut chunk) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => unread.extend_from_slice(&chunk[..length]),
+            }
+            while let Some(end) = unread.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                let Ok(request) = serde_json::from_slice(&line) else {
+                    break 'serve;
+                };
+                if !server.obey(request) {
+                    break 'serve;
+                }
+            }
+        }
+        // What goes wrong is in the tasks' statuses.
+        let _ = server.step();
+    }
+    let left = server.end();
+    server.tell();
+    reply(&Reply::Ended(left));
+    Ok(())
+}
+
+impl Server {
+    /// Does what the agent asks for; whether to go on.
+    fn obey(&mut self, request: Request) -> bool {
+        match request {
+            Request::Add(task) => reply(&Reply::Done(self.add(task))),
+            Request::Go { start_ns } => {
+                self.start_ns = Some(start_ns);
+                self.lease_until_ns = clock::boot_ns() + LEASE_NS;
+                reply(&Reply::Done(self.step()));
+            }
+            Request::Beat => {
+                self.lease_until_ns = clock::boot_ns() + LEASE_NS;
+                let _ = self.step();
+                self.tell();
+            }
+            Request::End => return false,
+        }
+        true
+    }
+
+    fn add(&mut self, task: Task) -> Result<(), String> {
+        let job = match task.work {
+            Work::Set { file, value } => {
+                let others: Vec<&Setting> =
+                    self.tasks.iter().filter_map(Running::setting).collect();
+                Job::Setting(Box::new(Setting::new(file, value, &others)?))
+            }
+            Work::Run { cgroup, load } => Job::Workers(Box::new(Workers::new(cgroup, load))),
+            Work::Signal {
+                whom,
+                signal,
+                every_ns,
+                choice,
+            } => Job::Signals(Box::new(Signals::new(
+                choice,
+                whom,
+                signal,
+                every_ns,
+                task.after_ns,
+            )?)),
+        };
+        self.tasks.push(Running {
+            rule: task.rule,
+            after_ns: task.after_ns,
+            until_ns: task.after_ns.saturating_add(task.duration_ns),
+            job,
+        });
+        Ok(())
+    }
+
+    /// Does what is due now, and undoes what is over: the first thing that went wrong.
+    ///
+    /// The end comes first: two rules may set one file one after the other.
+    fn step(&mut self) -> Result<(), String> {
+        let now = clock::boot_ns();
+        let Some(start) = self.start_ns else {
+            return Ok(());
+        };
+        let vouched = now < self.lease_until_ns;
+        let since = now.saturating_sub(start);
+        let due = |task: &Running| vouched && (task.after_ns..task.until_ns).contains(&since);
+        for task in &mut self.tasks {
+            if due(task) {
+                continue;
+            }
+            match &mut task.job {
+                // What could not be put back is tried again.
+                Job::Setting(setting) => drop(setting.restore(&mut self.journal)),
+                Job::Workers(workers) => workers.end(),
+                Job::Signals(_) => {}
+            }
+        }
+        let mut spared = self.spared.clone();
+        for task in &self.tasks {
+            if let Job::Workers(workers) = &task.job {
+                spared.extend(workers.ids());
+            }
+        }
+        let mut result = Ok(());
+        for task in self.tasks.iter_mut().filter(|task| due(task)) {
+            match &mut task.job {
+                Job::Setting(setting) if !setting.is_set() && !setting.is_over() => {
+                    result = result.and(setting.set(&mut self.journal));
+                }
+                Job::Workers(workers) if !workers.are_on() && !workers.are_over() => {
+                    result = result.and(workers.start());
+                }
+                Job::Setting(_) | Job::Workers(_) => {}
+                Job::Signals(signals) => {
+                    let count = self.counts.entry(task.rule).or_default();
+                    signals.step(since, count, &spared);
+                }
+            }
+        }
+        result
+    }
+
+    /// How long nothing is due.
+    fn patience(&self) -> PollTimeout {
+        let Some(start) = self.start_ns else {
+            return PollTimeout::NONE;
+        };
+        let now = clock::boot_ns();
+        let edges = self.tasks.iter().flat_map(|task| {
+            let round = match &task.job {
+                Job::Setting(_) | Job::Workers(_) => None,
+                Job::Signals(signals) => signals.next_ns().filter(|&next| next < task.until_ns),
+            };
+            [Some(task.after_ns), Some(task.until_ns), round]
+        });
+        let edges = edges.flatten().map(|edge| start.saturating_add(edge));
+        let next = edges
+            .chain([self.lease_until_ns])
+            .filter(|&edge| edge > now)
+            .min();
+        // What could not be put back is tried again.
+        let again = next.is_none()
+            && self
+                .tasks
+                .iter()
+                .filter_map(Running::setting)
+                .any(Setting::is_set);
+        let wait_ns = match next {
+            Some(next) => next - now,
+            None if again => 100_000_000,
+            None => return PollTimeout::NONE,
+        };
+        // Rounded up, so that it is due when the wait is over.
+        let millis = wait_ns.div_ceil(1_000_000).min(60_000);
+        u16::try_from(millis).map_or(PollTimeout::MAX, PollTimeout::from)
+    }
+
+    /// Tells the agent how all stands.
+    fn tell(&mut self) {
+        let now = self.tasks.iter_mut().map(Running::status);
+        reply(&Reply::Now(now.collect()));
+    }
+
+    /// Undoes all; what could not be undone, which the journal still names.
+    fn end(&mut self) -> Vec<Remaining> {
+        for task in &mut self.tasks {
+            if let Job::Workers(workers) = &mut task.job {
+                workers.end();
+            }
+        }
+        let tasks = self.tasks.iter_mut().rev();
+        let left: Vec<Remaining> = tasks
+            .filter_map(|task| task.setting_mut()?.restore(&mut self.journal))
+            .collect();
+        self.journal.close();
+        left
+    }
+}
+
+/// Tells the agent, if it is still there.
+fn reply(reply: &Reply) {
+    let Ok(mut line) = serde_json::to_vec(reply) else {
+        return;
+    };
+    line.push(b'\n');
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+}
