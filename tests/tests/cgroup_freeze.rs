@@ -222,7 +222,7 @@ fn a_killed_guardian_leaves_nothing_frozen() {
 }
 
 #[test]
-fn somebody_elses_change_is_kept_and_told() {
+fn what_was_thawed_by_hand_stays_so() {
     let bed = Bed::new();
     let injection = bed.freeze(&["--for", "60s"]);
     // Thawed by hand: the value from before is the one that is there.
