@@ -67,6 +67,8 @@ impl TestBinary {
                 "cleanup" | "device_faults" | "devices" | "foreign" | "foreign_programs"
                 | "harness" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
+                "call_filters" => Part::Named(&["descriptor", "below"]),
+                "io_recipes" => Part::Named(&["full"]),
                 "lease" => Part::Named(&["calls"]),
                 "replay" => Part::Named(&["calls"]),
                 _ => Part::Everything,
@@ -91,6 +93,8 @@ impl TestBinary {
                 "replay" => Part::Named(&["calls", "late"]),
                 "segments" => Part::Named(&["late", "link"]),
                 "sys_rungs" => Part::Named(LAST_RUNG),
+                "call_filters" => Part::Named(&["escapes", "arguments"]),
+                "io_recipes" => Part::Named(&["full", "only_the_target"]),
                 "watch" => Part::Named(&["wait"]),
                 "cleanup"
                 | "harness"
