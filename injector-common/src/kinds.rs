@@ -82,6 +82,8 @@ fault_kinds! {
     13 => Dns, "dns", Packet;
     /// System calls fail with a chosen error.
     4 => SysErrno, "sys-errno", Syscall;
+    /// System calls bring a signal to the thread that makes them.
+    14 => SysSignal, "sys-signal", Syscall;
     /// Nothing in the target runs.
     20 => CgroupFreeze, "cgroup-freeze", Resource;
     /// The target gets so much processor time and no more.

@@ -210,8 +210,11 @@ pub const SYSCALL_ENTRY: u32 = 0;
 /// Number of the hook in the place of system calls.
 pub const MODIFIED_ENTRY: u32 = 58;
 
+/// Number of the hook at the entry of system calls where they are only seen.
+pub const SEEN_ENTRY: u32 = 59;
+
 /// One past the highest number of a hook.
-pub const HOOK_COUNT: u32 = 59;
+pub const HOOK_COUNT: u32 = 60;
 
 /// The agent's control block.
 pub const MAP_CONTROL: &str = "inj_control";
@@ -288,6 +291,8 @@ pub const PROG_RETURN: &str = "inj_return";
 pub const PROG_SPLIT: &str = "inj_split";
 /// System call entry.
 pub const PROG_SYSCALL: &str = "inj_syscall";
+/// System call entry, where the call is only seen.
+pub const PROG_SEEN: &str = "inj_seen_call";
 /// In the place of a system call.
 pub const PROG_FMOD_ENTRY: &str = "inj_fmod_entry";
 /// In the place of `security_mmap_file`.

@@ -1,20 +1,91 @@
-//! Which calls a rule means.
+//! Which calls a rule means, and what becomes of them.
 
 use aya_ebpf::{
     bindings::pt_regs,
+    cty::c_void,
     helpers::{bpf_get_current_comm, bpf_get_current_uid_gid, bpf_probe_read_kernel},
 };
 use injector_common::{
-    Control, RuleEntry,
+    Control, FaultKind, RuleEntry, RuleIndex, RuleSlot,
     call_filter::{COMMAND_BYTES, CallFilter, FileRules, MAX_ARGUMENT_TESTS, condition},
+    faults,
     names::MAX_RULES,
     uses::Uses,
 };
 
 use crate::{
+    decide::{ENOUGH, GO_ON, ask_rules, live},
+    faults::{sys_errno, sys_signal},
     files::{self, Subject},
-    maps::{CALL_FILTERS, in_use},
+    maps::{CALL_FILTERS, in_use, is},
 };
+
+/// A call on its way through the rules.
+struct Call {
+    facts: Facts,
+    /// Rules aimed at the caller that name the call.
+    mask: u64,
+    now: u64,
+    rule_count: u32,
+    /// What the call returns; 0 as long as no rule has it fail.
+    value: i32,
+}
+
+/// What the call returns if one of the rules in `mask` has it fail: the rules are
+/// asked in their order, and of those that let calls fail the first that injects ends the search.
+#[inline(always)]
+pub(crate) fn apply(control: &Control, mask: u64, now: u64, facts: Facts) -> Option<i32> {
+    let mut call = Call {
+        facts,
+        mask,
+        now,
+        rule_count: control.rule_count,
+        value: 0,
+    };
+    ask_rules(ask, &mut call);
+    // The state went through memory, so the verifier forgot its bounds.
+    (call.value != 0).then(|| faults::sys_errno::clamp(call.value))
+}
+
+/// # Safety
+///
+/// Called by the kernel, with a rule of the table and the state of [`apply`].
+unsafe extern "C" fn ask(
+    _map: *mut c_void,
+    index: *const u32,
+    slot: *const RuleSlot,
+    call: *mut Call,
+) -> u64 {
+    // SAFETY: see above.
+    let (index, rule, call) = unsafe { (*index, (*slot).rule(), &mut *call) };
+    if index >= call.rule_count {
+        return ENOUGH;
+    }
+    let signals = is(rule.kind, FaultKind::SysSignal);
+    // A call fails once; signals come to it beside that, as they do where it is only seen.
+    if call.mask & RuleIndex(index).mask() == 0
+        || call.value != 0 && !signals
+        || !call.facts.meet(rule, index)
+    {
+        return GO_ON;
+    }
+    let Some(rule) = live(rule, index, call.now) else {
+        return GO_ON;
+    };
+    let Some(selected) = rule.selects_call() else {
+        return GO_ON;
+    };
+    if signals {
+        sys_signal::send(&rule, index, selected.0);
+        return GO_ON;
+    }
+    call.value = sys_errno::value(&rule, index, selected);
+    if in_use(Uses::kind(FaultKind::SysSignal)) {
+        GO_ON
+    } else {
+        ENOUGH
+    }
+}
 
 /// A call, as the conditions of rules look at it.
 pub(crate) struct Facts {

@@ -211,24 +211,25 @@ impl Live<'_> {
         unsafe { fetch_add(&raw mut (*stats).dropped, 1) };
     }
 
-    /// Decides on a call, and if it is hit, counts it, tells the ledger and returns its draw:
-    /// there is nothing that could still go wrong with it.
+    /// Decides on a call: its number and its draw, if it is to be hit.
     #[inline(always)]
-    pub(crate) fn hits_call(&self, index: u32) -> Option<u64> {
+    pub(crate) fn selects_call(&self) -> Option<(u64, u64)> {
         let mut number = 0;
         let turn = |n| {
             number = n;
             self.in_rule(n)
         };
         let (verdict, draw) = self.decide(EGRESS, turn, |_| true);
-        if verdict != Verdict::Inject {
-            return None;
-        }
+        (verdict == Verdict::Inject).then_some((number, draw))
+    }
+
+    /// Counts a call that was hit, and tells the ledger.
+    #[inline(always)]
+    pub(crate) fn hit_call(&self, index: u32, n: u64) {
         self.done(true);
         if in_use(Uses::LEDGER) {
-            ledger::call(index, number, self.now);
+            ledger::call(index, n, self.now);
         }
-        Some(draw)
     }
 
     /// Counts what came of an injection.

@@ -87,6 +87,8 @@ pub enum Feature {
     NetRefuse,
     /// Rules of kind `sys-errno`, on whichever rung.
     SysErrno,
+    /// Rules of kind `sys-signal`.
+    SysSignal,
     /// The cpu, memory, pids and io controllers of cgroup v2.
     Controllers,
     /// Overriding a system call's result at its entry, which reaches all calls.
@@ -107,7 +109,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NetLoss,
         Self::SendErrno,
         Self::Segments,
@@ -119,6 +121,7 @@ impl Feature {
         Self::Dns,
         Self::NetRefuse,
         Self::SysErrno,
+        Self::SysSignal,
         Self::Controllers,
         Self::Override,
         Self::FmodRet,
@@ -155,6 +158,7 @@ impl Feature {
             | (
                 Self::NetDelay
                 | Self::SysErrno
+                | Self::SysSignal
                 | Self::Lsm
                 | Self::FmodRetSecurity
                 | Self::Netem
@@ -201,6 +205,7 @@ impl Feature {
             Self::Dns => any_rung_supported("dns", |rung| rung != "delay"),
             Self::NetRefuse => rung_supported("net-refuse", "cgroup"),
             Self::SysErrno => kind_supported("sys-errno"),
+            Self::SysSignal => kind_supported("sys-signal"),
             Self::Controllers => {
                 let all =
                     ["cpu-quota", "memory-limit", "pids-limit", "io-limit"].map(kind_supported);

@@ -15,3 +15,4 @@ pub mod net_reject;
 pub mod net_reorder;
 pub mod net_reset;
 pub mod sys_errno;
+pub mod sys_signal;

@@ -10,3 +10,4 @@ pub(crate) mod net_refuse;
 pub(crate) mod net_reject;
 pub(crate) mod net_reset;
 pub(crate) mod sys_errno;
+pub(crate) mod sys_signal;

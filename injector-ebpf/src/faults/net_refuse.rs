@@ -65,9 +65,10 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, dial.now) else {
         return GO_ON;
     };
-    if rule.hits_call(index).is_none() {
+    let Some((n, _)) = rule.selects_call() else {
         return GO_ON;
-    }
+    };
+    rule.hit_call(index, n);
     dial.value = net_refuse::return_value(rule.rule.params);
     ENOUGH
 }

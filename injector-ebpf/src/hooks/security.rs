@@ -18,9 +18,8 @@ use injector_common::{
 
 use crate::{
     atomic::fetch_add,
-    calls::Facts,
+    calls::{self, Facts},
     decide::armed,
-    faults::sys_errno,
     files::Subject,
     maps::{CALLS, CONTROL, TRIAL, field},
     objects::{Object, current_registers, current_task, read},
@@ -193,7 +192,7 @@ pub(super) fn enter(
         return None;
     }
     let facts = Facts::of(control, mask, || about.subject(argument), registers);
-    sys_errno::apply(control, mask, now, facts)
+    calls::apply(control, mask, now, facts)
 }
 
 /// Number of the 64-bit system call that the current task is in.

@@ -10,13 +10,12 @@ use aya_ebpf::{
 };
 use injector_common::{
     abi::call_slot,
-    names::{MAX_CALLS, SYSCALL_ENTRY},
+    names::{MAX_CALLS, SEEN_ENTRY, SYSCALL_ENTRY},
 };
 
 use crate::{
-    calls::{Facts, first_argument},
+    calls::{self, Facts, first_argument},
     decide::armed,
-    faults::sys_errno,
     files::Subject,
     maps::CALLS,
     scope,
@@ -30,6 +29,13 @@ fn inj_syscall(ctx: ProbeContext) -> u32 {
         // SAFETY: the context comes from the kernel.
         unsafe { bpf_override_return(ctx.as_ptr().cast(), i64::from(value) as u64) };
     }
+    0
+}
+
+/// The same where the call goes on whatever rules do, on any kernel that has kprobes.
+#[kprobe]
+fn inj_seen_call(ctx: ProbeContext) -> u32 {
+    let _ = ctx.arg(0).and_then(|user| enter(SEEN_ENTRY, user));
     0
 }
 
@@ -52,5 +58,5 @@ pub(super) fn enter(hook: u32, user: *const pt_regs) -> Option<i32> {
     }
     let subject = || Subject::descriptor(first_argument(user)?);
     let facts = Facts::of(control, mask, subject, user);
-    sys_errno::apply(control, mask, now, facts)
+    calls::apply(control, mask, now, facts)
 }

@@ -293,8 +293,8 @@ fn probe(programs: &mut Programs, experiment: &Experiment) -> Features {
         if !trials.contains(&trial) {
             trials.push(trial);
         }
-        if let Some(named) = rule.fault.calls() {
-            calls.extend(named.all().map(|call| (call, named.way())));
+        if let (Some(named), Some(way)) = (rule.fault.calls(), rule.fault.call_way()) {
+            calls.extend(named.all().map(|call| (call, way)));
         }
     }
     calls.sort_unstable();

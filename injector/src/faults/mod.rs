@@ -148,6 +148,7 @@ kinds! {
     net_reset::NetReset,
     dns::Dns,
     sys_errno::SysErrno,
+    sys_signal::SysSignal,
     cgroup_freeze::CgroupFreeze,
     cpu_quota::CpuQuota,
     memory_limit::MemoryLimit,
@@ -256,6 +257,7 @@ impl RawFault {
             | Self::NetReset(_)
             | Self::Dns(_)
             | Self::SysErrno(_)
+            | Self::SysSignal(_)
             | Self::CgroupFreeze(_)
             | Self::CpuQuota(_)
             | Self::MemoryLimit(_)
@@ -292,6 +294,7 @@ pub fn explain(fault: &Fault) -> String {
         },
         Fault::Call(calls, fault) => match fault {
             CallFault::Errno(errors) => sys_errno::explain(calls, errors),
+            CallFault::Signal(signal) => sys_signal::explain(calls, *signal),
         },
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
         Fault::Resource(fault) => match fault {

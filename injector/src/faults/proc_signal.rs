@@ -58,23 +58,29 @@ Examples:
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
-        let Text(SignalName(signal)) = raw.signal;
-        let stops = [
-            Number::SIGSTOP,
-            Number::SIGTSTP,
-            Number::SIGTTIN,
-            Number::SIGTTOU,
-        ];
-        if stops.contains(&signal) {
-            let problem = format!("{signal} stops processes, and nothing would let them go on");
-            let allowed = "another signal, or the kind cgroup-freeze, which thaws by itself";
-            return Err(SpecError::new("signal", problem, allowed));
-        }
+        let signal = going_on(raw.signal)?;
         Ok(Fault::Resource(ResourceFault::Signal(Signals {
             signal,
             every: every(raw.every)?,
         })))
     }
+}
+
+/// A signal that stops nobody for ever.
+pub(super) fn going_on(signal: Text<SignalName>) -> Result<Number, SpecError> {
+    let Text(SignalName(signal)) = signal;
+    let stops = [
+        Number::SIGSTOP,
+        Number::SIGTSTP,
+        Number::SIGTTIN,
+        Number::SIGTTOU,
+    ];
+    if stops.contains(&signal) {
+        let problem = format!("{signal} stops processes, and nothing would let them go on");
+        let allowed = "another signal, or the kind cgroup-freeze, which thaws by itself";
+        return Err(SpecError::new("signal", problem, allowed));
+    }
+    Ok(signal)
 }
 
 pub(super) fn explain(signals: &Signals) -> String {

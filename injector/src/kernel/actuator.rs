@@ -359,6 +359,13 @@ impl KernelActuator {
                 self.attached.push((effect.clone(), link));
                 Ok(())
             }
+            Effect::AttachSeen { call } => {
+                let program: &mut KProbe = self.program(names::PROG_SEEN)?.try_into()?;
+                object::once(program.load())?;
+                let link = links::attach_kprobe(program, &entry_function(call.name))?;
+                self.attached.push((effect.clone(), link));
+                Ok(())
+            }
             Effect::AttachSecurity { hook, modifies } => {
                 let link = if *modifies {
                     links::attach_modifying(self.programs.load_modifying_security(*hook)?)?
@@ -506,6 +513,7 @@ impl Actuator for KernelActuator {
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
+            | Effect::AttachSeen { .. }
             | Effect::AttachSecurity { .. }
             | Effect::AttachConnect { .. }
             | Effect::AttachSend { .. }

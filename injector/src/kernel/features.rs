@@ -117,6 +117,7 @@ impl Default for Tried {
                 hop_devices: untried(),
                 loopback_hop: untried(),
                 override_return: untried(),
+                seen_entry: untried(),
                 entries: BTreeMap::new(),
                 modify_return: untried(),
                 modified_entries: BTreeMap::new(),

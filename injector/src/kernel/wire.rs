@@ -10,7 +10,7 @@ use injector_common::{
     RuleEntry, RuleIndex, SiteEntry, Trigger,
     faults::{
         Params, net_corrupt, net_delay, net_duplicate, net_loss, net_partition, net_rate,
-        net_refuse, net_reject, net_reorder, net_reset, sys_errno,
+        net_refuse, net_reject, net_reorder, net_reset, sys_errno, sys_signal,
     },
     filter::PacketFilter as WireFilter,
     random::rule_seed,
@@ -68,6 +68,9 @@ pub(super) fn entry(
             Fault::Call(_, CallFault::Errno(errors)) => {
                 let choice = |choice: &ErrorChoice| (choice.errno.value, choice.weight);
                 sys_errno::params(&errors.iter().map(choice).collect::<Vec<_>>())
+            }
+            Fault::Call(_, CallFault::Signal(signal)) => {
+                sys_signal::params((*signal as i32).unsigned_abs())
             }
             Fault::Refuse { errno, .. } => net_refuse::params(errno.value),
             // The guardian's, and no program's.

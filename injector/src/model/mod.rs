@@ -20,6 +20,7 @@ pub mod sets;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use injector_common::{FaultKind, Trigger};
+use nix::sys::signal::Signal;
 
 pub use call_filter::{Access, Argument, ArgumentTest, CallFilter, FileName, FileType};
 pub use damage::{Checksum, Damage, Extent, Region};
@@ -123,15 +124,6 @@ impl Calls {
     pub fn all(&self) -> impl Iterator<Item = Syscall> {
         self.wanted.iter().chain(&self.optional).copied()
     }
-
-    /// How they have to be met.
-    #[must_use]
-    pub const fn way(&self) -> Way {
-        Way {
-            rung: self.rung,
-            by_file: self.filter.asks_for_file(),
-        }
-    }
 }
 
 /// How calls have to be met.
@@ -141,6 +133,8 @@ pub struct Way {
     pub rung: Option<Rung>,
     /// Whether it has to be known there which file a call is about.
     pub by_file: bool,
+    /// Whether it is enough that they are seen, since they go on.
+    pub seen: bool,
 }
 
 /// What happens to system calls.
@@ -149,6 +143,8 @@ pub enum CallFault {
     /// They fail with one of these errors, of which there are no repeats: at least one and at
     /// most [`MAX_ERRORS`](injector_common::faults::sys_errno::MAX_ERRORS).
     Errno(Vec<ErrorChoice>),
+    /// They bring a signal to the thread that makes them; none that stops a process.
+    Signal(Signal),
 }
 
 impl CallFault {
@@ -157,6 +153,7 @@ impl CallFault {
     pub const fn kind(&self) -> FaultKind {
         match self {
             Self::Errno(_) => FaultKind::SysErrno,
+            Self::Signal(_) => FaultKind::SysSignal,
         }
     }
 }
@@ -305,6 +302,19 @@ impl Fault {
     pub const fn calls(&self) -> Option<&Calls> {
         match self {
             Self::Call(calls, _) => Some(calls),
+            Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+        }
+    }
+
+    /// How these calls have to be met.
+    #[must_use]
+    pub const fn call_way(&self) -> Option<Way> {
+        match self {
+            Self::Call(calls, fault) => Some(Way {
+                rung: calls.rung,
+                by_file: calls.filter.asks_for_file(),
+                seen: matches!(fault, CallFault::Signal(_)),
+            }),
             Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }

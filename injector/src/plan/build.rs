@@ -348,10 +348,12 @@ impl Parts {
         }
         let mut hooks: Vec<(SecurityHook, bool)> = Vec::new();
         let mut entries: Vec<(Syscall, bool)> = Vec::new();
+        let mut seen: Vec<Syscall> = Vec::new();
         for (hook, call, rules) in self.calls {
             effects.push(Effect::WriteCall { hook, call, rules });
             match hook {
                 CallHook::Entry { modifies } => entries.push((call, modifies)),
+                CallHook::Seen => seen.push(call),
                 CallHook::Security { hook, modifies } => {
                     if !hooks.contains(&(hook, modifies)) {
                         hooks.push((hook, modifies));
@@ -380,6 +382,7 @@ impl Parts {
                 .into_iter()
                 .map(|(call, modifies)| Effect::AttachEntry { call, modifies }),
         );
+        effects.extend(seen.into_iter().map(|call| Effect::AttachSeen { call }));
         effects.extend(
             hooks
                 .into_iter()

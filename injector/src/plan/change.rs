@@ -133,6 +133,7 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
+            | Effect::AttachSeen { .. }
             | Effect::AttachConnect { .. } => {
                 if !now.effects.iter().any(|known| includes(known, effect)) {
                     steps.push(effect.clone());
@@ -216,6 +217,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::WriteCall { .. }
         | Effect::AttachPackets { .. }
         | Effect::AttachEntry { .. }
+        | Effect::AttachSeen { .. }
         | Effect::AttachSecurity { .. }
         | Effect::AttachConnect { .. }
         | Effect::AttachSend { .. }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use injector_common::names::{MODIFIED_ENTRY, SYSCALL_ENTRY, SecurityHook};
+use injector_common::names::{MODIFIED_ENTRY, SEEN_ENTRY, SYSCALL_ENTRY, SecurityHook};
 
 use crate::{
     model::{Direction, QueueMemory, ResourceFault, Rung, Syscall},
@@ -17,6 +17,8 @@ pub enum CallHook {
         /// Whether a program takes the place of the call, rather than overriding its result.
         modifies: bool,
     },
+    /// At its entry, where it is only seen.
+    Seen,
     /// At a security hook behind it.
     Security {
         /// The hook.
@@ -32,6 +34,7 @@ impl CallHook {
     pub const fn number(self) -> u32 {
         match self {
             Self::Entry { modifies: false } => SYSCALL_ENTRY,
+            Self::Seen => SEEN_ENTRY,
             Self::Entry { modifies: true } => MODIFIED_ENTRY,
             // One program serves both ways.
             Self::Security { hook, .. } => hook as u32,
@@ -42,7 +45,7 @@ impl CallHook {
     #[must_use]
     pub const fn rung(self) -> Rung {
         match self {
-            Self::Entry { modifies: false } => Rung::Kprobe,
+            Self::Entry { modifies: false } | Self::Seen => Rung::Kprobe,
             Self::Entry { modifies: true } => Rung::FmodRet,
             Self::Security {
                 modifies: false, ..
@@ -174,6 +177,11 @@ pub enum Effect {
         call: Syscall,
         /// Whether the program takes the place of the call, rather than overriding its result.
         modifies: bool,
+    },
+    /// Attaches the program at a call's entry that only sees it.
+    AttachSeen {
+        /// The call.
+        call: Syscall,
     },
     /// Attaches the program at a security hook.
     AttachSecurity {
@@ -312,6 +320,9 @@ impl fmt::Display for Effect {
             Self::AttachEntry { call, modifies } => {
                 write!(f, "attach to the entry of {}{}", call.name, By(*modifies))
             }
+            Self::AttachSeen { call } => {
+                write!(f, "attach to the entry of {}, to see it", call.name)
+            }
             Self::AttachSecurity { hook, modifies } => {
                 write!(
                     f,
@@ -396,6 +407,7 @@ impl fmt::Display for HookText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             CallHook::Entry { modifies } => write!(f, "its entry{}", By(modifies)),
+            CallHook::Seen => f.write_str("its entry, to see it"),
             CallHook::Security { hook, modifies } => {
                 write!(f, "security hook {}{}", hook.attach(), By(modifies))
             }

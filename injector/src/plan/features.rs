@@ -102,8 +102,10 @@ pub struct Features {
     pub loopback_hop: Support,
     /// Whether a program may override a system call's result.
     pub override_return: Support,
-    /// Where that can be done: whether the kernel has a function at whose entry a call can be
-    /// failed, per call that was asked about.
+    /// Whether a program may see a system call.
+    pub seen_entry: Support,
+    /// Where one of the two can be done: whether the kernel has a function at whose entry a call
+    /// can be met, per call that was asked about.
     pub entries: BTreeMap<Syscall, Support>,
     /// Whether a program may take the place of a system call.
     pub modify_return: Support,
@@ -132,12 +134,22 @@ impl Features {
         } else {
             (&self.override_return, &self.entries)
         };
-        if !support.is_supported() {
-            return support.clone();
-        }
-        let known = entries.get(&call).cloned();
-        known.unwrap_or_else(|| Support::Inconclusive {
-            reason: "it was not tried".to_owned(),
-        })
+        entry_in(entries, support, call)
     }
+
+    /// Whether a call can be seen at its entry.
+    #[must_use]
+    pub fn seen(&self, call: Syscall) -> Support {
+        entry_in(&self.entries, &self.seen_entry, call)
+    }
+}
+
+fn entry_in(entries: &BTreeMap<Syscall, Support>, support: &Support, call: Syscall) -> Support {
+    if !support.is_supported() {
+        return support.clone();
+    }
+    let known = entries.get(&call).cloned();
+    known.unwrap_or_else(|| Support::Inconclusive {
+        reason: "it was not tried".to_owned(),
+    })
 }

@@ -159,6 +159,9 @@ pub fn hooks_by(rung: Rung, call: Syscall, features: &Features) -> Result<Vec<Ca
 ///
 /// Why the call cannot be met.
 pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<CallHook>, String> {
+    if way.seen {
+        return seen_hooks(call, way.by_file, features);
+    }
     let hooks_by = |rung| {
         if way.by_file {
             tells_file(rung, call)?;
@@ -183,6 +186,32 @@ pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<Ca
         }
     }
     Err(refused.join("; otherwise: "))
+}
+
+/// Where programs see a call: at its entry, for which no kernel needs an option, or at security
+/// hooks if it has to be known which file it is about.
+fn seen_hooks(call: Syscall, by_file: bool, features: &Features) -> Result<Vec<CallHook>, String> {
+    let mut refused = Vec::new();
+    if by_file {
+        for rung in [Rung::Lsm, Rung::FmodRetSecurity] {
+            match tells_file(rung, call).and_then(|()| hooks_by(rung, call, features)) {
+                Ok(hooks) => return Ok(hooks),
+                Err(why) if refused.contains(&why) => {}
+                Err(why) => refused.push(why),
+            }
+        }
+        if let Err(why) = tells_file(Rung::Kprobe, call) {
+            refused.push(why);
+            return Err(refused.join("; otherwise: "));
+        }
+    }
+    match features.seen(call) {
+        Support::Supported => Ok(vec![CallHook::Seen]),
+        no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
+            refused.push(no.reason().to_owned());
+            Err(refused.join("; otherwise: "))
+        }
+    }
 }
 
 /// The rungs in the order in which they are tried.

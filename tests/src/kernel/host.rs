@@ -35,6 +35,8 @@ struct Evidence {
     /// The kernel has the helper that overrides a function's result. Built in
     /// by `CONFIG_BPF_KPROBE_OVERRIDE` alone.
     overriding: bool,
+    /// A program can see a system call begin.
+    seeing: bool,
     /// A program can take the place of a system call.
     replacing: bool,
     /// Security hooks are there for programs, and are asked.
@@ -52,6 +54,7 @@ impl Evidence {
             fq: qdisc_exists("fq"),
             netem: qdisc_exists("netem"),
             overriding: has_override(),
+            seeing: Bare::kprobe("__x64_sys_getpgid").is_ok(),
             replacing: Bare::modifying("__x64_sys_getpgid").is_ok(),
             security: has_security(),
             asking: has_asking(),
@@ -94,6 +97,7 @@ impl Evidence {
                 .or(replacing)
                 .or(security.and(renames))
                 .or(asking.and(renames)),
+            Feature::SysSignal => self.seeing.or_reason("the host's kernel has no kprobes"),
             Feature::Controllers => self
                 .controllers
                 .or_reason("cgroup v2 lacks controllers here, which cgroup v1 has or nobody"),
@@ -238,6 +242,7 @@ mod tests {
         fq: true,
         netem: true,
         overriding: true,
+        seeing: true,
         replacing: true,
         security: true,
         asking: true,
@@ -257,7 +262,7 @@ mod tests {
     fn each_piece_of_evidence_decides_its_features() {
         use Feature::{
             Controllers, FmodRet, FmodRetSecurity, Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse,
-            Netem, Override, Segments, SysErrno, Tcx,
+            Netem, Override, Segments, SysErrno, SysSignal, Tcx,
         };
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
@@ -289,6 +294,11 @@ mod tests {
             ..RICH
         };
         lacks(hybrid, &[Controllers]);
+        let blind = Evidence {
+            seeing: false,
+            ..RICH
+        };
+        lacks(blind, &[SysSignal]);
         let stock = Evidence {
             overriding: false,
             replacing: false,

@@ -68,6 +68,7 @@ impl TestBinary {
                 | "harness" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 "call_filters" => Part::Named(&["descriptor", "below"]),
+                "sys_signal" => Part::Named(&["fails"]),
                 "io_recipes" => Part::Named(&["full"]),
                 "lease" => Part::Named(&["calls"]),
                 "replay" => Part::Named(&["calls"]),
@@ -94,6 +95,7 @@ impl TestBinary {
                 "segments" => Part::Named(&["late", "link"]),
                 "sys_rungs" => Part::Named(LAST_RUNG),
                 "call_filters" => Part::Named(&["escapes", "arguments"]),
+                "sys_signal" => Part::Named(&["killed", "file"]),
                 "io_recipes" => Part::Named(&["full", "only_the_target"]),
                 "watch" => Part::Named(&["wait"]),
                 "cleanup"

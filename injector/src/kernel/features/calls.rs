@@ -60,6 +60,7 @@ pub(super) fn try_common(programs: &mut Programs, features: &mut Features) {
     for rung in Rung::ALL {
         try_rung(programs, features, rung, &[]);
     }
+    probe_seen(programs, features);
     try_hooks(programs, features, SecurityHook::COMMON, false);
     try_hooks(programs, features, SecurityHook::COMMON, true);
 }
@@ -71,9 +72,12 @@ pub(super) fn try_wanted(
     features: &mut Features,
     calls: &[(Syscall, Way)],
 ) {
+    try_seen(programs, features, calls);
     for by_file in [false, true] {
         for &rung in rungs(by_file) {
-            let alike = calls.iter().filter(|(_, way)| way.by_file == by_file);
+            let alike = calls
+                .iter()
+                .filter(|(_, way)| way.by_file == by_file && !way.seen);
             let left = alike.filter(|(call, way)| match way.rung {
                 Some(wanted) => wanted == rung,
                 None if by_file => {
@@ -92,12 +96,44 @@ pub(super) fn try_wanted(
     }
 }
 
+/// Tries where those of these calls can be met that need only be seen.
+fn try_seen(programs: &mut Programs, features: &mut Features, calls: &[(Syscall, Way)]) {
+    let mut left: Vec<(Syscall, Way)> = Vec::new();
+    left.extend(calls.iter().filter(|(_, way)| way.seen));
+    let here = |left: &[(Syscall, Way)], rung| -> Vec<Syscall> {
+        let tells = |(call, way): &&(Syscall, Way)| way.by_file && tells_file(rung, *call).is_ok();
+        left.iter().filter(tells).map(|(call, _)| *call).collect()
+    };
+    for rung in [Rung::Lsm, Rung::FmodRetSecurity] {
+        let by_file = here(&left, rung);
+        if !by_file.is_empty() {
+            try_rung(programs, features, rung, &by_file);
+        }
+        left.retain(|(call, way)| !way.by_file || call_hooks(*call, *way, features).is_err());
+    }
+    if left.is_empty() {
+        return;
+    }
+    probe_seen(programs, features);
+    if features.seen_entry.is_supported() {
+        let calls: Vec<Syscall> = left.iter().map(|(call, _)| *call).collect();
+        find_entries(features, &calls);
+    }
+}
+
+/// Tries to see a call, if that was not tried yet.
+fn probe_seen(programs: &mut Programs, features: &mut Features) {
+    if matches!(features.seen_entry, Support::Inconclusive { .. }) {
+        features.seen_entry = probe_entry(&mut programs.ebpf, names::PROG_SEEN);
+    }
+}
+
 /// Tries one way to fail these calls.
 fn try_rung(programs: &mut Programs, features: &mut Features, rung: Rung, calls: &[Syscall]) {
     match rung {
         Rung::Kprobe => {
             if matches!(features.override_return, Support::Inconclusive { .. }) {
-                features.override_return = probe_override(&mut programs.ebpf);
+                features.override_return = probe_entry(&mut programs.ebpf, names::PROG_SYSCALL);
             }
             if features.override_return.is_supported() {
                 find_entries(features, calls);
@@ -198,13 +234,11 @@ fn try_hooks(
     }
 }
 
-/// Tries to override a call that hardly anybody makes, without a rule to
-/// override it by.
-fn probe_override(ebpf: &mut Ebpf) -> Support {
+/// Tries a program at the entry of a call that hardly anybody makes, without a rule that could
+/// do anything there.
+fn probe_entry(ebpf: &mut Ebpf, name: &str) -> Support {
     let mut attempt = || -> Result<(), ProgramError> {
-        let program = ebpf
-            .program_mut(names::PROG_SYSCALL)
-            .ok_or(ProgramError::NotLoaded)?;
+        let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
         let program: &mut KProbe = program.try_into()?;
         once(program.load())?;
         links::attach_kprobe(program, &entry_function(TRIAL_CALL)).map(drop)

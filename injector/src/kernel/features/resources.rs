@@ -32,7 +32,8 @@ pub(super) fn support(kind: FaultKind) -> Support {
         | FaultKind::NetReject
         | FaultKind::NetReset
         | FaultKind::Dns
-        | FaultKind::SysErrno => return no("no kind on resources"),
+        | FaultKind::SysErrno
+        | FaultKind::SysSignal => return no("no kind on resources"),
     };
     let root = match cgroup::mount_point() {
         Ok(root) => root,

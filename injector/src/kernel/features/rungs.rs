@@ -87,6 +87,7 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
                 probe(rung.name(), state)
             })
             .collect(),
+        FaultKind::SysSignal => vec![probe("kprobe", features.seen_entry.clone())],
         FaultKind::CgroupFreeze
         | FaultKind::CpuQuota
         | FaultKind::MemoryLimit
@@ -136,6 +137,7 @@ mod tests {
             hop_devices: Support::Supported,
             loopback_hop: no("no ifb"),
             override_return: Support::Supported,
+            seen_entry: Support::Supported,
             entries: BTreeMap::new(),
             modify_return: Support::Supported,
             modified_entries: BTreeMap::new(),

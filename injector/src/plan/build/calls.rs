@@ -24,7 +24,7 @@ impl Parts {
         mask: u64,
         features: &Features,
     ) -> Result<&'static str, Error> {
-        let way = calls.way();
+        let way = rule.fault.call_way().unwrap_or_default();
         let refuse = |call, why: &str| refusal(rule, call, way, features, why);
         let mut rungs = BTreeSet::new();
         for &call in &calls.wanted {
@@ -129,6 +129,7 @@ fn refusal(rule: &Rule, call: Syscall, way: Way, features: &Features, why: &str)
         _ if way.by_file && !takes_descriptor(call.name) => {
             "a call that a security hook tells the file of, or that takes a descriptor of it".into()
         }
+        _ if way.seen => "a kprobe at the entry of the call".into(),
         Some(rung) => format!("a kernel that lets it fail by {}", rung.name()).into(),
         None if features.override_return.is_supported() => "a kernel that has this call".into(),
         None => format!(
