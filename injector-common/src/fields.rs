@@ -29,6 +29,8 @@ fields! {
     task_real_cred;
     /// `task_struct.cred`, with whose credentials it acts.
     task_cred;
+    /// `cred.euid`.
+    cred_euid;
     /// `task_struct.files`.
     task_files;
     /// `signal_struct.live`.

@@ -109,6 +109,24 @@ macro_rules! hooks {
                 )
             }
 
+            /// Whether that file is open, or being opened.
+            #[must_use]
+            pub const fn has_open_file(self) -> bool {
+                use SecurityHook as H;
+                matches!(
+                    self,
+                    H::FileOpen | H::FilePermission | H::MmapFile | H::FileTruncate | H::FileFcntl
+                        | H::FileLock | H::FileIoctl | H::BprmCreds
+                )
+            }
+
+            /// Whether the file is yet to be made.
+            #[must_use]
+            pub const fn makes_file(self) -> bool {
+                use SecurityHook as H;
+                matches!(self, H::PathMkdir | H::PathMknod | H::PathSymlink)
+            }
+
             /// The program that serves the hook in the place of the kernel's function.
             #[must_use]
             pub const fn modifying_program(self) -> &'static str {

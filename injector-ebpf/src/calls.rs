@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::pt_regs,
     cty::c_void,
-    helpers::{bpf_get_current_comm, bpf_get_current_uid_gid, bpf_probe_read_kernel},
+    helpers::{bpf_get_current_comm, bpf_probe_read_kernel},
 };
 use injector_common::{
     Control, FaultKind, RuleEntry, RuleIndex, RuleSlot,
@@ -17,7 +17,8 @@ use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
     faults::{sys_errno, sys_signal},
     files::{self, Subject},
-    maps::{CALL_FILTERS, in_use, is},
+    maps::{CALL_FILTERS, field, in_use, is},
+    objects::{Object, current_task, read},
 };
 
 /// A call on its way through the rules.
@@ -65,7 +66,7 @@ unsafe extern "C" fn ask(
     // A call fails once; signals come to it beside that, as they do where it is only seen.
     if call.mask & RuleIndex(index).mask() == 0
         || call.value != 0 && !signals
-        || !call.facts.meet(rule, index)
+        || !call.facts.meet(rule)
     {
         return GO_ON;
     }
@@ -89,10 +90,8 @@ unsafe extern "C" fn ask(
 
 /// A call, as the conditions of rules look at it.
 pub(crate) struct Facts {
-    /// Rules that have conditions.
-    asking: u64,
-    /// The rules that name its file, or a directory above it.
-    places: FileRules,
+    /// The rules that name each of the entries that it is about, or a directory above.
+    places: [FileRules; 2],
     subject: Subject,
     /// What the caller's registers were, to be read through a helper only.
     registers: *const pt_regs,
@@ -108,39 +107,41 @@ impl Facts {
         registers: *const pt_regs,
     ) -> Self {
         let mut facts = Self {
-            asking: 0,
-            places: FileRules {
-                below: [0; 2],
-                not: [0; 2],
-            },
+            places: [NOWHERE; 2],
             subject: Subject::NONE,
             registers,
         };
         if in_use(Uses::CALL_FILTERS) {
-            facts.asking = control.by_call & mask;
-            if facts.asking != 0 {
+            if control.by_call & mask != 0 {
                 facts.subject = subject().unwrap_or(Subject::NONE);
             }
-            if control.by_place & mask != 0 && !facts.subject.dentries[0].is_null() {
-                files::rules_at(&facts.subject, &mut facts.places);
+            if control.by_place & mask != 0 {
+                let [one, other] = facts.subject.dentries;
+                files::rules_at(one, &mut facts.places[0]);
+                files::rules_at(other, &mut facts.places[1]);
             }
         }
         facts
     }
 
-    /// Whether the conditions of the rule at `index` hold.
+    /// Whether the conditions of a rule hold, those of the version that counts now.
     #[inline(always)]
-    pub(crate) fn meet(&self, rule: &RuleEntry, index: u32) -> bool {
-        !in_use(Uses::CALL_FILTERS) || self.asking >> (index & 63) & 1 == 0 || meet(self, rule.key)
+    pub(crate) fn meet(&self, rule: &RuleEntry) -> bool {
+        !in_use(Uses::CALL_FILTERS) || meet(self, rule.key)
     }
 
-    /// Whether the file lies where the rule with this key wants it.
+    /// Whether one of the entries is as the rule with this key wants it, in every respect. A call
+    /// that is about none meets no condition on it.
     #[inline(always)]
-    fn lies_there(&self, filter: &CallFilter, key: u32) -> bool {
-        let (index, version) = (key >> 1 & 63, (key & 1) as usize);
-        let below = self.places.below[version] >> index & 1 != 0;
-        let not = self.places.not[version] >> index & 1 != 0;
-        !(filter.asks(condition::BELOW) && !below || filter.asks(condition::NOT_BELOW) && not)
+    fn subject_fits(&self, filter: &CallFilter, key: u32) -> bool {
+        let [one, other] = self.subject.dentries;
+        files::is_open(&self.subject, filter)
+            && (!one.is_null()
+                && lies_there(&self.places[0], filter, key)
+                && files::entry_fits(one, filter)
+                || !other.is_null()
+                    && lies_there(&self.places[1], filter, key)
+                    && files::entry_fits(other, filter))
     }
 
     /// Whether every test of an argument is passed.
@@ -161,6 +162,21 @@ impl Facts {
     }
 }
 
+/// No rule names it.
+const NOWHERE: FileRules = FileRules {
+    below: [0; 2],
+    not: [0; 2],
+};
+
+/// Whether an entry lies where the rule with this key wants it.
+#[inline(always)]
+fn lies_there(places: &FileRules, filter: &CallFilter, key: u32) -> bool {
+    let (index, version) = (key >> 1 & 63, (key & 1) as usize);
+    let below = places.below[version] >> index & 1 != 0;
+    let not = places.not[version] >> index & 1 != 0;
+    !(filter.asks(condition::BELOW) && !below || filter.asks(condition::NOT_BELOW) && not)
+}
+
 /// A function of its own: what comes after it would be verified once for each way through it.
 #[inline(never)]
 fn meet(facts: &Facts, key: u32) -> bool {
@@ -168,23 +184,24 @@ fn meet(facts: &Facts, key: u32) -> bool {
         return false;
     };
     if filter.asks(condition::USER | condition::NOT_USER)
-        && !filter.user(bpf_get_current_uid_gid() as u32)
+        && !effective_user().is_some_and(|user| filter.user(user))
     {
         return false;
     }
     if filter.asks(condition::COMMAND | condition::NOT_COMMAND) && !commanded(filter) {
         return false;
     }
-    if filter.asks(condition::FILE) {
-        // A call that is about no file meets no condition on it.
-        if facts.subject.dentries[0].is_null()
-            || !facts.lies_there(filter, key)
-            || !files::fits(&facts.subject, filter)
-        {
-            return false;
-        }
+    if filter.asks(condition::FILE) && !facts.subject_fits(filter, key) {
+        return false;
     }
     !filter.asks(condition::ARGUMENTS) || facts.arguments_pass(filter)
+}
+
+/// The caller's effective user, as the host knows it. The helper for that tells the real one.
+#[inline(always)]
+fn effective_user() -> Option<u32> {
+    let credentials: Object = read(current_task(), field!(task_cred))?;
+    read(credentials, field!(cred_euid))
 }
 
 #[inline(always)]

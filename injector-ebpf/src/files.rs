@@ -89,22 +89,21 @@ struct Walk {
     found: FileRules,
 }
 
-/// The rules that name what the call is about, or a directory above it.
+/// The rules that name an entry, or a directory above it; none if it is null.
 ///
 /// The walk goes by the directories in which the kernel has found the file, whatever name, link
 /// or descriptor led to it, and ends at the root of the file system: where another one is mounted
 /// below a directory, the table names that one's root too.
 #[inline(never)]
-pub(crate) fn rules_at(subject: &Subject, found: &mut FileRules) {
+pub(crate) fn rules_at(entry: Object, found: &mut FileRules) {
+    if entry.is_null() {
+        return;
+    }
     let mut walk = Walk {
-        entry: subject.dentries[0],
+        entry,
         found: FileRules::default(),
     };
     repeat(climb, &mut walk);
-    walk.entry = subject.dentries[1];
-    if !walk.entry.is_null() {
-        repeat(climb, &mut walk);
-    }
     *found = walk.found;
 }
 
@@ -153,20 +152,15 @@ fn key_of(entry: Object) -> Option<FileKey> {
     })
 }
 
-/// Whether one of the entries that the call is about has a name and a type that the filter asks
-/// for, and is open as it asks.
-#[inline(never)]
-pub(crate) fn fits(subject: &Subject, filter: &CallFilter) -> bool {
-    let mode = read(subject.file, field!(file_mode)).unwrap_or(0);
-    if !filter.open_for(mode) {
-        return false;
-    }
-    entry_fits(subject.dentries[0], filter)
-        || !subject.dentries[1].is_null() && entry_fits(subject.dentries[1], filter)
+/// Whether the call's file is open as the filter asks.
+#[inline(always)]
+pub(crate) fn is_open(subject: &Subject, filter: &CallFilter) -> bool {
+    filter.open_for(read(subject.file, field!(file_mode)).unwrap_or(0))
 }
 
+/// Whether an entry has a name and a type that the filter asks for.
 #[inline(never)]
-fn entry_fits(entry: Object, filter: &CallFilter) -> bool {
+pub(crate) fn entry_fits(entry: Object, filter: &CallFilter) -> bool {
     if filter.asks(condition::TYPE) {
         let mode = read(entry, field!(dentry_inode))
             .and_then(|inode: Object| read::<u16>(inode, field!(inode_mode)));

@@ -161,6 +161,54 @@ fn files_by_their_names() {
     );
 }
 
+/// Of the two entries of a rename one has the path and the other the name.
+#[test]
+fn one_entry_has_to_meet_all_conditions() {
+    check(&["--path", "FOLDER/out", "--file-name", "moved"], &[]);
+}
+
+#[test]
+fn the_effective_user_counts() {
+    require!(Lsm);
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let program = format!(
+        "import os
+os.chmod('{path}', 0o777)
+def tried():
+    try:
+        os.mkdir('{path}/a')
+        os.rmdir('{path}/a')
+        return 'made'
+    except OSError as error:
+        return error.errno
+before = tried()
+os.seteuid(65534)
+during = tried()
+os.seteuid(0)
+open('{path}/said', 'w').write(repr([before, during, tried()]))"
+    );
+    let finished = Injection::start(&[
+        "sys-errno",
+        "--call",
+        "mkdir",
+        "--errno",
+        "EROFS",
+        "--uid",
+        "65534",
+        "--for",
+        "60s",
+        "--",
+        "python3",
+        "-S",
+        "-c",
+        &program,
+    ])
+    .wait();
+    let said = fs::read_to_string(folder.path().join("said")).unwrap_or_default();
+    assert_eq!(said, "['made', 30, 'made']", "{finished:?}");
+}
+
 #[test]
 fn files_by_what_they_are_open_for() {
     check(

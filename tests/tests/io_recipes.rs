@@ -86,7 +86,7 @@ fn a_disk_that_is_full() {
 fn a_file_system_that_became_read_only() {
     require!(Lsm);
     let bed = Bed::new();
-    bed.run(
+    let finished = bed.run(
         &["read-only"],
         "exec 3<disk/file
          echo more 2>elsewhere/append >>disk/file
@@ -107,6 +107,16 @@ fn a_file_system_that_became_read_only() {
     let disk = |name: &str| fs::read_to_string(bed.path().join("disk").join(name)).ok();
     assert_eq!(disk("file").as_deref(), Some("text\n"));
     assert!(!bed.path().join("disk/older").exists());
+    // What `open` makes is made before its hook is asked.
+    assert_eq!(disk("new").as_deref(), Some(""));
+    let report = finished.report();
+    let hits: Vec<(&str, u64)> = report
+        .rules
+        .iter()
+        .map(|rule| (rule.name.as_str(), rule.injected))
+        .collect();
+    assert_eq!(hits[..2], [("read-only.open", 2), ("read-only.data", 0)]);
+    assert!(hits[2].1 >= 3, "{hits:?}");
 }
 
 #[test]

@@ -200,7 +200,7 @@ pub(super) fn enter(
 /// `None` for a 32-bit call and for a worker of io_uring, whose registers hold
 /// no call at all.
 #[inline(always)]
-fn current_call(registers: *const pt_regs) -> Option<u32> {
+pub(super) fn current_call(registers: *const pt_regs) -> Option<u32> {
     // SAFETY: every address is read through a helper that checks it.
     unsafe {
         if bpf_probe_read_kernel(&raw const (*registers).cs).ok()? != USER_CS {

@@ -2,17 +2,15 @@
 //! result (`CONFIG_BPF_KPROBE_OVERRIDE`).
 
 use aya_ebpf::{
-    EbpfContext as _,
-    bindings::pt_regs,
-    helpers::{bpf_probe_read_kernel, generated::bpf_override_return},
-    macros::kprobe,
+    EbpfContext as _, bindings::pt_regs, helpers::generated::bpf_override_return, macros::kprobe,
     programs::ProbeContext,
 };
 use injector_common::{
     abi::call_slot,
-    names::{MAX_CALLS, SEEN_ENTRY, SYSCALL_ENTRY},
+    names::{SEEN_ENTRY, SYSCALL_ENTRY},
 };
 
+use super::security::current_call;
 use crate::{
     calls::{self, Facts, first_argument},
     decide::armed,
@@ -47,12 +45,9 @@ pub(super) fn enter(hook: u32, user: *const pt_regs) -> Option<i32> {
     if scoped == 0 {
         return None;
     }
-    // SAFETY: the helper checks the address.
-    let number = unsafe { bpf_probe_read_kernel(&raw const (*user).orig_rax) }.ok()?;
-    if number >= u64::from(MAX_CALLS) {
-        return None;
-    }
-    let mask = scoped & *CALLS.get(call_slot(hook, number as u32))?;
+    // A function without arguments serves 32-bit callers too, whose numbers mean other calls.
+    let number = current_call(user)?;
+    let mask = scoped & *CALLS.get(call_slot(hook, number))?;
     if mask == 0 {
         return None;
     }

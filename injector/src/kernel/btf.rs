@@ -28,6 +28,7 @@ pub(super) fn fields() -> io::Result<Fields> {
         task_signal: at("task_struct", "signal")?,
         task_real_cred: at("task_struct", "real_cred")?,
         task_cred: at("task_struct", "cred")?,
+        cred_euid: at("cred", "euid")?,
         task_files: at("task_struct", "files")?,
         signal_live: at("signal_struct", "live")?,
         sock_kern: bit_field(&btf, "sock", "sk_kern_sock")?,

@@ -133,6 +133,10 @@ pub struct Way {
     pub rung: Option<Rung>,
     /// Whether it has to be known there which file a call is about.
     pub by_file: bool,
+    /// Whether the file has to be open there.
+    pub open: bool,
+    /// Whether the file has to exist there already.
+    pub made: bool,
     /// Whether it is enough that they are seen, since they go on.
     pub seen: bool,
 }
@@ -313,6 +317,8 @@ impl Fault {
             Self::Call(calls, fault) => Some(Way {
                 rung: calls.rung,
                 by_file: calls.filter.asks_for_file(),
+                open: calls.filter.access.is_some(),
+                made: !calls.filter.file_types.is_any(),
                 seen: matches!(fault, CallFault::Signal(_)),
             }),
             Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,

@@ -41,6 +41,17 @@ impl CallHook {
         }
     }
 
+    /// Whether it is behind the call's entry; `None` where a call is only seen, beside whatever
+    /// else becomes of it.
+    #[must_use]
+    pub const fn is_behind(self) -> Option<bool> {
+        match self {
+            Self::Entry { .. } => Some(false),
+            Self::Security { .. } => Some(true),
+            Self::Seen => None,
+        }
+    }
+
     /// The way to fail the call that this is part of.
     #[must_use]
     pub const fn rung(self) -> Rung {

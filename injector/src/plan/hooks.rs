@@ -160,11 +160,11 @@ pub fn hooks_by(rung: Rung, call: Syscall, features: &Features) -> Result<Vec<Ca
 /// Why the call cannot be met.
 pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<CallHook>, String> {
     if way.seen {
-        return seen_hooks(call, way.by_file, features);
+        return seen_hooks(call, way, features);
     }
     let hooks_by = |rung| {
         if way.by_file {
-            tells_file(rung, call)?;
+            tells_file(rung, call, way)?;
         }
         hooks_by(rung, call, features)
     };
@@ -190,17 +190,17 @@ pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<Ca
 
 /// Where programs see a call: at its entry, for which no kernel needs an option, or at security
 /// hooks if it has to be known which file it is about.
-fn seen_hooks(call: Syscall, by_file: bool, features: &Features) -> Result<Vec<CallHook>, String> {
+fn seen_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<CallHook>, String> {
     let mut refused = Vec::new();
-    if by_file {
+    if way.by_file {
         for rung in [Rung::Lsm, Rung::FmodRetSecurity] {
-            match tells_file(rung, call).and_then(|()| hooks_by(rung, call, features)) {
+            match tells_file(rung, call, way).and_then(|()| hooks_by(rung, call, features)) {
                 Ok(hooks) => return Ok(hooks),
                 Err(why) if refused.contains(&why) => {}
                 Err(why) => refused.push(why),
             }
         }
-        if let Err(why) = tells_file(Rung::Kprobe, call) {
+        if let Err(why) = tells_file(Rung::Kprobe, call, way) {
             refused.push(why);
             return Err(refused.join("; otherwise: "));
         }
@@ -229,21 +229,31 @@ pub const fn rungs(by_file: bool) -> &'static [Rung] {
     }
 }
 
-/// Whether a rung can tell which file a call is about.
+/// Whether a rung can tell of the file that a call is about what has to be known.
 ///
 /// # Errors
 ///
 /// Why it cannot.
-pub fn tells_file(rung: Rung, call: Syscall) -> Result<(), String> {
+pub fn tells_file(rung: Rung, call: Syscall, way: Way) -> Result<(), String> {
+    let all = |so: fn(SecurityHook) -> bool| {
+        let lists = security_hooks(call.name).iter();
+        lists.copied().flatten().all(|&hook| so(hook))
+    };
     let (tells, why) = match rung {
         Rung::Kprobe | Rung::FmodRet => (
             takes_descriptor(call.name),
             "its first argument is no descriptor of the file",
         ),
+        Rung::Lsm | Rung::FmodRetSecurity if way.open && !all(SecurityHook::has_open_file) => (
+            false,
+            "no security hook of this call is told of an open file",
+        ),
+        Rung::Lsm | Rung::FmodRetSecurity if way.made && !all(|hook| !hook.makes_file()) => (
+            false,
+            "no security hook of this call is told of a file that has been made",
+        ),
         Rung::Lsm | Rung::FmodRetSecurity => (
-            security_hooks(call.name)
-                .iter()
-                .all(|list| list.iter().all(|hook| hook.has_file())),
+            all(SecurityHook::has_file),
             "no security hook of this call is told of a file",
         ),
     };

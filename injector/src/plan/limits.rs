@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use injector_common::names::{MAX_LEVELS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_TABLES};
+use injector_common::names::{
+    MAX_FILES, MAX_LEVELS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_TABLES,
+};
 
 use crate::{
     error::{SpecError, Unsupported},
@@ -26,6 +28,7 @@ pub(super) fn check(experiment: &Experiment, scopes: &[RuleScope]) -> Result<(),
     check_peers(&experiment.rules)?;
     check_queries(&experiment.rules)?;
     check_tables(&experiment.rules)?;
+    check_files(scopes)?;
     check_wait(&experiment.rules)
 }
 
@@ -54,6 +57,21 @@ fn check_levels(scopes: &[RuleScope]) -> Result<(), SpecError> {
         "target",
         format!("cgroups at {} different depths", levels.len()),
         format!("at most {} depths", MAX_LEVELS - 1),
+    ))
+}
+
+/// One table holds the files of all rules.
+fn check_files(scopes: &[RuleScope]) -> Result<(), SpecError> {
+    let count: usize = scopes.iter().map(|scope| scope.files.len()).sum();
+    if count <= MAX_FILES as usize {
+        return Ok(());
+    }
+    let problem =
+        format!("{count} files, with what is mounted below them in each root of the targets");
+    Err(SpecError::new(
+        "path",
+        problem,
+        format!("at most {MAX_FILES}"),
     ))
 }
 

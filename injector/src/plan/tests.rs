@@ -7,8 +7,8 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, Trigger, names::Secur
 use super::*;
 use crate::{
     model::{
-        CallFault, CallFilter, Calls, Checksum, Damage, Delay, Direction, Experiment, Extent,
-        Fault, PacketFault, PacketFilter, Per, Protocol, Region, Rule,
+        Access, CallFault, CallFilter, Calls, Checksum, Damage, Delay, Direction, Experiment,
+        Extent, Fault, FileType, PacketFault, PacketFilter, Per, Protocol, Region, Rule,
     },
     resolve::{FilePlace, Interface, Netns, RuleScope, Scope},
     spec::calls::{self, CallWord, Selected},

@@ -21,7 +21,7 @@ pub(super) const MAKE: &str = "mkdir,mkdirat,mknod,mknodat,symlink,symlinkat,lin
 /// The calls that remove or rename one.
 pub(super) const REMOVE: &str = "unlink,unlinkat,rmdir,rename,renameat,renameat2";
 /// The calls that change what a file is beside its content.
-pub(super) const CHANGE: &str = "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,truncate,setxattr,lsetxattr,fsetxattr,\
+pub(super) const CHANGE: &str = "chmod,fchmod,fchmodat,?fchmodat2,chown,fchown,lchown,fchownat,truncate,setxattr,lsetxattr,fsetxattr,\
      removexattr,lremovexattr,fremovexattr";
 
 /// A rule that fails these calls.
@@ -76,6 +76,30 @@ pub(super) fn placed(filter: &CallFilter, recipe: &str) -> Result<(), SpecError>
         return Err(SpecError::new("path", problem, allowed));
     }
     Ok(())
+}
+
+/// The conditions of a recipe with rules for several kinds of calls: those on what makes or
+/// changes entries of directories, and those on what a file holds.
+///
+/// # Errors
+///
+/// Where there is no place, or a condition that only some of these rules could have.
+pub(super) fn of_entries_and_data(
+    filter: CallFilter,
+    recipe: &str,
+) -> Result<(CallFilter, CallFilter), SpecError> {
+    placed(&filter, recipe)?;
+    let given = [
+        ("file-type", !filter.file_types.is_any()),
+        ("access", filter.access.is_some()),
+    ];
+    if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
+        let problem = format!("is not for {recipe}, which is rules on several kinds of calls");
+        let allowed = "no such condition, or rules of sys-errno in a file";
+        return Err(SpecError::new(*field, problem, allowed));
+    }
+    let data = on_disk(&filter, &[FileType::Regular]);
+    Ok((filter, data))
 }
 
 /// What every such recipe says of its conditions.

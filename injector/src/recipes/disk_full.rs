@@ -7,7 +7,7 @@ use super::{
 use crate::{
     error::SpecError,
     faults::calls::call_kind,
-    model::{CallFilter, Errno, FileType},
+    model::Errno,
     spec::text::Text,
 };
 
@@ -47,17 +47,10 @@ is what a disk does that has inodes left. Stands for two rules of sys-errno. {CO
     }
 
     fn expand(raw: &Raw) -> Result<Vec<Part>, SpecError> {
-        let filter = raw.filter()?;
-        calls::placed(&filter, "disk-full")?;
-        let errno = calls::error(raw.errno.as_ref(), "ENOSPC")?;
-        let data = calls::on_disk(&filter, &[FileType::Regular]);
-        let writes = format!("{WRITE},fallocate");
         // What is to be made has no type yet.
-        let entries = CallFilter {
-            file_types: Vec::new().into(),
-            access: None,
-            ..filter
-        };
+        let (entries, data) = calls::of_entries_and_data(raw.filter()?, "disk-full")?;
+        let errno = calls::error(raw.errno.as_ref(), "ENOSPC")?;
+        let writes = format!("{WRITE},fallocate");
         Ok(vec![
             calls::part("data", &writes, data, errno)?,
             calls::part("entries", MAKE, entries, errno)?,

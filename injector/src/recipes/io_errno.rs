@@ -66,7 +66,7 @@ impl Operation {
         match self {
             Self::Read => READ.to_owned(),
             Self::Write => WRITE.to_owned(),
-            Self::Sync => "fsync,fdatasync,?sync_file_range,?syncfs".to_owned(),
+            Self::Sync => SYNC.replacen('?', "", 1).replacen(",?", ",", 1),
             Self::Open => OPEN.to_owned(),
         }
     }
@@ -90,7 +90,7 @@ Examples:
 A disk with bad sectors: reads and writes of files return the error, and nothing is transferred.
 Stands for one rule of sys-errno with the calls that do so; what waits until data are on the disk
 (fsync) is among them where the kernel lets it be failed, and is refused elsewhere if --op asks for
-it. {CONDITIONS} Sockets, pipes and terminals are left alone, unless --file-type names them."
+it. {CONDITIONS} Pipes and terminals are left alone, unless --file-type names them."
         )
     }
 

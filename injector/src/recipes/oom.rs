@@ -27,8 +27,8 @@ Examples:
   A running server gets no memory:
     injector inject oom --target pid:4242 --for 10s
 
-  Requests of a megabyte and more fail:
-    injector inject oom --target pid:4242 --arg '1&0xfffffffffff00000' --for 1m";
+  Every tenth request fails:
+    injector inject oom --target pid:4242 --percent 10 --for 1m";
     type Raw = Raw;
 
     fn manual() -> String {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     error::SpecError,
     faults::calls::call_kind,
-    model::{Access, CallFilter, FileType},
+    model::{Access, CallFilter},
 };
 
 /// The recipe.
@@ -30,28 +30,22 @@ Examples:
     fn manual() -> String {
         format!(
             "\
-What ext4 does with errors=remount-ro: opening files to write, also those to be made, fails with
-EROFS (NAME.open), and so does writing to files that are open already (NAME.data), and making,
-removing, renaming and changing them (NAME.entries). Reading goes on, and so does writing to devices
-and pipes. Stands for three rules of sys-errno. Times of files can still be set. {CONDITIONS}"
+What ext4 does with errors=remount-ro: opening files to write fails with EROFS (NAME.open), and so
+does writing to files that are open already (NAME.data), and making, removing, renaming and changing
+entries of directories (NAME.entries). Reading goes on, and so does writing to devices and pipes.
+Stands for three rules of sys-errno. Unlike there, a file that `open` makes is made, though the call
+fails and nothing can be written to it, and times and flags of files can be set. {CONDITIONS}"
         )
     }
 
     fn expand(raw: &Raw) -> Result<Vec<Part>, SpecError> {
-        let filter = raw.filter()?;
-        calls::placed(&filter, "read-only")?;
+        let (entries, files) = calls::of_entries_and_data(raw.filter()?, "read-only")?;
         let errno = calls::error(None, "EROFS")?;
-        let files = calls::on_disk(&filter, &[FileType::Regular]);
         let to_write = CallFilter {
             access: Some(Access::Write),
             ..files.clone()
         };
         let writes = format!("{WRITE},fallocate,ftruncate");
-        let entries = CallFilter {
-            file_types: Vec::new().into(),
-            access: None,
-            ..filter
-        };
         let changes = [MAKE, REMOVE, CHANGE].join(",");
         Ok(vec![
             calls::part("open", OPEN, to_write, errno)?,

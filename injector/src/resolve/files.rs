@@ -11,8 +11,9 @@ use std::{
 
 use injector_common::Tgid;
 use nix::{
+    errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-    sys::stat::Mode,
+    sys::{stat::Mode, statfs::fstatfs},
 };
 
 use super::host::{Host, RootId};
@@ -27,6 +28,8 @@ pub struct FilePlace {
     pub path: PathBuf,
     /// Whether the rule leaves it out.
     pub left_out: bool,
+    /// Whether it was not named itself, but is mounted below what was.
+    pub mounted: bool,
 }
 
 impl fmt::Display for FilePlace {
@@ -79,10 +82,11 @@ pub(super) fn find<'a>(
         let before = places.len();
         for &process in roots.values() {
             match host.file(process, path) {
-                Ok(found) => places.extend(found.into_iter().map(|path| FilePlace {
+                Ok(found) => places.extend((0..).zip(found).map(|(place, path)| FilePlace {
                     process,
                     path,
                     left_out,
+                    mounted: place > 0,
                 })),
                 Err(error) => refused = Some(error),
             }
@@ -115,7 +119,33 @@ pub fn open(process: Option<Tgid>, path: &Path) -> io::Result<OwnedFd> {
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .mode(Mode::empty())
         .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    Ok(openat2(root, relative, how)?)
+    let mut attempt = 0;
+    loop {
+        match openat2(&root, relative, how) {
+            // Something was renamed or mounted meanwhile, anywhere (openat2(2)).
+            Err(Errno::EAGAIN) if attempt < 64 => attempt += 1,
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// File systems whose subvolumes share a device and number their files alike, so that a file is not
+/// known by these two: btrfs, bcachefs (linux/magic.h).
+const SUBVOLUMES: [i64; 2] = [0x9123_683e, 0xca45_1a4e];
+
+/// Refuses a file that programs could take for others.
+///
+/// # Errors
+///
+/// Where its file system has subvolumes.
+pub(super) fn check_known(file: &OwnedFd) -> io::Result<()> {
+    let kind = fstatfs(file)?.filesystem_type().0;
+    if SUBVOLUMES.contains(&kind) {
+        return Err(io::Error::other(
+            "its file system has subvolumes, and files of one cannot be told from those of another",
+        ));
+    }
+    Ok(())
 }
 
 /// A path to the root directory of a process.

@@ -98,8 +98,8 @@ pub trait Host {
     /// The root directory of a process, or of this one; `None` if the process has ended.
     fn root(&self, process: Option<Tgid>) -> Option<RootId>;
 
-    /// The path of a file without symbolic links, and the mount points below it: all as a process
-    /// sees them, or as this one does.
+    /// The path of a file without symbolic links, and then the mount points below it: all as a
+    /// process sees them, or as this one does.
     ///
     /// # Errors
     ///

@@ -289,6 +289,7 @@ impl Host for LinuxHost {
 
     fn file(&self, process: Option<Tgid>, path: &Path) -> io::Result<Vec<PathBuf>> {
         let found = files::open(process, path)?;
+        files::check_known(&found)?;
         let path = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
         // What a process sees below its own root, if that is not its mount namespace's.
         let root = fs::read_link(files::root_of(process)).unwrap_or_else(|_| "/".into());
@@ -300,14 +301,19 @@ impl Host for LinuxHost {
             Some(process) => format!("/proc/{process}/mountinfo"),
             None => "/proc/self/mountinfo".to_owned(),
         };
-        let mounts = fs::read_to_string(mountinfo)?;
-        let below =
-            mounts::points(&mounts).filter(|point| *point != path && point.starts_with(&path));
-        let mut paths: Vec<PathBuf> = below.collect();
-        paths.push(path);
-        paths.sort_unstable();
-        paths.dedup();
-        Ok(paths)
+        let mounts = fs::read(mountinfo)?;
+        let mounts = String::from_utf8_lossy(&mounts);
+        let below = mounts::points(&mounts)
+            .filter(|point| *point != path && point.starts_with(&path))
+            // One that lies below another mount cannot be reached, by the target neither.
+            .filter(|point| {
+                let point = files::open(process, point);
+                point.is_ok_and(|point| files::check_known(&point).is_ok())
+            });
+        let mut below: Vec<PathBuf> = below.collect();
+        below.sort_unstable();
+        below.dedup();
+        Ok([vec![path.clone()], below].concat())
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

@@ -86,6 +86,10 @@ impl KernelActuator {
     pub(super) fn name_files(&mut self, index: u32, files: &[FilePlace]) -> Result<(), Failure> {
         for place in files {
             let open = files::open(place.process, &place.path);
+            // What nobody named may have been unmounted meanwhile.
+            if place.mounted && open.is_err() {
+                continue;
+            }
             let found = open.and_then(|file| files_of_kernel::key_of(&mut self.programs, file));
             let key = found.map_err(|error| format!("{place}: {error}"))?;
             self.rules.name_file(index, key, place.left_out)?;

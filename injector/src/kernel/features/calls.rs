@@ -81,7 +81,8 @@ pub(super) fn try_wanted(
             let left = alike.filter(|(call, way)| match way.rung {
                 Some(wanted) => wanted == rung,
                 None if by_file => {
-                    tells_file(rung, *call).is_ok() && call_hooks(*call, *way, features).is_err()
+                    tells_file(rung, *call, *way).is_ok()
+                        && call_hooks(*call, *way, features).is_err()
                 }
                 None if rung == Rung::Kprobe => true,
                 // Where it works, there is nothing else for a call that the kernel lacks.
@@ -101,7 +102,8 @@ fn try_seen(programs: &mut Programs, features: &mut Features, calls: &[(Syscall,
     let mut left: Vec<(Syscall, Way)> = Vec::new();
     left.extend(calls.iter().filter(|(_, way)| way.seen));
     let here = |left: &[(Syscall, Way)], rung| -> Vec<Syscall> {
-        let tells = |(call, way): &&(Syscall, Way)| way.by_file && tells_file(rung, *call).is_ok();
+        let tells =
+            |(call, way): &&(Syscall, Way)| way.by_file && tells_file(rung, *call, *way).is_ok();
         left.iter().filter(tells).map(|(call, _)| *call).collect()
     };
     for rung in [Rung::Lsm, Rung::FmodRetSecurity] {

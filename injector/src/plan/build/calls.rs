@@ -73,6 +73,24 @@ impl Parts {
                     found: format!("{} in a rule before it", other.rung().name()).into(),
                 });
             }
+            // Rules are asked in their order only where one program asks them all.
+            let elsewhere = |known: &&(CallHook, Syscall, u64)| {
+                known.1 == call
+                    && known
+                        .0
+                        .is_behind()
+                        .is_some_and(|behind| hook.is_behind().is_some_and(|here| here != behind))
+            };
+            if let Some((other, ..)) = self.calls.iter().find(elsewhere) {
+                return Err(Unsupported {
+                    what: format!("rule {}: --call {}", rule.name, call.name).into(),
+                    needs:
+                        "one place for all rules on a call, its entry or a security hook behind \
+                            it; --rung of the rule without a condition on files may name it"
+                            .into(),
+                    found: format!("{} in a rule before it", other.rung().name()).into(),
+                });
+            }
             let mut known = self.calls.iter_mut();
             match known.find(|known| known.0 == hook && known.1 == call) {
                 Some(known) => known.2 |= mask,

@@ -244,7 +244,7 @@ fn the_rung_that_was_asked_for_serves_or_the_rule_is_refused() {
 fn rules_at_one_security_hook_share_their_rung() {
     check(
         &[
-            (errno_by(Rung::Kprobe, &["read"]), calls_of(web())),
+            (errno_by(Rung::Kprobe, &["fsync"]), calls_of(web())),
             (errno_by(Rung::Lsm, &["read"]), calls_of(web())),
             (
                 errno_by(Rung::FmodRetSecurity, &["mkdir", "write"]),
@@ -333,6 +333,7 @@ fn files_are_met_at_security_hooks_and_by_descriptor() {
         process,
         path: path.into(),
         left_out: false,
+        mounted: false,
     };
     let scope = RuleScope {
         files: vec![place(None, "/data"), place(Some(Tgid(7)), "/data/x")],
@@ -381,5 +382,60 @@ fn files_are_met_at_security_hooks_and_by_descriptor() {
                 "refused: rule r0: --call {call}: not supported here: needs {needs}; found {found}"
             ),
         );
+    }
+}
+
+/// The entry comes first, so that the rule there would be asked before the one behind it.
+#[test]
+fn rules_on_one_call_share_their_place() {
+    let scope = RuleScope {
+        files: vec![FilePlace {
+            process: None,
+            path: "/data".into(),
+            left_out: false,
+            mounted: false,
+        }],
+        ..calls_of(web())
+    };
+    let by_file = || (errno_if(&["write"], below("/data")), scope.clone());
+    check(
+        &[by_file(), (errno(&["write"]), calls_of(web()))],
+        &able(),
+        "refused: rule r1: --call write: not supported here: needs one place for all rules on a \
+         call, its entry or a security hook behind it; --rung of the rule without a condition on \
+         files may name it; found lsm in a rule before it",
+    );
+    let behind = (errno_by(Rung::Lsm, &["write"]), calls_of(web()));
+    let plan = plan(&[by_file(), behind], &able()).expect("a plan");
+    assert_eq!(plan.backends, ["lsm", "lsm"]);
+}
+
+/// Conditions that a call could never meet where it would be met.
+#[test]
+fn conditions_that_never_hold_are_refused() {
+    let open = CallFilter {
+        access: Some(Access::Write),
+        ..below("/data")
+    };
+    let typed = CallFilter {
+        file_types: vec![FileType::Directory].into(),
+        ..below("/data")
+    };
+    for (call, filter) in [
+        ("unlink", &open),
+        ("chmod", &open),
+        ("mkdir", &typed),
+        ("symlink", &typed),
+    ] {
+        let rule = (errno_if(&[call], filter.clone()), calls_of(web()));
+        let refused = plan(&[rule], &able()).expect_err(call).to_string();
+        assert!(
+            refused.contains("no security hook of this call"),
+            "{refused}"
+        );
+    }
+    for (call, filter) in [("write", &open), ("openat", &open), ("rmdir", &typed)] {
+        let rule = (errno_if(&[call], filter.clone()), calls_of(web()));
+        assert!(plan(&[rule], &able()).is_ok(), "{call}");
     }
 }
