@@ -44,6 +44,8 @@ pub enum Kind {
     Reordering,
     /// Every `mkdir` fails.
     Errno,
+    /// Nothing can be changed below the root directory, by three rules with files.
+    ReadOnly,
     /// Every `connect` fails.
     Refusal,
     /// No name exists.
@@ -68,6 +70,7 @@ impl Kind {
             Self::LateNames => Feature::LoopbackDelay,
             Self::Corruption => Feature::NetCorrupt,
             Self::Errno => Feature::SysErrno,
+            Self::ReadOnly => Feature::Lsm,
             Self::Refusal => Feature::NetRefuse,
             Self::Names => Feature::Dns,
         }
@@ -91,6 +94,7 @@ impl Kind {
             Self::Reordering => &["net-reorder", "--delay", "60ms", "--gap", "1000"],
             // A call that no shell and no loader makes.
             Self::Errno => &["sys-errno", "--call", "mkdir", "--errno", "EIO"],
+            Self::ReadOnly => &["read-only", "--path", "/"],
             Self::Refusal => &["net-refuse"],
             Self::Names => &["dns", "--answer", "nxdomain"],
             Self::LateNames => &["dns", "--answer", "delay", "--delay", "60ms"],
@@ -101,8 +105,10 @@ impl Kind {
     /// Whether some of its programs outlive their agent here, in filters.
     #[must_use]
     pub fn uses_filters(self) -> bool {
-        !matches!(self, Self::Errno | Self::Refusal | Self::Denial)
-            && Feature::Tcx.expected(Where::current()).is_err()
+        !matches!(
+            self,
+            Self::Errno | Self::ReadOnly | Self::Refusal | Self::Denial
+        ) && Feature::Tcx.expected(Where::current()).is_err()
     }
 }
 
@@ -202,6 +208,7 @@ impl Scene {
             | Kind::Rate
             | Kind::Reordering
             | Kind::Errno
+            | Kind::ReadOnly
             | Kind::Refusal
             | Kind::Names
             | Kind::LateNames
@@ -217,7 +224,7 @@ impl Scene {
     #[track_caller]
     pub fn harm(&self, kind: Kind) -> Harm {
         let harmed = match kind {
-            Kind::Errno => failures(&self.calls.round(LOAD.count)),
+            Kind::Errno | Kind::ReadOnly => failures(&self.calls.round(LOAD.count)),
             Kind::Refusal | Kind::Reset => self.dialer.round(LOAD.count).failures,
             Kind::Names => self.asker.seen(LOAD.count)[0].failures,
             Kind::LateNames => {

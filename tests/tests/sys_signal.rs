@@ -7,6 +7,7 @@ use injector_tests::{
     cgroup::Cgroup,
     command::Place,
     require,
+    residue::Snapshot,
     victim::{CallVictim, Callers},
 };
 use tempfile::TempDir;
@@ -117,6 +118,38 @@ rules:
     let hits: Vec<u64> = report.rules.iter().map(|rule| rule.injected).collect();
     assert_eq!(hits, [12, 5], "{report:?}");
     victim.assert_unharmed(4);
+}
+
+/// However it ends, no program stays, and no signal comes any more.
+#[test]
+fn its_end_leaves_nothing() {
+    require!(SysSignal);
+    let cgroup = Cgroup::new("victim");
+    let victim = CallVictim::start(Place::cgroup(&cgroup), "mkdir", Callers::One);
+    let snapshot = Snapshot::take(&[]);
+    let target = cgroup.target();
+    let rule = [
+        "sys-signal",
+        "--call",
+        "mkdir",
+        "--signal",
+        "WINCH",
+        "--target",
+        &target,
+    ];
+    for options in [&["--for", "2s"][..], &["--for", "60s", "--times", "4"]] {
+        let injection = Injection::start(&[&rule, options].concat());
+        victim.assert_unharmed(5);
+        assert!(injection.wait().rule().injected >= 4);
+        snapshot.assert_clean();
+    }
+    let injection = Injection::start(&[&rule[..], &["--for", "60s"]].concat());
+    victim.assert_unharmed(5);
+    let abandoned = injection.abandon();
+    snapshot.assert_bpf_gone(false);
+    abandoned.clean_up();
+    snapshot.assert_clean();
+    victim.assert_unharmed(5);
 }
 
 #[test]
