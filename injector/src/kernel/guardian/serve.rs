@@ -160,11 +160,18 @@ impl Server {
     /// Does what the agent asks for; whether to go on.
     fn obey(&mut self, request: Request) -> bool {
         match request {
-            Request::Add(task) => reply(&Reply::Done(self.add(task))),
+            Request::Add(task) => {
+                let done = self.add(task);
+                self.tell();
+                reply(&Reply::Done(done));
+            }
             Request::Go { start_ns } => {
                 self.start_ns = Some(start_ns);
                 self.lease_until_ns = clock::boot_ns() + LEASE_NS;
-                reply(&Reply::Done(self.step()));
+                let done = self.step();
+                // Should it be killed before the first beat, the agent knows of what.
+                self.tell();
+                reply(&Reply::Done(done));
             }
             Request::Beat => {
                 self.lease_until_ns = clock::boot_ns() + LEASE_NS;
