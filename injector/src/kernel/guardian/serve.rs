@@ -184,11 +184,26 @@ impl Server {
     }
 
     fn add(&mut self, task: Task) -> Result<(), String> {
+        let until_ns = task.after_ns.saturating_add(task.duration_ns);
         let job = match task.work {
             Work::Set { file, value } => {
                 let others: Vec<&Setting> =
                     self.tasks.iter().filter_map(Running::setting).collect();
-                Job::Setting(Box::new(Setting::new(file, value, &others)?))
+                let setting = Setting::new(file, value, &others)?;
+                // The rules may name it in two ways.
+                let meets = |other: &&Running| {
+                    let is_same = other.setting().is_some_and(|held| held.is_same(&setting));
+                    is_same && task.after_ns < other.until_ns && other.after_ns < until_ns
+                };
+                if let Some(other) = self.tasks.iter().find(meets) {
+                    return Err(format!(
+                        "{}: rules {} and {} would set it at one time",
+                        setting.path(),
+                        other.rule,
+                        task.rule
+                    ));
+                }
+                Job::Setting(Box::new(setting))
             }
             Work::Run { cgroup, load } => Job::Workers(Box::new(Workers::new(cgroup, load))),
             Work::Signal {
@@ -207,7 +222,7 @@ impl Server {
         self.tasks.push(Running {
             rule: task.rule,
             after_ns: task.after_ns,
-            until_ns: task.after_ns.saturating_add(task.duration_ns),
+            until_ns,
             job,
         });
         Ok(())
@@ -224,7 +239,8 @@ impl Server {
         let vouched = now < self.lease_until_ns;
         let since = now.saturating_sub(start);
         let due = |task: &Running| vouched && (task.after_ns..task.until_ns).contains(&since);
-        for task in &mut self.tasks {
+        // The last first, as in the end.
+        for task in self.tasks.iter_mut().rev() {
             if due(task) {
                 continue;
             }
@@ -325,4 +341,58 @@ fn reply(reply: &Reply) {
     line.push(b'\n');
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, path::Path};
+
+    use super::*;
+    use crate::kernel::control_file::ControlFile;
+
+    fn server() -> Server {
+        Server {
+            journal: Journal::new("no-experiment"),
+            tasks: Vec::new(),
+            counts: BTreeMap::new(),
+            spared: Vec::new(),
+            start_ns: None,
+            lease_until_ns: 0,
+        }
+    }
+
+    fn task(path: &Path, device: &str, after_ns: u64) -> Task {
+        Task {
+            rule: 0,
+            after_ns,
+            duration_ns: 10,
+            work: Work::Set {
+                file: ControlFile {
+                    path: path.to_owned(),
+                    device: Some(device.to_owned()),
+                },
+                value: "rbps=1".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn one_line_is_set_by_one_rule_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("io.max");
+        fs::write(&path, "").expect("a file");
+        let other_name = folder.path().join("link");
+        symlink(folder.path(), &other_name).expect("a link");
+        let other_name = other_name.join("io.max");
+        let mut server = server();
+        assert_eq!(server.add(task(&path, "8:0", 10)), Ok(()));
+        for after_ns in [1, 10, 19] {
+            let problem = server.add(task(&other_name, "8:0", after_ns));
+            let problem = problem.expect_err("at one time");
+            assert!(problem.contains("at one time"), "{problem}");
+        }
+        assert_eq!(server.add(task(&path, "8:0", 0)), Ok(()));
+        assert_eq!(server.add(task(&other_name, "8:0", 20)), Ok(()));
+        assert_eq!(server.add(task(&path, "8:16", 10)), Ok(()));
+    }
 }

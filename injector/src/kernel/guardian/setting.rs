@@ -3,7 +3,9 @@
 use std::{
     fs::File,
     fs::TryLockError,
-    io, thread,
+    io,
+    os::unix::fs::MetadataExt as _,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -36,6 +38,8 @@ pub(super) struct Setting {
     failed: u64,
     report: ValueReport,
     problems: Vec<String>,
+    /// Device and inode of the file, whatever path leads there.
+    identity: (u64, u64),
     /// Kept so that no other injector sets the same.
     _lock: File,
 }
@@ -57,16 +61,19 @@ impl Setting {
                  `injector stop --all` puts back what one left that was killed"
             ));
         }
-        let opened = File::open(&file.path).map_err(|error| format!("{path}: {error}"))?;
+        let said = |error: io::Error| format!("{path}: {error}");
+        let opened = File::open(&file.path).map_err(said)?;
+        let data = opened.metadata().map_err(said)?;
+        let identity = (data.dev(), data.ino());
         // Rules of one experiment may set one after the other.
-        let ours = others.iter().any(|other| other.file.path == file.path);
+        let ours = others.iter().any(|other| other.identity == identity);
         match opened.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if ours => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(format!("{path} is in the hands of another injector"));
             }
-            Err(TryLockError::Error(error)) => return Err(format!("{path}: {error}")),
+            Err(TryLockError::Error(error)) => return Err(said(error)),
         }
         Ok(Self {
             report: ValueReport {
@@ -83,8 +90,19 @@ impl Setting {
             set: 0,
             failed: 0,
             problems: Vec::new(),
+            identity,
             _lock: opened,
         })
+    }
+
+    /// Whether both set the same: one file, and one disk's line there.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.identity == other.identity && self.file.device == other.file.device
+    }
+
+    /// The file, for people.
+    pub(super) fn path(&self) -> std::path::Display<'_> {
+        self.file.path.display()
     }
 
     /// Whether it is set.
