@@ -55,12 +55,6 @@ impl Setting {
     /// Prepares it: nobody else may set the same from now on.
     pub(super) fn new(file: ControlFile, wanted: String, others: &[&Self]) -> Result<Self, String> {
         let path = file.path.display();
-        if let Some(owner) = journal::set_by(&file) {
-            return Err(format!(
-                "{path} was set by another injector, which {owner}; \
-                 `injector stop --all` puts back what one left that was killed"
-            ));
-        }
         let said = |error: io::Error| format!("{path}: {error}");
         let opened = File::open(&file.path).map_err(said)?;
         let data = opened.metadata().map_err(said)?;
@@ -74,6 +68,13 @@ impl Setting {
                 return Err(format!("{path} is in the hands of another injector"));
             }
             Err(TryLockError::Error(error)) => return Err(said(error)),
+        }
+        // Only now: nobody else who asks can be about to set it.
+        if let Some(owner) = journal::set_by(&file) {
+            return Err(format!(
+                "{path} was set by another injector, which {owner}; \
+                 `injector stop --all` puts back what one left that was killed"
+            ));
         }
         Ok(Self {
             report: ValueReport {
