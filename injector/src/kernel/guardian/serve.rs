@@ -5,6 +5,8 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     os::fd::AsFd as _,
+    thread,
+    time::{Duration, Instant},
 };
 
 use injector_common::Tgid;
@@ -18,13 +20,16 @@ use nix::{
 };
 
 use super::{
-    journal_of,
+    PATIENCE, journal_of,
     protocol::{Remaining, Reply, Request, Status, Task, Work},
     setting::Setting,
     signals::{Count, Signals},
     workers::Workers,
 };
 use crate::kernel::{actuator::LEASE_NS, clock, journal::Journal};
+
+/// How often the agent hears that the end takes its time.
+const LIFE_SIGN: Duration = Duration::from_millis(500);
 
 /// A task, and what has become of it.
 struct Running {
@@ -239,18 +244,8 @@ impl Server {
         let vouched = now < self.lease_until_ns;
         let since = now.saturating_sub(start);
         let due = |task: &Running| vouched && (task.after_ns..task.until_ns).contains(&since);
-        // The last first, as in the end.
-        for task in self.tasks.iter_mut().rev() {
-            if due(task) {
-                continue;
-            }
-            match &mut task.job {
-                // What could not be put back is tried again.
-                Job::Setting(setting) => drop(setting.restore(&mut self.journal)),
-                Job::Workers(workers) => workers.end(),
-                Job::Signals(_) => {}
-            }
-        }
+        undo(&mut self.tasks, &mut self.journal, |task| !due(task));
+        let _ = self.reap();
         let mut spared = self.spared.clone();
         for task in &self.tasks {
             if let Job::Workers(workers) = &task.job {
@@ -317,20 +312,61 @@ impl Server {
         reply(&Reply::Now(now.collect()));
     }
 
-    /// Undoes all; what could not be undone, which the journal still names.
+    /// The workers that were killed and are still there.
+    fn reap(&mut self) -> Vec<u32> {
+        let jobs = self.tasks.iter_mut().map(|task| &mut task.job);
+        jobs.flat_map(|job| match job {
+            Job::Workers(workers) => workers.reap().collect(),
+            Job::Setting(_) | Job::Signals(_) => Vec::new(),
+        })
+        .collect()
+    }
+
+    /// Undoes all; what could not be undone. Of values, the journal still names them.
     fn end(&mut self) -> Vec<Remaining> {
-        for task in &mut self.tasks {
-            if let Job::Workers(workers) = &mut task.job {
-                workers.end();
-            }
-        }
-        let tasks = self.tasks.iter_mut().rev();
-        let left: Vec<Remaining> = tasks
-            .filter_map(|task| task.setting_mut()?.restore(&mut self.journal))
-            .collect();
+        let mut left = undo(&mut self.tasks, &mut self.journal, |_| true);
         self.journal.close();
+        self.tell();
+        let (begun, mut told) = (Instant::now(), Instant::now());
+        let mut still = self.reap();
+        while !still.is_empty() && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+            if told.elapsed() > LIFE_SIGN {
+                // The agent would take silence for an end.
+                self.tell();
+                told = Instant::now();
+            }
+            still = self.reap();
+        }
+        left.extend(still.into_iter().map(|pid| Remaining {
+            what: format!("worker {pid}"),
+            why: "the kernel does not let go of it".to_owned(),
+            remedy: format!("kill -KILL {pid}"),
+        }));
         left
     }
+}
+
+/// Undoes what those tasks did that are over; what could not be undone, and is tried again.
+///
+/// Workers are killed first and not waited for here: that may take long, and nobody is to wait
+/// for a value meanwhile.
+fn undo(
+    tasks: &mut [Running],
+    journal: &mut Journal,
+    is_over: impl Fn(&Running) -> bool,
+) -> Vec<Remaining> {
+    let mut over: Vec<&mut Running> = tasks.iter_mut().filter(|task| is_over(task)).collect();
+    for task in &mut over {
+        if let Job::Workers(workers) = &mut task.job {
+            workers.kill();
+        }
+    }
+    // The last first.
+    let settings = over.iter_mut().rev();
+    settings
+        .filter_map(|task| task.setting_mut()?.restore(journal))
+        .collect()
 }
 
 /// Tells the agent, if it is still there.
