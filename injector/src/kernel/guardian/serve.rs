@@ -14,7 +14,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SigSet, Signal},
-        signalfd::SignalFd,
+        signalfd::{SfdFlags, SignalFd},
     },
     unistd::setsid,
 };
@@ -100,7 +100,7 @@ pub fn serve(id: &str) -> io::Result<()> {
     ];
     let signals: SigSet = ends.into_iter().collect();
     signals.thread_block()?;
-    let told = SignalFd::new(&signals)?;
+    let told = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     let mut server = Server {
         journal: Journal::new(&journal_of(id)),
         tasks: Vec::new(),

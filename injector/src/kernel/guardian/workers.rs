@@ -12,7 +12,10 @@ use std::{
 };
 
 use injector_common::Tgid;
-use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+use nix::sys::{
+    prctl::set_pdeathsig,
+    signal::{SigSet, Signal},
+};
 
 use super::protocol::{Load, Status};
 use crate::report::resource::ResourceReport;
@@ -208,6 +211,8 @@ fn held_bytes(pid: u32) -> u64 {
 /// A worker's own side: keeps a processor busy for so many millionths of the time, or holds so
 /// many bytes, until somebody kills it.
 pub fn work(work: &str, amount: u64, guardian: u32) {
+    // Its guardian hears of some by a descriptor; this is to be ended by any, like others there.
+    let _ = SigSet::all().thread_unblock();
     let _ = set_pdeathsig(Signal::SIGKILL);
     let _ = io::stdin().read_to_end(&mut Vec::new());
     // The guardian is spared by the OOM killer, and this is like any process of the target.
