@@ -23,6 +23,20 @@ const UNLIMITED_DISK: &str = "rbps=max wbps=max riops=max wiops=max";
 /// `ENODEV`: the cgroup was removed while its file was open.
 const ENODEV: i32 = 19;
 
+/// A page of memory, in bytes.
+const PAGE: u64 = 4096;
+
+/// How what was set is undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// This is to be written.
+    Write(String),
+    /// What was there before is there.
+    Nothing,
+    /// Somebody else has changed it.
+    Leave,
+}
+
 impl ControlFile {
     /// The value there now; of one disk, without its numbers.
     ///
@@ -46,6 +60,26 @@ impl ControlFile {
         match &self.device {
             None => fs::write(&self.path, value),
             Some(device) => fs::write(&self.path, format!("{device} {value}")),
+        }
+    }
+
+    /// Whether a value there is the one that was set, as the kernel may have rounded it.
+    fn holds(&self, now: &str, set: &str) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let is_memory = name.is_some_and(|name| name.starts_with("memory."));
+        let rounded = |bytes: u64| (bytes / PAGE * PAGE).to_string();
+        now == set || is_memory && set.parse().is_ok_and(|bytes| rounded(bytes) == now)
+    }
+
+    /// What is to be done where `now` is found, `set` was set, and `before` was there before.
+    pub(super) fn undo(&self, now: &str, before: &str, set: &str) -> Undo {
+        if self.holds(now, set) {
+            Undo::Write(before.to_owned())
+        } else if now == before {
+            // As when it was written down and not set yet.
+            Undo::Nothing
+        } else {
+            Undo::Leave
         }
     }
 
@@ -163,6 +197,29 @@ mod tests {
             ("rbps=5 wbps=max riops=max wiops=max", "wbps=1 rbps=6"),
         ] {
             assert!(tightened(before, wanted).is_err(), "{before}, {wanted}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_ours_is_undone() {
+        let file = |path: &str| ControlFile {
+            path: path.into(),
+            device: None,
+        };
+        let (memory, pids) = (file("/cg/memory.max"), file("/cg/pids.max"));
+        let back = Undo::Write("max".to_owned());
+        for (file, now, set, undo) in [
+            (&pids, "5", "5", &back),
+            (&pids, "max", "5", &Undo::Nothing),
+            (&pids, "6", "5", &Undo::Leave),
+            (&pids, "0", "5", &Undo::Leave),
+            (&memory, "4096", "4096", &back),
+            (&memory, "4096", "5000", &back),
+            (&memory, "8192", "5000", &Undo::Leave),
+            (&memory, "max", "5000", &Undo::Nothing),
+        ] {
+            let found = file.undo(now, "max", set);
+            assert_eq!(&found, undo, "{now}, {set}");
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     kernel::{
-        control_file::{self, ControlFile, tightened},
+        control_file::{self, ControlFile, Undo, tightened},
         journal::{self, Journal, Leftover},
     },
     report::resource::{Outcome, ResourceReport, ValueReport},
@@ -146,9 +146,26 @@ impl Setting {
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {
-            let _ = self.file.write(&before);
-            journal.strike(&leftover);
-            return Err(format!("{}: {problem}", self.file.path.display()));
+            let problem = format!("{}: {problem}", self.file.path.display());
+            let outcome = put_back(&self.file, &before, &set);
+            let is_settled = match self.file.read() {
+                Ok(now) => now == before,
+                Err(error) => control_file::is_gone(&error),
+            };
+            if is_settled {
+                journal.strike(&leftover);
+            } else {
+                // It is tried again when its time is over.
+                self.report.before = Some(before.clone());
+                self.report.set.clone_from(&set);
+                self.report.outcome = outcome;
+                self.held = Some(Held {
+                    before,
+                    set,
+                    counted,
+                });
+            }
+            return Err(problem);
         }
         self.report.before = Some(before.clone());
         self.report.set.clone_from(&set);
@@ -226,15 +243,15 @@ impl Setting {
 
 /// Puts a value back, unless somebody else has changed it.
 pub(in crate::kernel) fn put_back(file: &ControlFile, before: &str, set: &str) -> Outcome {
-    match file.read() {
-        Ok(now) if now == set => match file.write(before) {
-            Ok(()) => Outcome::Restored,
-            Err(error) if control_file::is_gone(&error) => Outcome::Gone,
-            Err(error) => Outcome::Remains(error.to_string()),
-        },
-        // As when it was written down and not set yet.
-        Ok(now) if now == before => Outcome::Restored,
-        Ok(now) => Outcome::Changed(now),
+    let undone = file
+        .read()
+        .and_then(|now| match file.undo(&now, before, set) {
+            Undo::Write(value) => file.write(&value).map(|()| Outcome::Restored),
+            Undo::Nothing => Ok(Outcome::Restored),
+            Undo::Leave => Ok(Outcome::Changed(now)),
+        });
+    match undone {
+        Ok(outcome) => outcome,
         Err(error) if control_file::is_gone(&error) => Outcome::Gone,
         Err(error) => Outcome::Remains(error.to_string()),
     }
