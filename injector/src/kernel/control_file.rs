@@ -31,6 +31,8 @@ const PAGE: u64 = 4096;
 pub(super) enum Undo {
     /// This is to be written.
     Write(String),
+    /// This is to be written; other limits that were set somebody else has changed.
+    WriteSome(String),
     /// What was there before is there.
     Nothing,
     /// Somebody else has changed it.
@@ -73,7 +75,9 @@ impl ControlFile {
 
     /// What is to be done where `now` is found, `set` was set, and `before` was there before.
     pub(super) fn undo(&self, now: &str, before: &str, set: &str) -> Undo {
-        if self.holds(now, set) {
+        if self.device.is_some() {
+            undo_limits(now, before, set)
+        } else if self.holds(now, set) {
             Undo::Write(before.to_owned())
         } else if now == before {
             // As when it was written down and not set yet.
@@ -106,6 +110,32 @@ fn of_disk<'a>(text: &'a str, device: &str) -> &'a str {
     text.lines()
         .find_map(|line| line.strip_prefix(device)?.strip_prefix(' '))
         .map_or(UNLIMITED_DISK, str::trim)
+}
+
+/// The same of a disk, limit by limit: what was not set is not looked at.
+fn undo_limits(now: &str, before: &str, set: &str) -> Undo {
+    let limit = |text: &str, key: &str| {
+        let mut words = text.split_whitespace().filter_map(|w| w.split_once('='));
+        let found = words.find(|(other, _)| *other == key);
+        found.map(|(_, limit)| limit.to_owned())
+    };
+    let (mut back, mut is_changed) = (Vec::new(), false);
+    for (key, ours) in set.split_whitespace().filter_map(|w| w.split_once('=')) {
+        let Some(old) = limit(before, key).filter(|old| old != ours) else {
+            continue;
+        };
+        match limit(now, key) {
+            Some(now) if now == ours => back.push(format!("{key}={old}")),
+            Some(now) if now == old => {}
+            Some(_) | None => is_changed = true,
+        }
+    }
+    match (back.is_empty(), is_changed) {
+        (true, false) => Undo::Nothing,
+        (true, true) => Undo::Leave,
+        (false, false) => Undo::Write(back.join(" ")),
+        (false, true) => Undo::WriteSome(back.join(" ")),
+    }
 }
 
 /// What is to be written so that `wanted` holds, and nothing else changes: limits of a
@@ -220,6 +250,31 @@ mod tests {
         ] {
             let found = file.undo(now, "max", set);
             assert_eq!(&found, undo, "{now}, {set}");
+        }
+    }
+
+    #[test]
+    fn limits_of_a_disk_are_undone_one_by_one() {
+        let file = ControlFile {
+            path: "/cg/io.max".into(),
+            device: Some("8:0".to_owned()),
+        };
+        let before = "rbps=9 wbps=max riops=max wiops=1000";
+        let set = "rbps=5 wbps=6 riops=max wiops=1000";
+        let write = |text: &str| Undo::Write(text.to_owned());
+        for (now, undo) in [
+            (set, write("rbps=9 wbps=max")),
+            ("rbps=5 wbps=6 riops=3 wiops=1", write("rbps=9 wbps=max")),
+            ("rbps=9 wbps=6 riops=3 wiops=1", write("wbps=max")),
+            (before, Undo::Nothing),
+            ("rbps=9 wbps=max riops=3 wiops=1", Undo::Nothing),
+            (
+                "rbps=7 wbps=6 riops=max wiops=1000",
+                Undo::WriteSome("wbps=max".to_owned()),
+            ),
+            (UNLIMITED_DISK, Undo::Leave),
+        ] {
+            assert_eq!(file.undo(now, before, set), undo, "{now}");
         }
     }
 

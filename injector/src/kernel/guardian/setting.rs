@@ -247,6 +247,10 @@ pub(in crate::kernel) fn put_back(file: &ControlFile, before: &str, set: &str) -
         .read()
         .and_then(|now| match file.undo(&now, before, set) {
             Undo::Write(value) => file.write(&value).map(|()| Outcome::Restored),
+            Undo::WriteSome(value) => {
+                file.write(&value)?;
+                file.read().map(Outcome::Changed)
+            }
             Undo::Nothing => Ok(Outcome::Restored),
             Undo::Leave => Ok(Outcome::Changed(now)),
         });
