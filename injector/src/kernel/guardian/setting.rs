@@ -229,7 +229,7 @@ impl Setting {
             rule,
             matched: matched + self.failed,
             injected,
-            passed: matched - injected,
+            passed: matched.saturating_sub(injected),
             exhausted: 0,
             errors: self.failed,
             report: ResourceReport {
