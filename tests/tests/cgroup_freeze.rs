@@ -218,6 +218,44 @@ fn a_killed_guardian_leaves_nothing_frozen() {
         finished.rule().problems[0].contains("guardian was killed"),
         "{finished:?}"
     );
+    let value = &finished.rule().values[0];
+    assert_eq!(value.before.as_deref(), Some("0"));
+    assert_eq!(value.outcome, "restored", "{finished:?}");
+    snapshot.assert_clean();
+}
+
+/// One that does not answer is ended, and the agent does its work.
+#[test]
+fn a_stopped_guardian_leaves_nothing_frozen() {
+    let bed = Bed::new();
+    let snapshot = Snapshot::take(&[]);
+    let injection = bed.freeze(&["--for", "60s"]);
+    signal(guardian_of(injection.agent().pid()), Signal::SIGSTOP);
+    let stopped = Instant::now();
+    bed.assert_frozen();
+    bed.assert_thawed();
+    assert!(stopped.elapsed() < LEASE, "{:?}", stopped.elapsed());
+    let finished = injection.stop();
+    assert!(
+        finished.rule().problems[0].contains("guardian did not answer"),
+        "{finished:?}"
+    );
+    assert_eq!(finished.rule().values[0].outcome, "restored");
+    snapshot.assert_clean();
+}
+
+/// Nor is the end waited for much longer.
+#[test]
+fn a_stopped_guardian_does_not_hold_up_the_end() {
+    let bed = Bed::new();
+    let snapshot = Snapshot::take(&[]);
+    let injection = bed.freeze(&["--for", "60s"]);
+    signal(guardian_of(injection.agent().pid()), Signal::SIGSTOP);
+    let begun = Instant::now();
+    let finished = injection.stop();
+    assert!(begun.elapsed() < LEASE, "{:?}", begun.elapsed());
+    assert_eq!(finished.rule().values[0].outcome, "restored");
+    bed.assert_thawed();
     snapshot.assert_clean();
 }
 

@@ -107,6 +107,22 @@ fn reads_take_their_time() {
     snapshot.assert_clean();
 }
 
+/// What somebody else limits meanwhile stays.
+#[test]
+fn limits_are_put_back_one_by_one() {
+    require!(Controllers);
+    enable("io");
+    let disk = Disk::new();
+    let cgroup = Cgroup::new("victim");
+    let numbers = disk.numbers();
+    let injection = limit(&cgroup, &disk.node);
+    write(&cgroup, "io.max", &format!("{numbers} wiops=1000"));
+    let finished = injection.stop();
+    assert_eq!(finished.rule().values[0].outcome, "restored");
+    let left = format!("{numbers} rbps=max wbps=max riops=max wiops=1000");
+    assert_eq!(read(&cgroup, "io.max"), left);
+}
+
 #[test]
 fn a_killed_agent_leaves_no_limit() {
     require!(Controllers);

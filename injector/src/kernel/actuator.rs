@@ -442,13 +442,13 @@ impl KernelActuator {
     }
 
     fn disable(&mut self) -> io::Result<()> {
+        self.settings.lease_until_ns = 0;
+        let disabled = self.control.set(0, self.settings, 0);
+        // Afterwards: it may take its time.
         if let Some(guardian) = &mut self.guardian {
             guardian.end();
         }
-        self.settings.lease_until_ns = 0;
-        self.control
-            .set(0, self.settings, 0)
-            .map_err(io::Error::other)
+        disabled.map_err(io::Error::other)
     }
 }
 

@@ -23,6 +23,22 @@ const UNLIMITED_DISK: &str = "rbps=max wbps=max riops=max wiops=max";
 /// `ENODEV`: the cgroup was removed while its file was open.
 const ENODEV: i32 = 19;
 
+/// A page of memory, in bytes.
+const PAGE: u64 = 4096;
+
+/// How what was set is undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// This is to be written.
+    Write(String),
+    /// This is to be written; other limits that were set somebody else has changed.
+    WriteSome(String),
+    /// What was there before is there.
+    Nothing,
+    /// Somebody else has changed it.
+    Leave,
+}
+
 impl ControlFile {
     /// The value there now; of one disk, without its numbers.
     ///
@@ -49,6 +65,28 @@ impl ControlFile {
         }
     }
 
+    /// Whether a value there is the one that was set, as the kernel may have rounded it.
+    fn holds(&self, now: &str, set: &str) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let is_memory = name.is_some_and(|name| name.starts_with("memory."));
+        let rounded = |bytes: u64| (bytes / PAGE * PAGE).to_string();
+        now == set || is_memory && set.parse().is_ok_and(|bytes| rounded(bytes) == now)
+    }
+
+    /// What is to be done where `now` is found, `set` was set, and `before` was there before.
+    pub(super) fn undo(&self, now: &str, before: &str, set: &str) -> Undo {
+        if self.device.is_some() {
+            undo_limits(now, before, set)
+        } else if self.holds(now, set) {
+            Undo::Write(before.to_owned())
+        } else if now == before {
+            // As when it was written down and not set yet.
+            Undo::Nothing
+        } else {
+            Undo::Leave
+        }
+    }
+
     /// The directory of its cgroup.
     pub(super) fn cgroup(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
@@ -72,6 +110,32 @@ fn of_disk<'a>(text: &'a str, device: &str) -> &'a str {
     text.lines()
         .find_map(|line| line.strip_prefix(device)?.strip_prefix(' '))
         .map_or(UNLIMITED_DISK, str::trim)
+}
+
+/// The same of a disk, limit by limit: what was not set is not looked at.
+fn undo_limits(now: &str, before: &str, set: &str) -> Undo {
+    let limit = |text: &str, key: &str| {
+        let mut words = text.split_whitespace().filter_map(|w| w.split_once('='));
+        let found = words.find(|(other, _)| *other == key);
+        found.map(|(_, limit)| limit.to_owned())
+    };
+    let (mut back, mut is_changed) = (Vec::new(), false);
+    for (key, ours) in set.split_whitespace().filter_map(|w| w.split_once('=')) {
+        let Some(old) = limit(before, key).filter(|old| old != ours) else {
+            continue;
+        };
+        match limit(now, key) {
+            Some(now) if now == ours => back.push(format!("{key}={old}")),
+            Some(now) if now == old => {}
+            Some(_) | None => is_changed = true,
+        }
+    }
+    match (back.is_empty(), is_changed) {
+        (true, false) => Undo::Nothing,
+        (true, true) => Undo::Leave,
+        (false, false) => Undo::Write(back.join(" ")),
+        (false, true) => Undo::WriteSome(back.join(" ")),
+    }
 }
 
 /// What is to be written so that `wanted` holds, and nothing else changes: limits of a
@@ -163,6 +227,54 @@ mod tests {
             ("rbps=5 wbps=max riops=max wiops=max", "wbps=1 rbps=6"),
         ] {
             assert!(tightened(before, wanted).is_err(), "{before}, {wanted}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_ours_is_undone() {
+        let file = |path: &str| ControlFile {
+            path: path.into(),
+            device: None,
+        };
+        let (memory, pids) = (file("/cg/memory.max"), file("/cg/pids.max"));
+        let back = Undo::Write("max".to_owned());
+        for (file, now, set, undo) in [
+            (&pids, "5", "5", &back),
+            (&pids, "max", "5", &Undo::Nothing),
+            (&pids, "6", "5", &Undo::Leave),
+            (&pids, "0", "5", &Undo::Leave),
+            (&memory, "4096", "4096", &back),
+            (&memory, "4096", "5000", &back),
+            (&memory, "8192", "5000", &Undo::Leave),
+            (&memory, "max", "5000", &Undo::Nothing),
+        ] {
+            let found = file.undo(now, "max", set);
+            assert_eq!(&found, undo, "{now}, {set}");
+        }
+    }
+
+    #[test]
+    fn limits_of_a_disk_are_undone_one_by_one() {
+        let file = ControlFile {
+            path: "/cg/io.max".into(),
+            device: Some("8:0".to_owned()),
+        };
+        let before = "rbps=9 wbps=max riops=max wiops=1000";
+        let set = "rbps=5 wbps=6 riops=max wiops=1000";
+        let write = |text: &str| Undo::Write(text.to_owned());
+        for (now, undo) in [
+            (set, write("rbps=9 wbps=max")),
+            ("rbps=5 wbps=6 riops=3 wiops=1", write("rbps=9 wbps=max")),
+            ("rbps=9 wbps=6 riops=3 wiops=1", write("wbps=max")),
+            (before, Undo::Nothing),
+            ("rbps=9 wbps=max riops=3 wiops=1", Undo::Nothing),
+            (
+                "rbps=7 wbps=6 riops=max wiops=1000",
+                Undo::WriteSome("wbps=max".to_owned()),
+            ),
+            (UNLIMITED_DISK, Undo::Leave),
+        ] {
+            assert_eq!(file.undo(now, before, set), undo, "{now}");
         }
     }
 

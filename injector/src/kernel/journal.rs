@@ -236,6 +236,19 @@ pub(super) fn remove(path: &Path) {
     let _ = fs::remove_dir(DIRECTORY);
 }
 
+/// Removes the drafts of the journal of this name, whose owner is gone.
+pub(super) fn remove_drafts(name: &str) {
+    for found in all() {
+        if let Found::Draft(path, owner) = found
+            && path.file_stem().and_then(OsStr::to_str)
+                == Some(&format!("{name}-{}", owner.file_name()))
+            && owner.fate() == Fate::Gone
+        {
+            remove(&path);
+        }
+    }
+}
+
 /// A file among the journals.
 #[derive(Debug)]
 pub(super) enum Found {

@@ -17,6 +17,7 @@ use nix::{
 use super::{
     cgroup,
     clsact::{self, Held},
+    control_file::ControlFile,
     guardian,
     journal::{self, Entries, Found, Leftover, Place},
     netlink, netns,
@@ -131,16 +132,53 @@ fn clean_all(
     }
 }
 
-/// Undoes what the journal at `path` names, whose owner is gone: what was done, in words, and
-/// what is still there.
-pub(super) fn clean_one(path: &Path) -> (Vec<String>, Vec<CleanupError>) {
-    let (mut report, mut left) = (StopReport::default(), Vec::new());
-    match journal::read(path) {
-        Ok(Some(entries)) => clean_all(path, &entries, &mut report, &mut left),
+/// What has become of a value in a journal.
+#[derive(Debug)]
+pub(super) struct PutBack {
+    /// Where.
+    pub(super) file: ControlFile,
+    /// The value before.
+    pub(super) before: String,
+    /// The value that was set.
+    pub(super) set: String,
+    /// What has become of it.
+    pub(super) outcome: Outcome,
+}
+
+/// Puts back what the journal of this name names, whose owner is gone: what has become of each
+/// value, and what is still there.
+pub(super) fn put_back_all(name: &str) -> (Vec<PutBack>, Vec<CleanupError>) {
+    let (mut values, mut left) = (Vec::new(), Vec::new());
+    let path = journal::path_of(name);
+    match journal::read(&path) {
+        Ok(Some(entries)) => {
+            // The last first.
+            for leftover in entries.leftovers.iter().rev() {
+                let Leftover::Value { file, before, set } = leftover else {
+                    left.push(remaining(leftover, io::Error::other("not a value")));
+                    continue;
+                };
+                let outcome = guardian::put_back(file, before, set);
+                if let Outcome::Remains(why) = &outcome {
+                    left.push(remaining(leftover, io::Error::other(why.clone())));
+                }
+                values.push(PutBack {
+                    file: file.clone(),
+                    before: before.clone(),
+                    set: set.clone(),
+                    outcome,
+                });
+            }
+            if left.is_empty() {
+                journal::remove(&path);
+            }
+        }
         Ok(None) => {}
-        Err(reason) => left.push(unreadable(path, reason)),
+        Err(reason) => left.push(unreadable(&path, reason)),
     }
-    (report.restored, left)
+    // One that it was writing when it was killed.
+    journal::remove_drafts(name);
+    (values, left)
 }
 
 fn unreadable(path: &Path, reason: String) -> CleanupError {

@@ -5,7 +5,7 @@ use injector_common::kinds::Family;
 use super::host::{CgroupMount, Host};
 use crate::{
     error::{Error, PermissionError, Unsupported},
-    model::{Experiment, ResourceFault, Rule, Target},
+    model::{Experiment, Rule, Target},
 };
 
 /// Checks the host and returns its cgroup v2 mounts.
@@ -57,7 +57,7 @@ pub(super) fn check(experiment: &Experiment, host: &impl Host) -> Result<Vec<Cgr
 
 /// Refuses what needs the kernel's own process ids, which a container's pid
 /// namespace hides: those of targets, and that of the injector, by which rules
-/// on system calls spare it.
+/// on system calls spare it; and what has to outlive the namespace.
 fn check_foreign_ids(experiment: &Experiment) -> Result<(), Unsupported> {
     let refuse = |what: &'static str, found: &'static str| Unsupported {
         what: what.into(),
@@ -65,14 +65,13 @@ fn check_foreign_ids(experiment: &Experiment) -> Result<(), Unsupported> {
         found: found.into(),
     };
     for rule in &experiment.rules {
-        let signals = rule
-            .fault
-            .resource()
-            .is_some_and(ResourceFault::is_for_processes);
-        if signals {
+        // Who is in a cgroup could not be told, so neither who is to be spared; and a guardian
+        // would end with the container, without putting anything back.
+        if rule.fault.resource().is_some() {
             return Err(refuse(
-                "a rule that signals processes",
-                "a pid namespace of a container, from which the host's processes have no ids",
+                "a rule on resources or processes",
+                "a pid namespace of a container, from which the host's processes have no ids, \
+                 and with which the guardian would end",
             ));
         }
         if rule.targets.iter().any(|t| matches!(t, Target::Process(_))) {

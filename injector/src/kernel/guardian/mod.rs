@@ -18,10 +18,16 @@ mod workers;
 use std::{
     fmt,
     io::{self, BufRead as _, BufReader, Write as _},
+    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError},
     thread,
     time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
 pub(super) use protocol::{Choice, Load, Status, Task, Work};
@@ -30,8 +36,15 @@ pub(super) use setting::put_back;
 pub use workers::{WORKER, work};
 
 use self::protocol::{Remaining, Reply, Request};
-use super::{actuator::Failure, journal, leftovers};
-use crate::error::CleanupError;
+use super::{
+    actuator::{Failure, LEASE_NS},
+    control_file::{self, ControlFile},
+    leftovers::{self, PutBack},
+};
+use crate::{
+    error::CleanupError,
+    report::resource::{Outcome, ValueReport},
+};
 
 /// The hidden command that a guardian runs as.
 pub const COMMAND: &str = "guardian";
@@ -39,6 +52,16 @@ pub const COMMAND: &str = "guardian";
 /// How long an answer is waited for: to set a limit on memory, the kernel has to get back
 /// what is there.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may say nothing when it should: as it takes the agent for gone after the lease,
+/// so the agent takes it.
+const SILENCE: Duration = Duration::from_nanos(LEASE_NS);
+
+/// What one look can add to its silence. Longer ago, it was the agent that was stopped.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The looks while something is waited for.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// The name of the guardian's journal. It comes behind the agent's, which `stop --all`
 /// therefore ends first.
@@ -54,6 +77,10 @@ pub(super) struct Guardian {
     requests: Option<ChildStdin>,
     replies: Receiver<Reply>,
     now: Vec<Status>,
+    /// When it was last told that the agent lives.
+    told: Instant,
+    /// For how long it has said nothing since, as far as the agent itself was not stopped.
+    silent: Duration,
     /// What could not be undone.
     left: Vec<CleanupError>,
 }
@@ -96,9 +123,15 @@ impl Guardian {
             child,
             replies,
             now: Vec::new(),
+            told: Instant::now(),
+            silent: Duration::ZERO,
             left: Vec::new(),
         };
-        match guardian.next(PATIENCE) {
+        // One that does not read is not to stop whoever writes.
+        if let Some(pipe) = &guardian.requests {
+            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        match guardian.hear(PATIENCE) {
             Ok(Reply::Ready) => Ok(guardian),
             Ok(_) | Err(_) => Err("it does not stand by".into()),
         }
@@ -114,12 +147,18 @@ impl Guardian {
         self.ask(&Request::Go { start_ns })
     }
 
-    /// Tells it that the agent lives, and hears how all stands.
+    /// Tells it that the agent lives, and hears how all stands. Never waits for it, unless it
+    /// is ending.
     pub(super) fn beat(&mut self) {
         if self.requests.is_none() {
             return;
         }
-        let sent = self.send(&Request::Beat);
+        let now = Instant::now();
+        self.silent += now.duration_since(self.told).min(LOOK);
+        self.told = now;
+        // A pipe that is full is part of its silence.
+        let sent = self.send(&Request::Beat, Duration::ZERO);
+        let ends = sent.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
         loop {
             match self.replies.try_recv() {
                 Ok(Reply::Ended(left)) => {
@@ -132,10 +171,17 @@ impl Guardian {
                     return self.ended(left);
                 }
                 Ok(reply) => self.note(reply),
-                Err(TryRecvError::Empty) if sent.is_ok() => return,
                 // Its last words come before its end.
-                Err(TryRecvError::Empty) => thread::sleep(Duration::from_millis(1)),
-                Err(TryRecvError::Disconnected) => return self.take_over(),
+                Err(TryRecvError::Empty) if ends && now.elapsed() < SILENCE => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(TryRecvError::Empty) if ends || self.silent >= SILENCE => {
+                    return self.take_over(RecvTimeoutError::Timeout);
+                }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    return self.take_over(RecvTimeoutError::Disconnected);
+                }
             }
         }
     }
@@ -150,15 +196,12 @@ impl Guardian {
         if self.requests.is_none() {
             return;
         }
-        let _ = self.send(&Request::End);
-        let end = Instant::now() + PATIENCE;
+        let _ = self.send(&Request::End, Duration::ZERO);
         loop {
-            match self.next(end.saturating_duration_since(Instant::now())) {
+            match self.hear(SILENCE) {
                 Ok(Reply::Ended(left)) => return self.ended(left),
                 Ok(reply) => self.note(reply),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return self.take_over();
-                }
+                Err(error) => return self.take_over(error),
             }
         }
     }
@@ -168,35 +211,67 @@ impl Guardian {
         std::mem::take(&mut self.left)
     }
 
-    fn send(&mut self, request: &Request) -> io::Result<()> {
+    /// Sends a request, if there is room for it within this time.
+    fn send(&mut self, request: &Request, patience: Duration) -> io::Result<()> {
         let Some(pipe) = &mut self.requests else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        pipe.write_all(&line)
+        let mut rest = line.as_slice();
+        let begun = Instant::now();
+        while !rest.is_empty() {
+            match pipe.write(rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < patience =>
+                {
+                    let mut room = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+                    poll(&mut room, PollTimeout::from(100_u8))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
-    fn next(&mut self, patience: Duration) -> Result<Reply, RecvTimeoutError> {
-        self.replies.recv_timeout(patience)
+    /// The next that it says, if it says something within this time. In slices, so that time in
+    /// which the agent is stopped hardly counts.
+    fn hear(&mut self, patience: Duration) -> Result<Reply, RecvTimeoutError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.replies.recv_timeout(SLICE) {
+                Err(RecvTimeoutError::Timeout) if waited < patience => waited += SLICE,
+                heard => return heard,
+            }
+        }
     }
 
     fn ask(&mut self, request: &Request) -> Result<(), Failure> {
-        self.send(request)?;
+        self.send(request, PATIENCE)?;
         loop {
-            match self.next(PATIENCE) {
-                Ok(Reply::Done(result)) => return result.map_err(Failure::from),
+            match self.hear(PATIENCE) {
+                Ok(Reply::Done(result)) => {
+                    self.silent = Duration::ZERO;
+                    return result.map_err(Failure::from);
+                }
                 Ok(Reply::Ended(left)) => {
                     self.ended(left);
                     return Err("the guardian was told to stop".into());
                 }
                 Ok(reply) => self.note(reply),
-                Err(error) => return Err(format!("the guardian does not answer: {error}").into()),
+                Err(error) => {
+                    let problem = format!("the guardian does not answer: {error}");
+                    self.take_over(error);
+                    return Err(problem.into());
+                }
             }
         }
     }
 
     fn note(&mut self, reply: Reply) {
+        self.silent = Duration::ZERO;
         if let Reply::Now(now) = reply {
             self.now = now;
         }
@@ -212,7 +287,9 @@ impl Guardian {
     /// It has undone all, but for these.
     fn ended(&mut self, left: Vec<Remaining>) {
         self.requests = None;
-        let _ = self.child.wait();
+        if !self.has_ended(SILENCE) {
+            self.kill();
+        }
         let left = left.into_iter().map(|remaining| CleanupError {
             what: remaining.what,
             source: remaining.why.into(),
@@ -221,23 +298,176 @@ impl Guardian {
         self.left.extend(left);
     }
 
-    /// It is gone or does not answer: what it wrote down is undone here.
-    fn take_over(&mut self) {
-        tracing::error!("the guardian was killed or hangs: what it set is put back, for good");
-        self.requests = None;
+    /// Whether it has ended, or does so within this time.
+    fn has_ended(&mut self, patience: Duration) -> bool {
+        let begun = Instant::now();
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if begun.elapsed() < patience => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(None) => return false,
+                Ok(Some(_)) | Err(_) => return true,
+            }
+        }
+    }
+
+    /// Ends it.
+    fn kill(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.complain("the guardian was killed; what it had set was put back then");
-        let (done, left) = leftovers::clean_one(&journal::path_of(&journal_of(&self.id)));
-        for what in done {
-            tracing::warn!("{what}");
+        if !self.has_ended(SILENCE) {
+            let pid = self.child.id();
+            self.left.push(CleanupError {
+                what: format!("guardian {pid}"),
+                source: "the kernel does not let go of it".into(),
+                remedy: format!("kill -KILL {pid}"),
+            });
+        }
+    }
+
+    /// It is gone or does not answer: what it wrote down is undone here.
+    fn take_over(&mut self, why: RecvTimeoutError) {
+        self.requests = None;
+        let is_gone = why == RecvTimeoutError::Disconnected && self.has_ended(SLICE);
+        let how = match self.child.try_wait() {
+            Ok(Some(status)) if is_gone && status.signal().is_some() => "was killed".to_owned(),
+            Ok(Some(status)) if is_gone => format!("ended by itself ({status})"),
+            Ok(_) | Err(_) => "did not answer, and was ended".to_owned(),
+        };
+        tracing::error!("the guardian {how}: what it set is put back, for good");
+        if !is_gone {
+            self.kill();
+        }
+        // What it said before.
+        while let Ok(reply) = self.replies.recv_timeout(SLICE) {
+            self.note(reply);
+        }
+        let (values, left) = leftovers::put_back_all(&journal_of(&self.id));
+        for PutBack { file, outcome, .. } in &values {
+            tracing::warn!("{}: {outcome}", file.path.display());
         }
         self.left.extend(left);
+        let reports = self.now.iter_mut().flat_map(|now| &mut now.report.values);
+        settle(&mut reports.collect::<Vec<_>>(), values, ControlFile::read);
+        self.complain(&format!(
+            "the guardian {how}; the agent then put back what it had set, for the rest of the run"
+        ));
+    }
+}
+
+/// Notes what has become of values that the guardian had set and others have put back, with
+/// what it last said of them.
+fn settle(
+    reports: &mut [&mut ValueReport],
+    values: Vec<PutBack>,
+    read: impl Fn(&ControlFile) -> io::Result<String>,
+) {
+    for value in values {
+        // Two rules may set one file one after the other.
+        let likely = |report: &ValueReport| match report.outcome {
+            Outcome::Set | Outcome::Remains(_) => 0,
+            Outcome::NotSet if report.set == value.set => 1,
+            Outcome::NotSet => 2,
+            Outcome::Restored | Outcome::Changed(_) | Outcome::Gone => 3,
+        };
+        let same = reports
+            .iter_mut()
+            .filter(|report| report.path == value.file.path && report.device == value.file.device);
+        if let Some(report) = same.min_by_key(|report| likely(report)) {
+            report.before = Some(value.before);
+            report.set = value.set;
+            report.outcome = value.outcome;
+        }
+    }
+    // What it had struck from its journal, it had put back or left by itself.
+    for report in reports {
+        if report.outcome != Outcome::Set {
+            continue;
+        }
+        let file = ControlFile {
+            path: report.path.clone(),
+            device: report.device.clone(),
+        };
+        report.outcome = match read(&file) {
+            Ok(now) if report.before.as_ref() == Some(&now) => Outcome::Restored,
+            Ok(now) if report.set == now => Outcome::Set,
+            Ok(now) => Outcome::Changed(now),
+            Err(error) if control_file::is_gone(&error) => Outcome::Gone,
+            Err(error) => Outcome::Remains(error.to_string()),
+        };
     }
 }
 
 impl Drop for Guardian {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(file: &str, set: &str, outcome: Outcome) -> ValueReport {
+        ValueReport {
+            path: file.into(),
+            device: None,
+            before: (outcome != Outcome::NotSet).then(|| "max".to_owned()),
+            set: set.to_owned(),
+            outcome,
+        }
+    }
+
+    fn file(path: &str) -> ControlFile {
+        ControlFile {
+            path: path.into(),
+            device: None,
+        }
+    }
+
+    #[test]
+    fn values_that_others_put_back_are_told() {
+        let mut reports = [
+            report("/a/pids.max", "5", Outcome::Restored),
+            report("/a/pids.max", "6", Outcome::NotSet),
+            report("/a/pids.max", "7", Outcome::NotSet),
+            report("/b/pids.max", "5", Outcome::Set),
+            report("/c/pids.max", "5", Outcome::Set),
+            report("/d/pids.max", "5", Outcome::Set),
+            report("/e/pids.max", "5", Outcome::NotSet),
+        ];
+        let put_back = |path: &str, set: &str, outcome| PutBack {
+            file: file(path),
+            before: "9".to_owned(),
+            set: set.to_owned(),
+            outcome,
+        };
+        let values = vec![
+            put_back("/a/pids.max", "7", Outcome::Restored),
+            put_back("/b/pids.max", "5", Outcome::Changed("8".to_owned())),
+        ];
+        let mut refs: Vec<&mut ValueReport> = reports.iter_mut().collect();
+        settle(&mut refs, values, |file| {
+            assert_ne!(file.path, std::path::Path::new("/b/pids.max"));
+            if file.path.starts_with("/c") {
+                Ok("max".to_owned())
+            } else {
+                Err(io::ErrorKind::NotFound.into())
+            }
+        });
+        let outcomes = reports.each_ref().map(|report| report.outcome.clone());
+        assert_eq!(
+            outcomes,
+            [
+                Outcome::Restored,
+                Outcome::NotSet,
+                Outcome::Restored,
+                Outcome::Changed("8".to_owned()),
+                Outcome::Restored,
+                Outcome::Gone,
+                Outcome::NotSet,
+            ]
+        );
+        assert_eq!(reports[2].before.as_deref(), Some("9"));
     }
 }

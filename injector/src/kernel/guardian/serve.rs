@@ -5,6 +5,8 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     os::fd::AsFd as _,
+    thread,
+    time::{Duration, Instant},
 };
 
 use injector_common::Tgid;
@@ -12,19 +14,22 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SigSet, Signal},
-        signalfd::SignalFd,
+        signalfd::{SfdFlags, SignalFd},
     },
     unistd::setsid,
 };
 
 use super::{
-    journal_of,
+    PATIENCE, journal_of,
     protocol::{Remaining, Reply, Request, Status, Task, Work},
     setting::Setting,
     signals::{Count, Signals},
     workers::Workers,
 };
 use crate::kernel::{actuator::LEASE_NS, clock, journal::Journal};
+
+/// How often the agent hears that the end takes its time.
+const LIFE_SIGN: Duration = Duration::from_millis(500);
 
 /// A task, and what has become of it.
 struct Running {
@@ -95,7 +100,7 @@ pub fn serve(id: &str) -> io::Result<()> {
     ];
     let signals: SigSet = ends.into_iter().collect();
     signals.thread_block()?;
-    let told = SignalFd::new(&signals)?;
+    let told = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     let mut server = Server {
         journal: Journal::new(&journal_of(id)),
         tasks: Vec::new(),
@@ -160,11 +165,18 @@ impl Server {
     /// Does what the agent asks for; whether to go on.
     fn obey(&mut self, request: Request) -> bool {
         match request {
-            Request::Add(task) => reply(&Reply::Done(self.add(task))),
+            Request::Add(task) => {
+                let done = self.add(task);
+                self.tell();
+                reply(&Reply::Done(done));
+            }
             Request::Go { start_ns } => {
                 self.start_ns = Some(start_ns);
                 self.lease_until_ns = clock::boot_ns() + LEASE_NS;
-                reply(&Reply::Done(self.step()));
+                let done = self.step();
+                // Should it be killed before the first beat, the agent knows of what.
+                self.tell();
+                reply(&Reply::Done(done));
             }
             Request::Beat => {
                 self.lease_until_ns = clock::boot_ns() + LEASE_NS;
@@ -177,11 +189,26 @@ impl Server {
     }
 
     fn add(&mut self, task: Task) -> Result<(), String> {
+        let until_ns = task.after_ns.saturating_add(task.duration_ns);
         let job = match task.work {
             Work::Set { file, value } => {
                 let others: Vec<&Setting> =
                     self.tasks.iter().filter_map(Running::setting).collect();
-                Job::Setting(Box::new(Setting::new(file, value, &others)?))
+                let setting = Setting::new(file, value, &others)?;
+                // The rules may name it in two ways.
+                let meets = |other: &&Running| {
+                    let is_same = other.setting().is_some_and(|held| held.is_same(&setting));
+                    is_same && task.after_ns < other.until_ns && other.after_ns < until_ns
+                };
+                if let Some(other) = self.tasks.iter().find(meets) {
+                    return Err(format!(
+                        "{}: rules {} and {} would set it at one time",
+                        setting.path(),
+                        other.rule,
+                        task.rule
+                    ));
+                }
+                Job::Setting(Box::new(setting))
             }
             Work::Run { cgroup, load } => Job::Workers(Box::new(Workers::new(cgroup, load))),
             Work::Signal {
@@ -200,7 +227,7 @@ impl Server {
         self.tasks.push(Running {
             rule: task.rule,
             after_ns: task.after_ns,
-            until_ns: task.after_ns.saturating_add(task.duration_ns),
+            until_ns,
             job,
         });
         Ok(())
@@ -217,17 +244,8 @@ impl Server {
         let vouched = now < self.lease_until_ns;
         let since = now.saturating_sub(start);
         let due = |task: &Running| vouched && (task.after_ns..task.until_ns).contains(&since);
-        for task in &mut self.tasks {
-            if due(task) {
-                continue;
-            }
-            match &mut task.job {
-                // What could not be put back is tried again.
-                Job::Setting(setting) => drop(setting.restore(&mut self.journal)),
-                Job::Workers(workers) => workers.end(),
-                Job::Signals(_) => {}
-            }
-        }
+        undo(&mut self.tasks, &mut self.journal, |task| !due(task));
+        let _ = self.reap();
         let mut spared = self.spared.clone();
         for task in &self.tasks {
             if let Job::Workers(workers) = &task.job {
@@ -294,20 +312,61 @@ impl Server {
         reply(&Reply::Now(now.collect()));
     }
 
-    /// Undoes all; what could not be undone, which the journal still names.
+    /// The workers that were killed and are still there.
+    fn reap(&mut self) -> Vec<u32> {
+        let jobs = self.tasks.iter_mut().map(|task| &mut task.job);
+        jobs.flat_map(|job| match job {
+            Job::Workers(workers) => workers.reap().collect(),
+            Job::Setting(_) | Job::Signals(_) => Vec::new(),
+        })
+        .collect()
+    }
+
+    /// Undoes all; what could not be undone. Of values, the journal still names them.
     fn end(&mut self) -> Vec<Remaining> {
-        for task in &mut self.tasks {
-            if let Job::Workers(workers) = &mut task.job {
-                workers.end();
-            }
-        }
-        let tasks = self.tasks.iter_mut().rev();
-        let left: Vec<Remaining> = tasks
-            .filter_map(|task| task.setting_mut()?.restore(&mut self.journal))
-            .collect();
+        let mut left = undo(&mut self.tasks, &mut self.journal, |_| true);
         self.journal.close();
+        self.tell();
+        let (begun, mut told) = (Instant::now(), Instant::now());
+        let mut still = self.reap();
+        while !still.is_empty() && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+            if told.elapsed() > LIFE_SIGN {
+                // The agent would take silence for an end.
+                self.tell();
+                told = Instant::now();
+            }
+            still = self.reap();
+        }
+        left.extend(still.into_iter().map(|pid| Remaining {
+            what: format!("worker {pid}"),
+            why: "the kernel does not let go of it".to_owned(),
+            remedy: format!("kill -KILL {pid}"),
+        }));
         left
     }
+}
+
+/// Undoes what those tasks did that are over; what could not be undone, and is tried again.
+///
+/// Workers are killed first and not waited for here: that may take long, and nobody is to wait
+/// for a value meanwhile.
+fn undo(
+    tasks: &mut [Running],
+    journal: &mut Journal,
+    is_over: impl Fn(&Running) -> bool,
+) -> Vec<Remaining> {
+    let mut over: Vec<&mut Running> = tasks.iter_mut().filter(|task| is_over(task)).collect();
+    for task in &mut over {
+        if let Job::Workers(workers) = &mut task.job {
+            workers.kill();
+        }
+    }
+    // The last first.
+    let settings = over.iter_mut().rev();
+    settings
+        .filter_map(|task| task.setting_mut()?.restore(journal))
+        .collect()
 }
 
 /// Tells the agent, if it is still there.
@@ -318,4 +377,58 @@ fn reply(reply: &Reply) {
     line.push(b'\n');
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, path::Path};
+
+    use super::*;
+    use crate::kernel::control_file::ControlFile;
+
+    fn server() -> Server {
+        Server {
+            journal: Journal::new("no-experiment"),
+            tasks: Vec::new(),
+            counts: BTreeMap::new(),
+            spared: Vec::new(),
+            start_ns: None,
+            lease_until_ns: 0,
+        }
+    }
+
+    fn task(path: &Path, device: &str, after_ns: u64) -> Task {
+        Task {
+            rule: 0,
+            after_ns,
+            duration_ns: 10,
+            work: Work::Set {
+                file: ControlFile {
+                    path: path.to_owned(),
+                    device: Some(device.to_owned()),
+                },
+                value: "rbps=1".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn one_line_is_set_by_one_rule_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("io.max");
+        fs::write(&path, "").expect("a file");
+        let other_name = folder.path().join("link");
+        symlink(folder.path(), &other_name).expect("a link");
+        let other_name = other_name.join("io.max");
+        let mut server = server();
+        assert_eq!(server.add(task(&path, "8:0", 10)), Ok(()));
+        for after_ns in [1, 10, 19] {
+            let problem = server.add(task(&other_name, "8:0", after_ns));
+            let problem = problem.expect_err("at one time");
+            assert!(problem.contains("at one time"), "{problem}");
+        }
+        assert_eq!(server.add(task(&path, "8:0", 0)), Ok(()));
+        assert_eq!(server.add(task(&other_name, "8:0", 20)), Ok(()));
+        assert_eq!(server.add(task(&path, "8:16", 10)), Ok(()));
+    }
 }

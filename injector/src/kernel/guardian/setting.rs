@@ -3,7 +3,9 @@
 use std::{
     fs::File,
     fs::TryLockError,
-    io, thread,
+    io,
+    os::unix::fs::MetadataExt as _,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::{
     kernel::{
-        control_file::{self, ControlFile, tightened},
+        control_file::{self, ControlFile, Undo, tightened},
         journal::{self, Journal, Leftover},
     },
     report::resource::{Outcome, ResourceReport, ValueReport},
@@ -36,6 +38,8 @@ pub(super) struct Setting {
     failed: u64,
     report: ValueReport,
     problems: Vec<String>,
+    /// Device and inode of the file, whatever path leads there.
+    identity: (u64, u64),
     /// Kept so that no other injector sets the same.
     _lock: File,
 }
@@ -51,22 +55,26 @@ impl Setting {
     /// Prepares it: nobody else may set the same from now on.
     pub(super) fn new(file: ControlFile, wanted: String, others: &[&Self]) -> Result<Self, String> {
         let path = file.path.display();
-        if let Some(owner) = journal::set_by(&file) {
-            return Err(format!(
-                "{path} was set by another injector, which {owner}; \
-                 `injector stop --all` puts back what one left that was killed"
-            ));
-        }
-        let opened = File::open(&file.path).map_err(|error| format!("{path}: {error}"))?;
+        let said = |error: io::Error| format!("{path}: {error}");
+        let opened = File::open(&file.path).map_err(said)?;
+        let data = opened.metadata().map_err(said)?;
+        let identity = (data.dev(), data.ino());
         // Rules of one experiment may set one after the other.
-        let ours = others.iter().any(|other| other.file.path == file.path);
+        let ours = others.iter().any(|other| other.identity == identity);
         match opened.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if ours => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(format!("{path} is in the hands of another injector"));
             }
-            Err(TryLockError::Error(error)) => return Err(format!("{path}: {error}")),
+            Err(TryLockError::Error(error)) => return Err(said(error)),
+        }
+        // Only now: nobody else who asks can be about to set it.
+        if let Some(owner) = journal::set_by(&file) {
+            return Err(format!(
+                "{path} was set by another injector, which {owner}; \
+                 `injector stop --all` puts back what one left that was killed"
+            ));
         }
         Ok(Self {
             report: ValueReport {
@@ -83,8 +91,19 @@ impl Setting {
             set: 0,
             failed: 0,
             problems: Vec::new(),
+            identity,
             _lock: opened,
         })
+    }
+
+    /// Whether both set the same: one file, and one disk's line there.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.identity == other.identity && self.file.device == other.file.device
+    }
+
+    /// The file, for people.
+    pub(super) fn path(&self) -> std::path::Display<'_> {
+        self.file.path.display()
     }
 
     /// Whether it is set.
@@ -127,9 +146,26 @@ impl Setting {
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {
-            let _ = self.file.write(&before);
-            journal.strike(&leftover);
-            return Err(format!("{}: {problem}", self.file.path.display()));
+            let problem = format!("{}: {problem}", self.file.path.display());
+            let outcome = put_back(&self.file, &before, &set);
+            let is_settled = match self.file.read() {
+                Ok(now) => now == before,
+                Err(error) => control_file::is_gone(&error),
+            };
+            if is_settled {
+                journal.strike(&leftover);
+            } else {
+                // It is tried again when its time is over.
+                self.report.before = Some(before.clone());
+                self.report.set.clone_from(&set);
+                self.report.outcome = outcome;
+                self.held = Some(Held {
+                    before,
+                    set,
+                    counted,
+                });
+            }
+            return Err(problem);
         }
         self.report.before = Some(before.clone());
         self.report.set.clone_from(&set);
@@ -193,7 +229,7 @@ impl Setting {
             rule,
             matched: matched + self.failed,
             injected,
-            passed: matched - injected,
+            passed: matched.saturating_sub(injected),
             exhausted: 0,
             errors: self.failed,
             report: ResourceReport {
@@ -207,15 +243,19 @@ impl Setting {
 
 /// Puts a value back, unless somebody else has changed it.
 pub(in crate::kernel) fn put_back(file: &ControlFile, before: &str, set: &str) -> Outcome {
-    match file.read() {
-        Ok(now) if now == set => match file.write(before) {
-            Ok(()) => Outcome::Restored,
-            Err(error) if control_file::is_gone(&error) => Outcome::Gone,
-            Err(error) => Outcome::Remains(error.to_string()),
-        },
-        // As when it was written down and not set yet.
-        Ok(now) if now == before => Outcome::Restored,
-        Ok(now) => Outcome::Changed(now),
+    let undone = file
+        .read()
+        .and_then(|now| match file.undo(&now, before, set) {
+            Undo::Write(value) => file.write(&value).map(|()| Outcome::Restored),
+            Undo::WriteSome(value) => {
+                file.write(&value)?;
+                file.read().map(Outcome::Changed)
+            }
+            Undo::Nothing => Ok(Outcome::Restored),
+            Undo::Leave => Ok(Outcome::Changed(now)),
+        });
+    match undone {
+        Ok(outcome) => outcome,
         Err(error) if control_file::is_gone(&error) => Outcome::Gone,
         Err(error) => Outcome::Remains(error.to_string()),
     }

@@ -12,21 +12,40 @@ pub(super) type Counters = BTreeMap<String, u64>;
 pub(super) fn read(file: &ControlFile) -> Counters {
     let name = file.path.file_name().and_then(|name| name.to_str());
     let name = name.unwrap_or_default();
+    of_cgroup(file.cgroup(), name, file.device.as_deref())
+}
+
+/// The same of the control file of this name in a cgroup.
+fn of_cgroup(cgroup: &Path, name: &str, device: Option<&str>) -> Counters {
     let from = |source: &str, keys: &[&str]| {
-        let text = fs::read_to_string(file.cgroup().join(source)).unwrap_or_default();
+        let text = fs::read_to_string(cgroup.join(source)).unwrap_or_default();
         lines(&text, keys)
+    };
+    // What limits further down count is not the rule's.
+    let local = |source: &str, keys: &[&str]| {
+        let own = from(&format!("{source}.local"), keys);
+        if own.is_empty() {
+            from(source, keys)
+        } else {
+            own
+        }
     };
     match name {
         "cpu.max" => from(
             "cpu.stat",
             &["nr_periods", "nr_throttled", "throttled_usec"],
         ),
-        "memory.max" => from("memory.events", &["max", "oom", "oom_kill"]),
-        "memory.high" => from("memory.events", &["high"]),
-        "pids.max" => from("pids.events", &["max"]),
+        "memory.max" => {
+            let mut counters = local("memory.events", &["max", "oom"]);
+            // Counted where the process was.
+            counters.extend(from("memory.events", &["oom_kill"]));
+            counters
+        }
+        "memory.high" => local("memory.events", &["high"]),
+        "pids.max" => local("pids.events", &["max"]),
         "io.max" => {
-            let text = fs::read_to_string(file.cgroup().join("io.stat")).unwrap_or_default();
-            of_disk(&text, file.device.as_deref().unwrap_or_default())
+            let text = fs::read_to_string(cgroup.join("io.stat")).unwrap_or_default();
+            of_disk(&text, device.unwrap_or_default())
         }
         _ => Counters::new(),
     }
@@ -98,6 +117,25 @@ mod tests {
         let before = [("nr_throttled".to_owned(), 3)].into();
         assert_eq!(growth(&before, &now)["nr_throttled"], 4);
         assert_eq!(hits("/cg/cpu.max".as_ref(), "1000 2000", &now), (20, 7));
+    }
+
+    #[test]
+    fn limits_further_down_do_not_count() {
+        let cgroup = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            fs::write(cgroup.path().join(name), text).expect("a file");
+        };
+        let of = |name: &str| of_cgroup(cgroup.path(), name, None);
+        write("pids.events", "max 9\n");
+        assert_eq!(of("pids.max")["max"], 9, "before Linux 6.11");
+        write("pids.events.local", "max 4\n");
+        assert_eq!(of("pids.max")["max"], 4);
+        write("memory.events", "high 8\nmax 7\noom 6\noom_kill 5\n");
+        write("memory.events.local", "high 4\nmax 3\noom 2\noom_kill 1\n");
+        assert_eq!(of("memory.high")["high"], 4);
+        let counters = of("memory.max");
+        let counted = ["max", "oom", "oom_kill"].map(|name| counters[name]);
+        assert_eq!(counted, [3, 2, 5]);
     }
 
     #[test]

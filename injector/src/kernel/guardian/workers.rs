@@ -12,7 +12,10 @@ use std::{
 };
 
 use injector_common::Tgid;
-use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+use nix::sys::{
+    prctl::set_pdeathsig,
+    signal::{SigSet, Signal},
+};
 
 use super::protocol::{Load, Status};
 use crate::report::resource::ResourceReport;
@@ -32,6 +35,8 @@ pub(super) struct Workers {
     cgroup: PathBuf,
     load: Load,
     running: Vec<Child>,
+    /// Not waited for yet.
+    killed: Vec<Child>,
     started: u64,
     failed: u64,
     /// In times that are over, in µs.
@@ -47,6 +52,7 @@ impl Workers {
             cgroup,
             load,
             running: Vec::new(),
+            killed: Vec::new(),
             started: 0,
             failed: 0,
             used_usec: 0,
@@ -66,9 +72,10 @@ impl Workers {
         !self.problems.is_empty()
     }
 
-    /// Their ids.
+    /// The ids of those that are there.
     pub(super) fn ids(&self) -> impl Iterator<Item = Tgid> + '_ {
-        self.running.iter().map(|child| Tgid(child.id()))
+        let there = self.running.iter().chain(&self.killed);
+        there.map(|child| Tgid(child.id()))
     }
 
     /// Starts them.
@@ -87,7 +94,7 @@ impl Workers {
                     let problem = format!("a worker in {}: {error}", self.cgroup.display());
                     self.failed += 1;
                     self.problems.push(problem.clone());
-                    self.end();
+                    self.kill();
                     return Err(problem);
                 }
             }
@@ -121,14 +128,22 @@ impl Workers {
         Ok(child)
     }
 
-    /// Ends them.
-    pub(super) fn end(&mut self) {
+    /// Kills them, and does not wait until they are gone.
+    pub(super) fn kill(&mut self) {
         self.look();
         for mut child in self.running.drain(..) {
             self.used_usec += used_usec(child.id());
             let _ = child.kill();
-            let _ = child.wait();
+            self.killed.push(child);
         }
+    }
+
+    /// The ids of those that were killed and are still there. One takes the longer the more
+    /// memory it has.
+    pub(super) fn reap(&mut self) -> impl Iterator<Item = u32> + '_ {
+        self.killed
+            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.killed.iter().map(Child::id)
     }
 
     /// Notes what has become of them.
@@ -196,6 +211,8 @@ fn held_bytes(pid: u32) -> u64 {
 /// A worker's own side: keeps a processor busy for so many millionths of the time, or holds so
 /// many bytes, until somebody kills it.
 pub fn work(work: &str, amount: u64, guardian: u32) {
+    // Its guardian hears of some by a descriptor; this is to be ended by any, like others there.
+    let _ = SigSet::all().thread_unblock();
     let _ = set_pdeathsig(Signal::SIGKILL);
     let _ = io::stdin().read_to_end(&mut Vec::new());
     // The guardian is spared by the OOM killer, and this is like any process of the target.

@@ -12,6 +12,7 @@ use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
     model::{
         CallFault, CallFilter, Calls, Choice, Direction, Fault, PacketFault, PacketFilter, Per,
+        ResourceFault,
     },
     resolve::{CgroupMount, Interface},
 };
@@ -268,6 +269,11 @@ fn the_host_is_checked_first() {
     // The injector does not know by which id the kernel would have to spare it.
     let words = ["system calls", "--pid=host"];
     refused(&host, "cgroup:web", EXIT_UNSUPPORTED, &words);
+    // Nor who is in a cgroup, and its guardian would not outlive the container.
+    let freeze = Fault::Resource(ResourceFault::Freeze);
+    let found = resolve_one(&host, &["cgroup:web"], freeze).expect_err("a rule on resources");
+    assert_eq!(exit_code(&found), EXIT_UNSUPPORTED);
+    assert!(found.to_string().contains("on resources"), "{found}");
     assert!(resolve_one(&host, &["cgroup:web"], loss()).is_ok());
 }
 
