@@ -134,6 +134,31 @@ fn a_killed_agent_leaves_no_limit() {
     abandoned.clean_up();
 }
 
+/// Whatever two rules call it, and without anything being set.
+#[test]
+fn one_disk_has_one_rule_at_a_time() {
+    require!(Controllers);
+    enable("io");
+    let disk = Disk::new();
+    let cgroup = Cgroup::new("victim");
+    let snapshot = Snapshot::take(&[]);
+    let rule = |name: &str, device: &str| {
+        format!(
+            "  - {{name: {name}, kind: io-limit, target: '{}', device: '{device}', read-iops: 100}}\n",
+            cgroup.target()
+        )
+    };
+    let (one, two) = (rule("one", &disk.node), rule("two", &disk.numbers()));
+    let file = NamedTempFile::new().expect("make a file");
+    let text = format!("version: 1\nfor: 1s\nrules:\n{one}{two}");
+    std::fs::write(file.path(), text).expect("write a file");
+    let refused = agent::run(&["run", file.path().to_str().expect("a path in UTF-8")]);
+    assert_eq!(refused.code(), 3, "{refused:?}");
+    assert!(refused.stderr.contains("at one time"), "{refused:?}");
+    assert_eq!(read(&cgroup, "io.max"), "");
+    snapshot.assert_clean();
+}
+
 #[test]
 fn what_is_no_disk_is_refused() {
     require!(Controllers);

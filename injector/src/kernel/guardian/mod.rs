@@ -97,13 +97,22 @@ impl Guardian {
     /// Starts one, for the experiment of this id, and waits until it stands by.
     pub(super) fn start(id: &str) -> Result<Self, Failure> {
         // The same program, also after its file was replaced.
-        let mut child = Command::new("/proc/self/exe")
+        let child = Command::new("/proc/self/exe")
             .args([COMMAND, id])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .current_dir("/")
             .spawn()?;
+        let mut guardian = Self::of(child, id)?;
+        match guardian.hear(PATIENCE) {
+            Ok(Reply::Ready) => Ok(guardian),
+            Ok(_) | Err(_) => Err("it does not stand by".into()),
+        }
+    }
+
+    /// The agent's end of this one.
+    fn of(mut child: Child, id: &str) -> io::Result<Self> {
         let (sender, replies) = mpsc::channel();
         if let Some(stdout) = child.stdout.take() {
             thread::spawn(move || {
@@ -117,7 +126,7 @@ impl Guardian {
                 }
             });
         }
-        let mut guardian = Self {
+        let guardian = Self {
             id: id.to_owned(),
             requests: child.stdin.take(),
             child,
@@ -131,10 +140,7 @@ impl Guardian {
         if let Some(pipe) = &guardian.requests {
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        match guardian.hear(PATIENCE) {
-            Ok(Reply::Ready) => Ok(guardian),
-            Ok(_) | Err(_) => Err("it does not stand by".into()),
-        }
+        Ok(guardian)
     }
 
     /// Hands over what is to be done when its time comes.
@@ -423,6 +429,57 @@ mod tests {
             path: path.into(),
             device: None,
         }
+    }
+
+    /// One that neither reads nor says anything, and has one rule.
+    fn mute() -> Guardian {
+        let child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let mut guardian = Guardian::of(child, "no-experiment").expect("a pipe");
+        guardian.now = vec![Status::default()];
+        guardian
+    }
+
+    #[track_caller]
+    fn assert_told(guardian: &Guardian, what: &str) {
+        assert!(guardian.requests.is_none(), "it is still waited for");
+        let problems = &guardian.now[0].report.problems;
+        assert!(problems[0].contains(what), "{problems:?}");
+        assert_eq!(problems.len(), 1);
+    }
+
+    #[test]
+    fn one_that_says_nothing_is_ended() {
+        let mut guardian = mute();
+        let begun = Instant::now();
+        // More than a pipe holds.
+        for _ in 0..20_000 {
+            let _ = guardian.send(&Request::Beat, Duration::ZERO);
+        }
+        guardian.beat();
+        assert!(guardian.requests.is_some(), "after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < SILENCE, "{:?}", begun.elapsed());
+        // As if the agent had been stopped for a minute: that is no silence of the guardian's.
+        let minute = Duration::from_secs(60);
+        guardian.silent = Duration::ZERO;
+        guardian.told = Instant::now().checked_sub(minute).expect("a time");
+        guardian.beat();
+        assert!(guardian.requests.is_some(), "the agent was stopped");
+        guardian.told = Instant::now().checked_sub(minute).expect("a time");
+        guardian.beat();
+        assert_told(&guardian, "did not answer");
+    }
+
+    #[test]
+    fn one_that_was_killed_is_told_apart() {
+        let mut guardian = mute();
+        guardian.child.kill().expect("kill it");
+        guardian.end();
+        assert_told(&guardian, "was killed");
     }
 
     #[test]
