@@ -1,9 +1,6 @@
 //! Files: which one a call is about, and which rules name it or a directory above it.
 
-use aya_ebpf::{
-    cty::c_void, helpers::generated::bpf_probe_read_kernel as read_bytes, macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{cty::c_void, macros::raw_tracepoint, programs::RawTracePointContext};
 use injector_common::call_filter::{CallFilter, FileKey, FileRules, NAME_BYTES, condition};
 
 use crate::{
@@ -189,25 +186,37 @@ fn is_called(entry: Object, filter: &CallFilter) -> Option<bool> {
 }
 
 /// Whether so many bytes there are those of `wanted`, behind which zeros follow.
+///
+/// Word by word, since the stack has no room for all of them, and the last ones in parts: Linux 6.1
+/// does not see that a number of bytes which is computed is small.
 #[inline(never)]
 fn same_bytes(text: Object, length: u32, wanted: &[u64; NAME_BYTES / 8]) -> bool {
-    let mut bytes = [0_u64; NAME_BYTES / 8];
-    if length as usize > NAME_BYTES {
-        return false;
+    let (words, left) = (length / 8, length % 8);
+    let rest = text.wrapping_add(words as usize * 8);
+    let (mut bytes, mut bits) = (0_u64, 0_u32);
+    if left & 4 != 0 {
+        bytes = u64::from(read::<u32>(rest, 0).unwrap_or(0));
+        bits = 32;
     }
-    // SAFETY: the length was compared with the buffer's, and the helper checks the address.
-    let result = unsafe { read_bytes(bytes.as_mut_ptr().cast(), length, text.cast::<c_void>()) };
-    if result != 0 {
-        return false;
+    if left & 2 != 0 {
+        bytes |= u64::from(read::<u16>(rest, bits / 8).unwrap_or(0)) << bits;
+        bits += 16;
+    }
+    if left & 1 != 0 {
+        bytes |= u64::from(read::<u8>(rest, bits / 8).unwrap_or(0)) << bits;
     }
     let mut word = 0;
     while word < NAME_BYTES / 8 {
-        if bytes[word] != wanted[word] {
+        // Only the loop's own number is an index: what is computed has no bound to the verifier.
+        if word as u32 >= words {
+            return left == 0 || bytes == wanted[word];
+        }
+        if read::<u64>(text, word as u32 * 8) != Some(wanted[word]) {
             return false;
         }
         word += 1;
     }
-    true
+    length as usize == NAME_BYTES
 }
 
 /// Looks up the file that a descriptor of the caller stands for, when the agent runs this by

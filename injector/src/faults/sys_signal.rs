@@ -29,8 +29,8 @@ impl FaultKindDef for SysSignal {
     const MANUAL: &'static str = "\
 The thread gets the signal as it enters the call, and the call goes on: one that waits may return
 EINTR, as with any signal, and one that does not has its effect before a handler runs. With SIGKILL
-and --when the process dies at a chosen call: of one that does not wait the effect is there, and the
-caller never learns of it, as in a crash at that point. What a signal did is not undone.
+and --when the process dies at a chosen call; what looks for a fatal signal before it begins, as
+writing to a file does, has no effect then. What a signal did is not undone.
 
 Every call of 64-bit programs can be named on any kernel with kprobes; a condition on the file that a
 call is about (--path, --file-name, --file-type, --access) is met at the security hooks of `sys-errno`.
