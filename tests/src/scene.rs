@@ -44,8 +44,8 @@ pub enum Kind {
     Reordering,
     /// Every `mkdir` fails.
     Errno,
-    /// Nothing can be changed below the root directory, by three rules with files.
-    ReadOnly,
+    /// There is no room below the root directory, by two rules with files.
+    DiskFull,
     /// Every `connect` fails.
     Refusal,
     /// No name exists.
@@ -70,7 +70,7 @@ impl Kind {
             Self::LateNames => Feature::LoopbackDelay,
             Self::Corruption => Feature::NetCorrupt,
             Self::Errno => Feature::SysErrno,
-            Self::ReadOnly => Feature::Lsm,
+            Self::DiskFull => Feature::Lsm,
             Self::Refusal => Feature::NetRefuse,
             Self::Names => Feature::Dns,
         }
@@ -94,7 +94,7 @@ impl Kind {
             Self::Reordering => &["net-reorder", "--delay", "60ms", "--gap", "1000"],
             // A call that no shell and no loader makes.
             Self::Errno => &["sys-errno", "--call", "mkdir", "--errno", "EIO"],
-            Self::ReadOnly => &["read-only", "--path", "/"],
+            Self::DiskFull => &["disk-full", "--path", "/"],
             Self::Refusal => &["net-refuse"],
             Self::Names => &["dns", "--answer", "nxdomain"],
             Self::LateNames => &["dns", "--answer", "delay", "--delay", "60ms"],
@@ -107,7 +107,7 @@ impl Kind {
     pub fn uses_filters(self) -> bool {
         !matches!(
             self,
-            Self::Errno | Self::ReadOnly | Self::Refusal | Self::Denial
+            Self::Errno | Self::DiskFull | Self::Refusal | Self::Denial
         ) && Feature::Tcx.expected(Where::current()).is_err()
     }
 }
@@ -208,7 +208,7 @@ impl Scene {
             | Kind::Rate
             | Kind::Reordering
             | Kind::Errno
-            | Kind::ReadOnly
+            | Kind::DiskFull
             | Kind::Refusal
             | Kind::Names
             | Kind::LateNames
@@ -224,7 +224,7 @@ impl Scene {
     #[track_caller]
     pub fn harm(&self, kind: Kind) -> Harm {
         let harmed = match kind {
-            Kind::Errno | Kind::ReadOnly => failures(&self.calls.round(LOAD.count)),
+            Kind::Errno | Kind::DiskFull => failures(&self.calls.round(LOAD.count)),
             Kind::Refusal | Kind::Reset => self.dialer.round(LOAD.count).failures,
             Kind::Names => self.asker.seen(LOAD.count)[0].failures,
             Kind::LateNames => {

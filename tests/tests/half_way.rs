@@ -131,6 +131,6 @@ half_way! {
     names: Names, fail every 7, kill every 8;
     delayed_names: LateNames, fail every 23, kill every 29;
     errno: Errno, fail every 2, kill every 4;
-    read_only: ReadOnly, fail every 29, kill every 37;
+    disk_full: DiskFull, fail every 7, kill every 11;
     delayed_link: Link, fail every 23, kill every 29;
 }

@@ -163,12 +163,12 @@ crash_matrix! {
     names: Names;
     delayed_names: LateNames;
     errno: Errno;
-    read_only: ReadOnly;
+    disk_full: DiskFull;
     delayed_link: Link;
 }
 
-/// Recipes for rules of `sys-errno`, as `read-only` is.
-const OF_ERRNO: &[&str] = &["io-errno", "disk-full", "fd-exhaustion", "oom", "fork-fail"];
+/// Recipes for rules of `sys-errno`, as `disk-full` is.
+const OF_ERRNO: &[&str] = &["io-errno", "read-only", "fd-exhaustion", "oom", "fork-fail"];
 /// Kinds that a guardian serves: what becomes of it in all these ways `cgroup_freeze` tells, and
 /// of its workers `cpu_stress`.
 const OF_GUARDIANS: &[&str] = &[

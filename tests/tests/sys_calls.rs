@@ -366,7 +366,7 @@ fn what_a_class_cannot_fail_is_told() {
     assert_eq!(planned.code(), 0, "{planned:?}");
     let plan: serde_json::Value = serde_json::from_str(&planned.stdout).expect("JSON");
     let notes = plan["notes"].to_string();
-    assert!(notes.contains("does not fail getpmsg"), "{plan}");
+    assert!(notes.contains("does not hit getpmsg"), "{plan}");
     assert!(notes.contains("putpmsg"), "{plan}");
     assert!(!notes.contains("accept"), "{plan}");
 }

@@ -131,7 +131,7 @@ impl TestBinary {
                 // Their other tests differ in nothing that the older way has to do with.
                 "replay" => Part::Named(&["told"]),
                 "memory_pressure" => Part::Named(&["limit"]),
-                "half_way" => Part::Named(&["reception", "delay::", "errno", "read_only"]),
+                "half_way" => Part::Named(&["reception", "delay::", "errno", "disk_full"]),
                 "lifecycle" => Part::AllBut(WITHOUT_FILTERS),
                 "device_faults" => Part::Named(&["below", "delays"]),
                 "devices" => Part::Named(&["lan"]),
