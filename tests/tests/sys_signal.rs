@@ -61,7 +61,7 @@ for n in range(10):
     );
     assert_eq!(seen(folder.path()), "xxx", "{finished:?}");
     assert_eq!(finished.code(), 128 + 9);
-    assert_eq!(finished.rule().injected, 1);
+    assert_eq!(finished.report().only().injected, 1);
 }
 
 #[test]
