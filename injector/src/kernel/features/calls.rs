@@ -1,6 +1,6 @@
 //! Whether calls can be failed, and how.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, btree_map::Entry};
 
 use aya::{
     Ebpf,
@@ -62,7 +62,16 @@ pub(super) fn try_common(programs: &mut Programs, features: &mut Features) {
     }
     probe_seen(programs, features);
     try_hooks(programs, features, SecurityHook::COMMON, false);
-    try_hooks(programs, features, SecurityHook::COMMON, true);
+    // One of our programs, which the verifier has walked at its hook already, and of the other
+    // functions whether they take any.
+    for (place, &hook) in SecurityHook::COMMON.iter().enumerate() {
+        if place == 0 {
+            try_hooks(programs, features, &[hook], true);
+        } else if let Entry::Vacant(untried) = features.modified_security.entry(hook) {
+            let function = hook.function().to_owned();
+            untried.insert(support(programs.try_modifying(&[function])));
+        }
+    }
 }
 
 /// Tries the way that is wanted for each of these calls, or else one after the other until one
