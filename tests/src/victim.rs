@@ -425,6 +425,19 @@ pub fn failures(seen: &[Seen]) -> u64 {
     seen.iter().map(|actor| actor.failures).sum()
 }
 
+/// Checks that every call of every thread and process failed with one error.
+///
+/// # Panics
+///
+/// When one did not, or none was made.
+#[track_caller]
+pub fn assert_all_failed(seen: &[Seen], errno: u32) {
+    for actor in seen {
+        let all = (actor.failures, actor.errno) == (actor.calls, errno) && actor.calls > 0;
+        assert!(all, "actor {} escaped: {actor:?}", actor.actor);
+    }
+}
+
 /// What the first thread saw.
 ///
 /// # Panics

@@ -10,7 +10,7 @@ use injector_tests::{
     kernel::{Feature, Where},
     require,
     stats::binomial_999,
-    victim::{CallVictim, Callers, Seen, failures, main_thread},
+    victim::{CallVictim, Callers, Seen, assert_all_failed, failures, main_thread},
 };
 
 /// Error numbers, as the victim sees them.
@@ -62,15 +62,6 @@ impl Bed {
         self.victim.begin(count);
         self.bystander.assert_unharmed(count);
         self.victim.finish()
-    }
-}
-
-/// Checks that every call of every thread and process failed with one error.
-#[track_caller]
-fn assert_all_failed(seen: &[Seen], errno: u32) {
-    for actor in seen {
-        let all = (actor.failures, actor.errno) == (actor.calls, errno) && actor.calls > 0;
-        assert!(all, "actor {} escaped: {actor:?}", actor.actor);
     }
 }
 

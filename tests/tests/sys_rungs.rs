@@ -13,7 +13,7 @@ use injector_tests::{
     kernel::{Feature, Where},
     require,
     residue::Snapshot,
-    victim::{CallVictim, Callers, Seen, failures},
+    victim::{CallVictim, Callers, assert_all_failed, failures},
 };
 
 /// Calls that each victim makes in a round.
@@ -24,14 +24,6 @@ const CALLS: [(&str, u32); 3] = [("openat", 28), ("mmap", 12), ("mkdir", 122)];
 
 /// What a call returns whose rule holds no error.
 const EIO: u32 = 5;
-
-#[track_caller]
-fn assert_all_failed(seen: &[Seen], errno: u32) {
-    for actor in seen {
-        let all = (actor.failures, actor.errno) == (actor.calls, errno) && actor.calls > 0;
-        assert!(all, "actor {} escaped: {actor:?}", actor.actor);
-    }
-}
 
 /// Fails calls of a victim on one rung, beside a bystander in another cgroup: all of them, then
 /// with garbage for rules, then as many as a budget allows.

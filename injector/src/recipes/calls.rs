@@ -13,7 +13,7 @@ pub(super) const READ: &str = "read,pread64,readv,preadv,preadv2";
 /// The calls that write it.
 pub(super) const WRITE: &str = "write,pwrite64,writev,pwritev,pwritev2";
 /// The calls that wait until it is on the disk.
-pub(super) const SYNC: &str = "?fsync,?fdatasync,?sync_file_range,?syncfs";
+pub(super) const SYNC: &str = "fsync,fdatasync,?sync_file_range,?syncfs";
 /// The calls that open a file.
 pub(super) const OPEN: &str = "open,openat,openat2,creat";
 /// The calls that make an entry of a directory.
@@ -23,6 +23,15 @@ pub(super) const REMOVE: &str = "unlink,unlinkat,rmdir,rename,renameat,renameat2
 /// The calls that change what a file is beside its content.
 pub(super) const CHANGE: &str = "chmod,fchmod,fchmodat,?fchmodat2,chown,fchown,lchown,fchownat,truncate,setxattr,lsetxattr,fsetxattr,\
      removexattr,lremovexattr,fremovexattr";
+
+/// The same calls, each as far as it can be failed here.
+pub(super) fn optional(calls: &str) -> String {
+    let words = calls.split(',').map(|word| word.trim_start_matches('?'));
+    words
+        .map(|word| format!("?{word}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}
 
 /// A rule that fails these calls.
 pub(super) fn part(

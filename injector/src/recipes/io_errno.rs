@@ -61,13 +61,13 @@ impl std::str::FromStr for Operation {
 }
 
 impl Operation {
-    /// The calls that do it. Those of a sync that was asked for must be had.
-    fn calls(self) -> String {
+    /// The calls that do it.
+    const fn calls(self) -> &'static str {
         match self {
-            Self::Read => READ.to_owned(),
-            Self::Write => WRITE.to_owned(),
-            Self::Sync => SYNC.replacen('?', "", 1).replacen(",?", ",", 1),
-            Self::Open => OPEN.to_owned(),
+            Self::Read => READ,
+            Self::Write => WRITE,
+            Self::Sync => SYNC,
+            Self::Open => OPEN,
         }
     }
 }
@@ -100,9 +100,9 @@ it. {CONDITIONS} Pipes and terminals are left alone, unless --file-type names th
         let types = [FileType::Regular, FileType::Directory, FileType::Block];
         let filter = calls::on_disk(&filter, &types);
         let words = if raw.op.is_empty() {
-            [READ, WRITE, SYNC].join(",")
+            [READ, WRITE, &calls::optional(SYNC)].join(",")
         } else {
-            let each: Vec<String> = raw.op.iter().map(|op| op.0.calls()).collect();
+            let each: Vec<&str> = raw.op.iter().map(|op| op.0.calls()).collect();
             each.join(",")
         };
         let errno = calls::error(raw.errno.as_ref(), "EIO")?;
