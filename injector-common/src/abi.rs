@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 20;
+pub const ABI_VERSION: u32 = 21;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,10 @@ pub struct Control {
     pub rule_count: u32,
     /// Thread-group id of the agent, which is never hit.
     pub agent_tgid: u32,
+    /// Thread-group id of the agent's guardian, which is not hit either; 0 without one.
+    pub guardian_tgid: u32,
+    /// The same of its waker.
+    pub waker_tgid: u32,
     /// Where in the table of clear cgroups those lie that count: 0, or
     /// [`CLEAR_SLOTS`](crate::names::CLEAR_SLOTS) for its second half.
     pub clear_from: u32,
@@ -162,6 +166,9 @@ pub struct RuleStats {
     pub first_hit_ns: u64,
     /// Of the injected ones, hits that the ledger had no room for.
     pub unlisted: u64,
+    /// Of the injected ones, calls that waited for less than they should have: the rule or the
+    /// agent ended, or the thread was killed.
+    pub cut_short: u64,
     /// What [`Trigger::after`] made of the last draw, first for operations that the target
     /// makes and packets that it sends, then for those that it receives.
     pub last_draw: [u64; 2],

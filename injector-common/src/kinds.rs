@@ -84,6 +84,8 @@ fault_kinds! {
     4 => SysErrno, "sys-errno", Syscall;
     /// System calls bring a signal to the thread that makes them.
     14 => SysSignal, "sys-signal", Syscall;
+    /// System calls take longer, for the thread that makes them.
+    15 => SysDelay, "sys-delay", Syscall;
     /// Nothing in the target runs.
     20 => CgroupFreeze, "cgroup-freeze", Resource;
     /// The target gets so much processor time and no more.

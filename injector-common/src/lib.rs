@@ -28,6 +28,7 @@ pub mod names;
 pub mod packet;
 pub mod parity;
 pub mod random;
+pub mod sleep;
 pub mod trigger;
 #[cfg(feature = "user")]
 pub mod user;

@@ -137,6 +137,40 @@ macro_rules! hooks {
                 self.program()
             }
 
+            /// The program that lets calls wait asleep at the hook; `None` where none may sleep, or
+            /// where the kernel holds a lock that others want too.
+            #[must_use]
+            pub const fn sleeping_program(self) -> Option<&'static str> {
+                use SecurityHook as H;
+                Some(match self {
+                    H::FileOpen => "inj_sl_open",
+                    H::InodeGetattr => "inj_sl_getattr",
+                    H::InodeReadlink => "inj_sl_readlink",
+                    H::InodeGetxattr => "inj_sl_getxattr",
+                    H::MmapFile => "inj_sl_mmap",
+                    H::FileIoctl => "inj_sl_ioctl",
+                    H::FileLock => "inj_sl_flock",
+                    H::TaskAlloc => "inj_sl_task",
+                    H::BprmCreds => "inj_sl_bprm",
+                    H::TaskPrctl => "inj_sl_prctl",
+                    H::SbMount => "inj_sl_mount",
+                    H::SbUmount => "inj_sl_umount",
+                    H::SocketCreate => "inj_sl_socket",
+                    H::SocketSocketpair => "inj_sl_sockpair",
+                    H::SocketBind => "inj_sl_bind",
+                    H::SocketConnect => "inj_sl_connect",
+                    H::SocketListen => "inj_sl_listen",
+                    H::SocketAccept => "inj_sl_accept",
+                    H::SocketSendmsg => "inj_sl_sendmsg",
+                    H::SocketRecvmsg => "inj_sl_recvmsg",
+                    H::SocketShutdown => "inj_sl_shutdown",
+                    H::SocketGetsockopt => "inj_sl_getopt",
+                    H::SocketGetsockname => "inj_sl_sockname",
+                    H::SocketGetpeername => "inj_sl_peername",
+                    _ => return None,
+                })
+            }
+
             /// The kernel's name of the hook.
             #[must_use]
             pub const fn attach(self) -> &'static str {
@@ -231,8 +265,24 @@ pub const MODIFIED_ENTRY: u32 = 58;
 /// Number of the hook at the entry of system calls where they are only seen.
 pub const SEEN_ENTRY: u32 = 59;
 
+/// Number of the hook at the entry of system calls where they can wait asleep.
+pub const SLEEPING_ENTRY: u32 = 60;
+
+/// Number of the security hook of number 0 where calls can wait asleep: programs that sleep are
+/// beside those that do not.
+pub const SLEEPING_HOOKS: u32 = 61;
+
 /// One past the highest number of a hook.
-pub const HOOK_COUNT: u32 = 60;
+pub const HOOK_COUNT: u32 = SLEEPING_HOOKS + 58;
+
+/// Kernel functions that programs may call which the agent's own loader loads (kfuncs).
+///
+/// A program writes such a call as that of a helper, with a number that no helper has:
+/// [`KERNEL_CALL`] and the function's place here.
+pub const KERNEL_FUNCTIONS: &[&str] = &["bpf_task_from_pid", "bpf_task_release"];
+
+/// Number of a call of the first of [`KERNEL_FUNCTIONS`].
+pub const KERNEL_CALL: i32 = 0x4b46_0000;
 
 /// The agent's control block.
 pub const MAP_CONTROL: &str = "inj_control";
@@ -288,6 +338,10 @@ pub const MAP_CONVERSATIONS: &str = "inj_talks";
 pub const MAP_STREAMS: &str = "inj_streams";
 /// How often the trial program ran for the agent, or the device to try.
 pub const MAP_TRIAL: &str = "inj_trial";
+/// The calls that wait asleep.
+pub const MAP_SLEEPERS: &str = "inj_sleepers";
+/// Where calls that wait lie down, and by whom they are woken.
+pub const MAP_DORMITORY: &str = "inj_dormitory";
 /// Working space for a packet.
 pub const MAP_SPACE: &str = "inj_space";
 /// Rules that own a socket, by its creator.
@@ -309,6 +363,10 @@ pub const PROG_RETURN: &str = "inj_return";
 pub const PROG_SPLIT: &str = "inj_split";
 /// System call entry.
 pub const PROG_SYSCALL: &str = "inj_syscall";
+/// System call entry, where it is decided that a call waits asleep.
+pub const PROG_LIE_DOWN: &str = "inj_lie_down";
+/// In the place of a system call, where it waits. Several of them serve one call.
+pub const PROG_ASLEEP: &str = "inj_asleep";
 /// System call entry, where the call is only seen.
 pub const PROG_SEEN: &str = "inj_seen_call";
 /// In the place of a system call.

@@ -8,6 +8,7 @@ use crate::{
     dns::NameKey,
     fields::Fields,
     filter::PeerName,
+    sleep::Dormitory,
 };
 
 macro_rules! pod {
@@ -22,5 +23,5 @@ macro_rules! pod {
 
 pod!(
     Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName, NameKey,
-    CallFilter, FileKey, FileRules, Fields
+    CallFilter, FileKey, FileRules, Fields, Dormitory
 );

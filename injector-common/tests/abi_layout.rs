@@ -15,6 +15,7 @@ use injector_common::{
     filter::{PacketFilter, PeerName, PortSet},
     packet::EchoKey,
     parity::{ParityResult, ParityVector},
+    sleep::{Dormitory, Sleeper},
 };
 
 /// Set to record the layout after a change.
@@ -61,7 +62,7 @@ fn shared() -> Vec<Type> {
     layout! {
         Control {
             lease_until_ns, deadline_ns, by_state, by_query, by_call, by_place, levels, level_count, by_process, rule_count, agent_tgid,
-            clear_from, by_hash,
+            guardian_tgid, waker_tgid, clear_from, by_hash,
         }
         RuleEntry {
             start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, per_flow,
@@ -83,7 +84,8 @@ fn shared() -> Vec<Type> {
         FileKey { inode, device, _pad }
         FileRules { below, not }
         RuleStats {
-            matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns, unlisted, last_draw,
+            matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns, unlisted, cut_short,
+            last_draw,
         }
         Hit {
             time_ns, n, wait_ns, local, peer, rule, tgid, local_port, peer_port, protocol, direction, _pad,
@@ -93,6 +95,8 @@ fn shared() -> Vec<Type> {
         SiteEntry {
             rules, owner, sends, splits, hop, hop_return, l2_len, loopback, split, split_return,
         }
+        Sleeper { due_ns, woken, wanted }
+        Dormitory { base, served_until_ns, holder, _pad }
     }
 }
 

@@ -8,14 +8,14 @@ use aya_ebpf::{
 use injector_common::{
     Control, FaultKind, RuleEntry, RuleIndex, RuleSlot,
     call_filter::{COMMAND_BYTES, CallFilter, FileRules, MAX_ARGUMENT_TESTS, condition},
-    faults,
+    faults::{sys_delay::MAX_SLEEP_US, sys_errno::clamp},
     names::MAX_RULES,
     uses::Uses,
 };
 
 use crate::{
     decide::{ENOUGH, GO_ON, ask_rules, live},
-    faults::{sys_errno, sys_signal},
+    faults::{sys_delay, sys_errno, sys_signal},
     files::{self, Subject},
     maps::{CALL_FILTERS, field, in_use, is},
     objects::{Object, current_task, read},
@@ -27,30 +27,60 @@ struct Call {
     /// Rules aimed at the caller that name the call.
     mask: u64,
     now: u64,
-    rule_count: u32,
-    /// What the call returns; 0 as long as no rule has it fail.
+    /// How many slots of the rule table are in use, and above that the longest time in µs that
+    /// the call can wait here; 0 if it cannot. In one word, since the stack is short on Linux 6.1.
+    limits: u32,
+    /// What the call returns, or how long it waits and by which rule
+    /// ([`sys_delay::packed`](crate::faults::sys_delay::packed)); 0 as long as no rule has it do
+    /// either.
     value: i32,
 }
+
+/// Bits of [`Call::limits`] that hold a number of rules.
+const RULE_COUNT: u32 = 0xff;
+/// Where the time begins in it.
+const LONGEST_SHIFT: u32 = 8;
+const _: () = assert!(MAX_RULES <= RULE_COUNT && MAX_SLEEP_US < 1 << (32 - LONGEST_SHIFT));
 
 /// What the call returns if one of the rules in `mask` has it fail: the rules are
 /// asked in their order, and of those that let calls fail the first that injects ends the search.
 #[inline(always)]
 pub(crate) fn apply(control: &Control, mask: u64, now: u64, facts: Facts) -> Option<i32> {
+    let value = judge(control, mask, now, facts, 0);
+    // The state went through memory, so the verifier forgot its bounds.
+    (value != 0).then(|| clamp(value))
+}
+
+/// How long the call waits in µs, at most `longest`, and by which rule. The first of those that
+/// let it wait ends the search.
+#[inline(always)]
+pub(crate) fn wait(
+    control: &Control,
+    mask: u64,
+    now: u64,
+    facts: Facts,
+    longest: u32,
+) -> Option<(u32, u32)> {
+    let wait = judge(control, mask, now, facts, longest);
+    (wait > 0).then(|| sys_delay::unpacked(wait))
+}
+
+#[inline(always)]
+fn judge(control: &Control, mask: u64, now: u64, facts: Facts, longest: u32) -> i32 {
     let mut call = Call {
         facts,
         mask,
         now,
-        rule_count: control.rule_count,
+        limits: control.rule_count & RULE_COUNT | longest << LONGEST_SHIFT,
         value: 0,
     };
     ask_rules(ask, &mut call);
-    // The state went through memory, so the verifier forgot its bounds.
-    (call.value != 0).then(|| faults::sys_errno::clamp(call.value))
+    call.value
 }
 
 /// # Safety
 ///
-/// Called by the kernel, with a rule of the table and the state of [`apply`].
+/// Called by the kernel, with a rule of the table and the state of [`judge`].
 unsafe extern "C" fn ask(
     _map: *mut c_void,
     index: *const u32,
@@ -59,7 +89,7 @@ unsafe extern "C" fn ask(
 ) -> u64 {
     // SAFETY: see above.
     let (index, rule, call) = unsafe { (*index, (*slot).rule(), &mut *call) };
-    if index >= call.rule_count {
+    if index >= call.limits & RULE_COUNT {
         return ENOUGH;
     }
     let signals = is(rule.kind, FaultKind::SysSignal);
@@ -80,7 +110,20 @@ unsafe extern "C" fn ask(
         sys_signal::send(&rule, index, selected.0);
         return GO_ON;
     }
-    call.value = sys_errno::value(&rule, index, selected);
+    let delays = is(rule.rule.kind, FaultKind::SysDelay);
+    let longest = call.limits >> LONGEST_SHIFT;
+    if delays && longest == 0 {
+        // There is no place where it could wait.
+        rule.done(false);
+        return GO_ON;
+    }
+    let (n, draw) = selected;
+    rule.hit_call(index, n);
+    call.value = if delays {
+        sys_delay::wait(&rule, index, draw, longest)
+    } else {
+        sys_errno::value(&rule, draw)
+    };
     if in_use(Uses::kind(FaultKind::SysSignal)) {
         GO_ON
     } else {

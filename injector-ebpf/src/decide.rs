@@ -203,6 +203,14 @@ impl Live<'_> {
         unsafe { fetch_add(&raw mut (*stats).passed, 1) };
     }
 
+    /// Counts a call that waits for less than it should.
+    #[inline(always)]
+    pub(crate) fn cut_short(&self) {
+        let stats = self.stats;
+        // SAFETY: an aligned u64 of a map value.
+        unsafe { fetch_add(&raw mut (*stats).cut_short, 1) };
+    }
+
     /// Counts a packet that a queue was too short for.
     #[inline(always)]
     pub(crate) fn dropped(&self) {

@@ -21,12 +21,14 @@ mod files;
 mod filter;
 mod flows;
 mod hooks;
+mod kernel_calls;
 mod ledger;
 mod maps;
 mod objects;
 mod scope;
 mod segments;
 mod skb;
+mod sleep;
 mod waiting;
 mod workspace;
 

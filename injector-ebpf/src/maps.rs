@@ -3,7 +3,8 @@
 use aya_ebpf::{
     Global,
     bindings::{
-        BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
+        BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC,
+        bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
     },
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
@@ -26,6 +27,7 @@ use injector_common::{
         MAX_STREAMS, MAX_TABLES, NEAR_SITES, SEEN_BITS,
     },
     packet::EchoKey,
+    sleep::{Dormitory, MAX_SLEEPERS, Sleeper},
     uses::Uses,
     waiting::WORDS,
 };
@@ -124,6 +126,40 @@ pub(crate) static FOUND: Array<FileKey, 1> = Array::new();
 
 #[btf_map(name = "inj_space")]
 pub(crate) static SPACE: PerCpuArray<Workspace, 1> = PerCpuArray::new();
+
+#[btf_map(name = "inj_sleepers")]
+pub(crate) static SLEEPERS: Array<Sleeper, { MAX_SLEEPERS as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
+
+#[btf_map(name = "inj_dormitory")]
+pub(crate) static DORMITORY: Array<Dormitory, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// How many calls are about to lie down at their entry.
+#[btf_map(name = "inj_drowsy")]
+pub(crate) static DROWSY: Array<u64, 1> = Array::new();
+
+/// Storage in a task. Written out because aya-ebpf has no type for it.
+#[repr(C)]
+pub(crate) struct TaskStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: as that of sockets below.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+/// What was decided for a call at its entry.
+#[btf_map(name = "inj_decided")]
+pub(crate) static DECIDED: TaskStorage<u64> = TaskStorage {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
 
 #[btf_map(name = "inj_trial")]
 pub(crate) static TRIAL: Array<u64, 1> = Array::new();

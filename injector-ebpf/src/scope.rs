@@ -77,8 +77,8 @@ fn rules_of_cgroups(control: &Control, id: u64, ancestor: impl Fn(i32) -> u64) -
     mask
 }
 
-/// The rules aimed at the calling task. None are aimed at the agent and at the
-/// init process, whatever the cgroup they live in.
+/// The rules aimed at the calling task. None are aimed at the agent, at the processes that
+/// serve it, and at the init process, whatever the cgroup they live in.
 #[inline(always)]
 pub(crate) fn of_current_task(control: &Control) -> u64 {
     let mut mask = 0;
@@ -95,7 +95,11 @@ pub(crate) fn of_current_task(control: &Control) -> u64 {
     }
     // The upper half is the process, the lower one the thread.
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if tgid == control.agent_tgid || tgid == INIT {
+    if tgid == control.agent_tgid
+        || tgid == control.guardian_tgid
+        || tgid == control.waker_tgid
+        || tgid == INIT
+    {
         return 0;
     }
     if control.by_process != 0 {

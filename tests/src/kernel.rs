@@ -58,6 +58,8 @@ impl Where {
 
 /// Why earlier kernels lack [`Feature::Tcx`].
 const TCX_SINCE: &str = "TCX came with Linux 6.6";
+/// Why earlier kernels lack [`Feature::Asleep`].
+const TASKS_SINCE: &str = "programs get hold of a task by its id since Linux 6.2";
 /// Why earlier kernels lack [`Feature::LoopbackDelay`].
 const IFB_SINCE: &str = "an ifb gives back the packets of programs since Linux 6.3";
 
@@ -89,6 +91,8 @@ pub enum Feature {
     SysErrno,
     /// Rules of kind `sys-signal`.
     SysSignal,
+    /// Rules of kind `sys-delay` under which calls wait asleep, at security hooks.
+    Asleep,
     /// The cpu, memory, pids and io controllers of cgroup v2.
     Controllers,
     /// Overriding a system call's result at its entry, which reaches all calls.
@@ -109,7 +113,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NetLoss,
         Self::SendErrno,
         Self::Segments,
@@ -122,6 +126,7 @@ impl Feature {
         Self::NetRefuse,
         Self::SysErrno,
         Self::SysSignal,
+        Self::Asleep,
         Self::Controllers,
         Self::Override,
         Self::FmodRet,
@@ -154,7 +159,7 @@ impl Feature {
                 _,
             )
             | (_, Where::Override)
-            | (Self::Tcx | Self::LoopbackDelay, Where::Debian612)
+            | (Self::Tcx | Self::LoopbackDelay | Self::Asleep, Where::Debian612)
             | (
                 Self::NetDelay
                 | Self::SysErrno
@@ -172,6 +177,7 @@ impl Feature {
                 Err("Debian builds its kernels without CONFIG_FUNCTION_ERROR_INJECTION")
             }
             (Self::Tcx, Where::Debian61) => Err(TCX_SINCE),
+            (Self::Asleep, Where::Debian61) => Err(TASKS_SINCE),
             (Self::LoopbackDelay, Where::Debian61) => Err(IFB_SINCE),
         }
     }
@@ -206,6 +212,7 @@ impl Feature {
             Self::NetRefuse => rung_supported("net-refuse", "cgroup"),
             Self::SysErrno => kind_supported("sys-errno"),
             Self::SysSignal => kind_supported("sys-signal"),
+            Self::Asleep => rung_supported("sys-delay", "asleep"),
             Self::Controllers => {
                 let all =
                     ["cpu-quota", "memory-limit", "pids-limit", "io-limit"].map(kind_supported);

@@ -62,6 +62,7 @@ pub fn load_sized(parts: Uses, sizes: &[(&'static str, u32)]) -> Ebpf {
     let bits = parts.bits();
     loader
         .btf(None)
+        .allow_unsupported_maps()
         .override_global(uses::GLOBAL, &bits, true)
         .load(&bytes)
         .expect("the object loads; this test needs root")

@@ -14,5 +14,6 @@ pub mod net_refuse;
 pub mod net_reject;
 pub mod net_reorder;
 pub mod net_reset;
+pub mod sys_delay;
 pub mod sys_errno;
 pub mod sys_signal;

@@ -9,5 +9,6 @@ pub(crate) mod net_rate;
 pub(crate) mod net_refuse;
 pub(crate) mod net_reject;
 pub(crate) mod net_reset;
+pub(crate) mod sys_delay;
 pub(crate) mod sys_errno;
 pub(crate) mod sys_signal;

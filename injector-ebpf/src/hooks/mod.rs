@@ -10,4 +10,5 @@ mod passing;
 mod process;
 mod security;
 mod send;
+mod sleeping;
 mod syscall;

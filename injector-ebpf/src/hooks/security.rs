@@ -16,6 +16,7 @@ use injector_common::{
     names::{MAX_CALLS, SecurityHook},
 };
 
+use super::syscall::Entered;
 use crate::{
     atomic::fetch_add,
     calls::{self, Facts},
@@ -175,6 +176,17 @@ pub(super) fn enter(
     about: About,
     argument: impl Fn(usize) -> Object,
 ) -> Option<i32> {
+    let call = at_hook(hook as u32, about, argument)?;
+    calls::apply(call.control, call.mask, call.now, call.facts)
+}
+
+/// The call at a security hook, if rules name it at the hook of this number.
+#[inline(always)]
+pub(super) fn at_hook(
+    hook: u32,
+    about: About,
+    argument: impl Fn(usize) -> Object,
+) -> Option<Entered> {
     let (control, now) = armed()?;
     let scoped = scope::of_current_task(control);
     if scoped == 0 {
@@ -182,7 +194,7 @@ pub(super) fn enter(
     }
     let registers = current_registers();
     let number = current_call(registers)?;
-    let mask = scoped & *CALLS.get(call_slot(hook as u32, number))?;
+    let mask = scoped & *CALLS.get(call_slot(hook, number))?;
     if mask == 0 || acts_as_another() {
         return None;
     }
@@ -192,7 +204,12 @@ pub(super) fn enter(
         return None;
     }
     let facts = Facts::of(control, mask, || about.subject(argument), registers);
-    calls::apply(control, mask, now, facts)
+    Some(Entered {
+        control,
+        mask,
+        now,
+        facts,
+    })
 }
 
 /// Number of the 64-bit system call that the current task is in.

@@ -6,16 +6,20 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use injector_common::{
+    Control, FaultKind,
     abi::call_slot,
+    faults::sys_delay::MAX_SPIN_US,
     names::{SEEN_ENTRY, SYSCALL_ENTRY},
+    uses::Uses,
 };
 
 use super::security::current_call;
 use crate::{
     calls::{self, Facts, first_argument},
     decide::armed,
+    faults::sys_delay,
     files::Subject,
-    maps::CALLS,
+    maps::{CALLS, in_use},
     scope,
 };
 
@@ -30,16 +34,42 @@ fn inj_syscall(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// The same where the call goes on whatever rules do, on any kernel that has kprobes.
+/// The same where the call goes on whatever rules do, on any kernel that has kprobes. It can be
+/// made to wait, busy.
 #[kprobe]
 fn inj_seen_call(ctx: ProbeContext) -> u32 {
-    let _ = ctx.arg(0).and_then(|user| enter(SEEN_ENTRY, user));
+    if let Some(user) = ctx.arg(0)
+        && let Some(call) = at_entry(SEEN_ENTRY, user)
+    {
+        let wait = calls::wait(call.control, call.mask, call.now, call.facts, MAX_SPIN_US);
+        if in_use(Uses::kind(FaultKind::SysDelay))
+            && let Some((us, _)) = wait
+        {
+            sys_delay::spin(us);
+        }
+    }
     0
 }
 
 /// What the call returns if a rule hits it at this hook, by the registers of its caller.
 #[inline(always)]
 pub(super) fn enter(hook: u32, user: *const pt_regs) -> Option<i32> {
+    let call = at_entry(hook, user)?;
+    calls::apply(call.control, call.mask, call.now, call.facts)
+}
+
+/// A call of a target at its entry that rules name.
+pub(super) struct Entered {
+    pub(super) control: &'static Control,
+    /// These rules.
+    pub(super) mask: u64,
+    pub(super) now: u64,
+    pub(super) facts: Facts,
+}
+
+/// The call at its entry, if rules name it at this hook.
+#[inline(always)]
+pub(super) fn at_entry(hook: u32, user: *const pt_regs) -> Option<Entered> {
     let (control, now) = armed()?;
     let scoped = scope::of_current_task(control);
     if scoped == 0 {
@@ -53,5 +83,10 @@ pub(super) fn enter(hook: u32, user: *const pt_regs) -> Option<i32> {
     }
     let subject = || Subject::descriptor(first_argument(user)?);
     let facts = Facts::of(control, mask, subject, user);
-    calls::apply(control, mask, now, facts)
+    Some(Entered {
+        control,
+        mask,
+        now,
+        facts,
+    })
 }

@@ -10,7 +10,7 @@ mod watch;
 
 use std::{process::ExitStatus, time::Duration};
 
-use injector_common::RuleStats;
+use injector_common::{FaultKind, RuleStats};
 
 use crate::{
     actuate,
@@ -264,6 +264,7 @@ fn report_rules(
             backend,
             counts: (*stats).into(),
             dropped: rule.fault.queue_memory().map(|_| stats.dropped),
+            cut_short: (rule.fault.kind() == FaultKind::SysDelay).then_some(stats.cut_short),
             resource: rule.fault.resource().map(|_| kernel.resources(index)),
         })
         .collect()

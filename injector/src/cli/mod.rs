@@ -16,7 +16,10 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::{kernel::guardian, report::live::LogWriter};
+use crate::{
+    kernel::{guardian, waker},
+    report::live::LogWriter,
+};
 
 /// Makes chosen cgroups and processes suffer exactly the fault you ask for: packets lost, delayed or corrupted, system calls failed.
 #[derive(Parser, Debug)]
@@ -71,6 +74,14 @@ pub enum Command {
         /// The agent's experiment.
         id: String,
     },
+    /// Wake calls that wait asleep, for an agent that starts this
+    #[command(name = waker::COMMAND, hide = true)]
+    Waker {
+        /// Id of the map of those that sleep.
+        sleepers: u32,
+        /// Id of the map that tells where they do.
+        dormitory: u32,
+    },
     /// Take what a cgroup has, for a guardian that starts this
     #[command(name = guardian::WORKER, hide = true)]
     Worker {
@@ -116,6 +127,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exi
         Command::Completions(args) => completions::exec(&args),
         Command::Guardian { id } => {
             guardian::serve(&id)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Waker {
+            sleepers,
+            dormitory,
+        } => {
+            waker::serve(sleepers, dormitory)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Worker {

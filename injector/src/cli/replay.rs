@@ -49,6 +49,7 @@ pub(super) fn read(path: &Path, entropy: Entropy) -> Result<(Experiment, Recorde
             | Command::Stop(_)
             | Command::Completions(_)
             | Command::Guardian { .. }
+            | Command::Waker { .. }
             | Command::Worker { .. },
             _,
         ) => return Err(refuse("its arguments are not those of a run".to_owned()).into()),

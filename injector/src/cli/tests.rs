@@ -154,6 +154,7 @@ fn accepted(line: &str) -> Option<Experiment> {
         | Command::Stop(_)
         | Command::Completions(_)
         | Command::Guardian { .. }
+        | Command::Waker { .. }
         | Command::Worker { .. } => return None,
     };
     match args.experiment(Entropy { id: 1, seed: 1 }) {

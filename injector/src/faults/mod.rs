@@ -149,6 +149,7 @@ kinds! {
     dns::Dns,
     sys_errno::SysErrno,
     sys_signal::SysSignal,
+    sys_delay::SysDelay,
     cgroup_freeze::CgroupFreeze,
     cpu_quota::CpuQuota,
     memory_limit::MemoryLimit,
@@ -257,6 +258,7 @@ impl RawFault {
             | Self::NetReset(_)
             | Self::Dns(_)
             | Self::SysErrno(_)
+            | Self::SysDelay(_)
             | Self::SysSignal(_)
             | Self::CgroupFreeze(_)
             | Self::CpuQuota(_)
@@ -295,6 +297,7 @@ pub fn explain(fault: &Fault) -> String {
         Fault::Call(calls, fault) => match fault {
             CallFault::Errno(errors) => sys_errno::explain(calls, errors),
             CallFault::Signal(signal) => sys_signal::explain(calls, *signal),
+            CallFault::Delay(delay) => sys_delay::explain(calls, delay),
         },
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
         Fault::Resource(fault) => match fault {

@@ -4,6 +4,7 @@ mod hops;
 mod packets;
 mod resources;
 mod rules;
+mod sleep;
 mod tables;
 
 use std::{
@@ -45,6 +46,7 @@ use super::{
     parts::Parts,
     seen::Seen,
     sites::Sites,
+    waker::Waker,
     wire,
     words::Words,
 };
@@ -105,6 +107,8 @@ pub struct KernelActuator {
     cgroup: Option<cgroup::OwnCgroup>,
     /// Sets values, if any rule does.
     guardian: Option<Guardian>,
+    /// Wakes calls, if any rule lets them wait asleep.
+    waker: Option<Waker>,
     /// How long packets may still wait once no more are sent to wait.
     drain: Duration,
 }
@@ -209,6 +213,7 @@ impl KernelActuator {
             cgroup_path: None,
             cgroup: None,
             guardian: None,
+            waker: None,
             drain: Duration::ZERO,
         })
     }
@@ -224,6 +229,9 @@ impl KernelActuator {
         }
         if let Some(guardian) = &mut self.guardian {
             guardian.beat();
+        }
+        if let Some(waker) = &mut self.waker {
+            waker.beat();
         }
         self.settings.lease_until_ns = clock::boot_ns() + LEASE_NS;
         self.control
@@ -350,7 +358,7 @@ impl KernelActuator {
                     let functions = typed_functions(call.name);
                     let programs = &mut self.programs;
                     let program = programs.load_modifying(names::PROG_FMOD_ENTRY, &functions)?;
-                    links::attach_modifying(program)?
+                    links::attach_direct(program)?
                 } else {
                     let program: &mut KProbe = self.program(names::PROG_SYSCALL)?.try_into()?;
                     object::once(program.load())?;
@@ -368,7 +376,7 @@ impl KernelActuator {
             }
             Effect::AttachSecurity { hook, modifies } => {
                 let link = if *modifies {
-                    links::attach_modifying(self.programs.load_modifying_security(*hook)?)?
+                    links::attach_direct(self.programs.load_modifying_security(*hook)?)?
                 } else {
                     let program = self.programs.load_security(hook.program(), hook.attach())?;
                     links::attach_lsm(program)?
@@ -376,6 +384,13 @@ impl KernelActuator {
                 self.attached.push((effect.clone(), link));
                 Ok(())
             }
+            Effect::StartWaker => self.start_waker(),
+            Effect::AttachSleepingHook { hook } => {
+                let link = links::attach_direct(self.programs.load_sleeping(*hook)?)?;
+                self.attached.push((effect.clone(), link));
+                Ok(())
+            }
+            Effect::AttachSleepingEntry { call } => self.attach_sleeping_entry(effect, *call),
             Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
             Effect::AttachSend { hears } => self.attach_send(effect, *hears),
             Effect::StartGuardian => self.start_guardian(plan),
@@ -444,6 +459,9 @@ impl KernelActuator {
     fn disable(&mut self) -> io::Result<()> {
         self.settings.lease_until_ns = 0;
         let disabled = self.control.set(0, self.settings, 0);
+        if let Some(waker) = &mut self.waker {
+            waker.end();
+        }
         // Afterwards: it may take its time.
         if let Some(guardian) = &mut self.guardian {
             guardian.end();
@@ -494,6 +512,7 @@ impl Actuator for KernelActuator {
                 self.end_waiting();
             }
             Effect::StartGuardian => not_undone = self.end_guardian(),
+            Effect::StartWaker => self.end_waker(),
             Effect::AddHop(hop) => left.extend(self.remove_hop(hop)),
             Effect::CreateCgroup { .. } => {
                 if let Some(path) = self.cgroup_path.take() {
@@ -515,6 +534,8 @@ impl Actuator for KernelActuator {
             | Effect::AttachEntry { .. }
             | Effect::AttachSeen { .. }
             | Effect::AttachSecurity { .. }
+            | Effect::AttachSleepingHook { .. }
+            | Effect::AttachSleepingEntry { .. }
             | Effect::AttachConnect { .. }
             | Effect::AttachSend { .. }
             // The guardian's end is that of all it was handed over.

@@ -126,6 +126,9 @@ impl Default for Tried {
                 send: untried(),
                 security: BTreeMap::new(),
                 modified_security: BTreeMap::new(),
+                waker: untried(),
+                sleeping_hooks: BTreeMap::new(),
+                sleeping_entries: BTreeMap::new(),
             },
         }
     }

@@ -56,7 +56,7 @@ pub(super) enum OwnedLink {
     CgroupSock(CgroupSockLink),
     CgroupSockAddr(CgroupSockAddrLink),
     CgroupSkb(CgroupSkbLink),
-    ModifyReturn(OwnedFd),
+    Direct(OwnedFd),
 }
 
 /// Whether an interface needs a clsact qdisc added before a filter.
@@ -131,14 +131,14 @@ pub(super) fn attach_lsm(program: &mut Lsm) -> Result<Attached, ProgramError> {
     Ok(Attached::Owned(OwnedLink::Lsm(program.take_link(link)?)))
 }
 
-/// Attaches in the place of the function that the program was loaded for.
+/// Attaches to the function that a program of the agent's own loader was loaded for.
 ///
 /// # Errors
 ///
 /// What the kernel refused.
-pub(super) fn attach_modifying(program: BorrowedFd<'_>) -> Result<Attached, ProgramError> {
+pub(super) fn attach_direct(program: BorrowedFd<'_>) -> Result<Attached, ProgramError> {
     let link = modify_return::attach(program)?;
-    Ok(Attached::Owned(OwnedLink::ModifyReturn(link)))
+    Ok(Attached::Owned(OwnedLink::Direct(link)))
 }
 
 /// Attaches to a raw tracepoint.

@@ -1,7 +1,8 @@
-//! Programs that take the place of a kernel function (`fmod_ret`): what they return other than 0
-//! is what the function returns, and it does not run.
+//! Programs that aya 0.14 cannot load: those that take the place of a kernel function
+//! (`fmod_ret`), where what they return other than 0 is what the function returns, and it does
+//! not run; and those that call kernel functions (kfuncs), as programs do that sleep.
 //!
-//! aya 0.14 has no type for them and no name for their section. So they are compiled for
+//! aya has no type for the former and no name for their section. So they are compiled for
 //! sections that it knows, as `lsm` or `fentry`, which read their arguments the same way. Here
 //! the object is parsed once more, by aya's own parser, linked to the maps that aya has made, and
 //! loaded as what they are. Nothing is pinned: programs and links go with their descriptors.
@@ -23,11 +24,28 @@ use aya_obj::{
     Object, ProgramSection, VerifierLog,
     btf::BtfKind,
     generated::{
-        BPF_ALU64, BPF_EXIT, BPF_JMP, BPF_K, BPF_MOV, bpf_attach_type::BPF_MODIFY_RETURN, bpf_attr,
-        bpf_cmd, bpf_insn, bpf_prog_type::BPF_PROG_TYPE_TRACING,
+        BPF_ALU64, BPF_CALL, BPF_EXIT, BPF_F_SLEEPABLE, BPF_JMP, BPF_K, BPF_MOV,
+        BPF_PSEUDO_KFUNC_CALL,
+        bpf_attach_type::{BPF_LSM_MAC, BPF_MODIFY_RETURN, BPF_TRACE_FENTRY},
+        bpf_attr, bpf_cmd, bpf_insn,
+        bpf_prog_type::{BPF_PROG_TYPE_LSM, BPF_PROG_TYPE_TRACING},
     },
 };
+use injector_common::names;
 use nix::libc;
+
+/// How a program is attached to a kernel function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum By {
+    /// It takes the function's place.
+    ModifyReturn,
+    /// The same, and it may sleep.
+    ModifyReturnAsleep,
+    /// It runs before the function.
+    Entry,
+    /// It is asked at a security hook, and may sleep.
+    SecurityAsleep,
+}
 
 /// Descriptors of the maps that programs may use, by name.
 pub(super) type MapFds = BTreeMap<String, OwnedFd>;
@@ -127,21 +145,31 @@ impl Linked {
         Ok(Self { object, types })
     }
 
-    /// Loads a program in the place of a kernel function, given by its id in the kernel's types.
+    /// Loads a program for the first of these functions that the kernel has types of.
     ///
     /// # Errors
     ///
     /// [`ProgramError::LoadError`], with the verifier's log, when the kernel refuses it;
-    /// [`ProgramError::NotLoaded`] when there is no such program.
-    pub(super) fn load(&self, program: &str, function: u32) -> Result<OwnedFd, ProgramError> {
+    /// [`ProgramError::NotLoaded`] when there is no such program; [`ProgramError::Btf`] when the
+    /// kernel has none of the functions, or not one that the program calls.
+    pub(super) fn load(
+        &self,
+        program: &str,
+        functions: &[String],
+        by: By,
+        kernel: &Btf,
+    ) -> Result<OwnedFd, ProgramError> {
+        let function = function_id(kernel, functions)?;
         let linked = self.object.programs.get(program);
         let (linked, code) = linked
             .and_then(|linked| Some((linked, self.object.functions.get(&linked.function_key())?)))
             .ok_or(ProgramError::NotLoaded)?;
         // Here and not below, so that they outlive the call.
+        let mut instructions = code.instructions.clone();
+        call_kernel_functions(&mut instructions, kernel)?;
         let functions = code.func_info.func_info_bytes();
         let lines = code.line_info.line_info_bytes();
-        let mut attr = attributes(&code.instructions, program, function);
+        let mut attr = attributes(&instructions, program, function, by);
         // SAFETY: the fields of BPF_PROG_LOAD, all of them integers.
         let load = unsafe { &mut attr.__bindgen_anon_3 };
         load.license = linked.license.as_ptr() as u64;
@@ -154,6 +182,28 @@ impl Linked {
         load.line_info_rec_size = count(code.line_info_rec_size);
         load_program(attr)
     }
+}
+
+/// Makes calls of kernel functions of those that are marked as such
+/// ([`names::KERNEL_FUNCTIONS`]), by the functions' ids in the kernel's types.
+fn call_kernel_functions(code: &mut [bpf_insn], kernel: &Btf) -> Result<(), BtfError> {
+    const CALL: u32 = BPF_JMP | BPF_CALL;
+    // The second half of a load of 64 bits has no code, and so is no call.
+    let calls = (code.iter_mut())
+        .filter(|instruction| u32::from(instruction.code) == CALL && instruction.src_reg() == 0);
+    for call in calls {
+        let place = usize::try_from(call.imm.wrapping_sub(names::KERNEL_CALL)).ok();
+        let Some(function) = place.and_then(|place| names::KERNEL_FUNCTIONS.get(place)) else {
+            continue;
+        };
+        call.imm = kernel
+            .id_by_type_name_kind(function, BtfKind::Func)?
+            .cast_signed();
+        call.set_src_reg(u8::try_from(BPF_PSEUDO_KFUNC_CALL).unwrap_or_default());
+        // The kernel's own types, not those of a module.
+        call.off = 0;
+    }
+    Ok(())
 }
 
 /// Whether programs can take the place of a function: loads and attaches one that does nothing,
@@ -170,7 +220,7 @@ pub(super) fn try_on(function: u32) -> Result<(), ProgramError> {
         instruction.code = u8::try_from(code).unwrap_or_default();
         instruction
     });
-    let mut attr = attributes(&code, "inj_fmod_trial", function);
+    let mut attr = attributes(&code, "inj_fmod_trial", function, By::ModifyReturn);
     // SAFETY: the fields of BPF_PROG_LOAD, all of them integers.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
     load.license = c"Dual MIT/GPL".as_ptr() as u64;
@@ -212,13 +262,20 @@ pub(super) fn attach(program: BorrowedFd<'_>) -> Result<OwnedFd, ProgramError> {
     })
 }
 
-/// What is to be said of any program that takes the place of a function.
-fn attributes(code: &[bpf_insn], name: &str, function: u32) -> bpf_attr {
+/// What is to be said of any program for a kernel function.
+fn attributes(code: &[bpf_insn], name: &str, function: u32, by: By) -> bpf_attr {
     let mut attr = nothing();
     // SAFETY: the fields of BPF_PROG_LOAD, all of them integers.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = BPF_PROG_TYPE_TRACING as u32;
-    load.expected_attach_type = BPF_MODIFY_RETURN as u32;
+    let (kind, attach, flags) = match by {
+        By::ModifyReturn => (BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN, 0),
+        By::ModifyReturnAsleep => (BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN, BPF_F_SLEEPABLE),
+        By::Entry => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, 0),
+        By::SecurityAsleep => (BPF_PROG_TYPE_LSM, BPF_LSM_MAC, BPF_F_SLEEPABLE),
+    };
+    load.prog_type = kind as u32;
+    load.expected_attach_type = attach as u32;
+    load.prog_flags = flags;
     load.attach_btf_id = function;
     load.insns = code.as_ptr() as u64;
     load.insn_cnt = count(code.len());
@@ -304,50 +361,4 @@ fn count(of: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use aya::Endianness;
-
-    use super::*;
-
-    /// A function without arguments, of a type that the kernel would call its own.
-    fn kernel_with(functions: &[&str]) -> Btf {
-        use aya_obj::btf::{BtfType, Func, FuncLinkage, FuncProto};
-        let mut types = Btf::new();
-        let prototype = types.add_type(BtfType::FuncProto(FuncProto::new(Vec::new(), 0)));
-        for function in functions {
-            let name = types.add_string(function);
-            let function = Func::new(name, prototype, FuncLinkage::Static);
-            types.add_type(BtfType::Func(function));
-        }
-        Btf::parse(&types.to_bytes(), Endianness::default()).expect("types")
-    }
-
-    #[test]
-    fn the_first_name_that_the_kernel_knows_counts() {
-        let kernel = kernel_with(&["__do_sys_sync", "__x64_sys_read", "__do_sys_read"]);
-        let id = |names: [&str; 2]| function_id(&kernel, &names.map(str::to_owned)).ok();
-        let [sync, read] = ["sync", "read"]
-            .map(|call| id([&format!("__x64_sys_{call}"), &format!("__do_sys_{call}")]));
-        assert_eq!((sync, read), (Some(2), Some(3)));
-        let missing = function_id(&kernel, &["__x64_sys_fork".to_owned()]);
-        let error = missing.expect_err("it is not there").to_string();
-        assert!(error.contains("__x64_sys_fork"), "{error}");
-        assert!(function_id(&kernel, &[]).is_err());
-    }
-
-    #[test]
-    fn a_name_is_cut_to_what_the_kernel_keeps() {
-        for (name, kept) in [
-            ("inj_fmod_entry", "inj_fmod_entry"),
-            ("a_name_too_long_for_it", "a_name_too_long"),
-        ] {
-            let attr = attributes(&[], name, 7);
-            // SAFETY: the fields of BPF_PROG_LOAD, all of them integers.
-            let load = unsafe { &attr.__bindgen_anon_3 };
-            let bytes = load.prog_name.map(i8::cast_unsigned);
-            let text = bytes.split(|&byte| byte == 0).next();
-            assert_eq!(text, Some(kept.as_bytes()));
-            assert_eq!((load.attach_btf_id, load.insn_cnt), (7, 0));
-        }
-    }
-}
+mod tests;

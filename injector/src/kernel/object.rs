@@ -21,7 +21,7 @@ use super::{
     btf,
     features::Tried,
     log,
-    modify_return::{self, Linked, MapFds},
+    modify_return::{self, By, Linked, MapFds},
     needs::Needs,
 };
 use crate::error::Unsupported;
@@ -65,8 +65,8 @@ pub struct Programs {
     /// The maps, for programs that aya does not load; they outlive being taken from it.
     maps: MapFds,
     linked: Option<Linked>,
-    /// Programs that take the place of kernel functions, by their name and these functions'.
-    modifying: BTreeMap<(&'static str, String), OwnedFd>,
+    /// Programs for kernel functions, by their name, these functions' and a number.
+    direct: BTreeMap<(&'static str, String, u32), OwnedFd>,
     /// What this kernel was found to do with them.
     pub(super) tried: Tried,
 }
@@ -118,6 +118,8 @@ impl Programs {
         let ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .btf(None)
+            // Storage in tasks, which this process never looks into.
+            .allow_unsupported_maps()
             .map_max_entries(names::MAP_CONVERSATIONS, conversations)
             .map_max_entries(names::MAP_STREAMS, streams)
             .map_max_entries(names::MAP_LINKS, flow_links)
@@ -133,7 +135,7 @@ impl Programs {
             ebpf,
             maps,
             linked: None,
-            modifying: BTreeMap::new(),
+            direct: BTreeMap::new(),
             uses: needs.uses,
             types: None,
             tried: Tried::default(),
@@ -163,17 +165,53 @@ impl Programs {
         program: &'static str,
         functions: &[String],
     ) -> Result<BorrowedFd<'_>, ProgramError> {
-        let key = (program, functions.first().cloned().unwrap_or_default());
-        let loaded: &OwnedFd = match self.modifying.entry(key) {
+        self.load_direct(program, functions, By::ModifyReturn, 0)
+    }
+
+    /// Loads the program of a security hook that lets calls wait asleep there; loading it again
+    /// is no error.
+    pub(super) fn load_sleeping(
+        &mut self,
+        hook: SecurityHook,
+    ) -> Result<BorrowedFd<'_>, ProgramError> {
+        let program = hook.sleeping_program().ok_or(ProgramError::NotLoaded)?;
+        let function = format!("bpf_lsm_{}", hook.attach());
+        self.load_direct(program, &[function], By::SecurityAsleep, 0)
+    }
+
+    /// Loads a program at the entry of a call, the one that decides that it waits asleep or, by
+    /// its number from 0, one of those in which it does.
+    pub(super) fn load_sleeping_entry(
+        &mut self,
+        functions: &[String],
+        sleeps: Option<u32>,
+    ) -> Result<BorrowedFd<'_>, ProgramError> {
+        match sleeps {
+            None => self.load_direct(names::PROG_LIE_DOWN, functions, By::Entry, 0),
+            Some(number) => {
+                let by = By::ModifyReturnAsleep;
+                self.load_direct(names::PROG_ASLEEP, functions, by, number)
+            }
+        }
+    }
+
+    fn load_direct(
+        &mut self,
+        program: &'static str,
+        functions: &[String],
+        by: By,
+        number: u32,
+    ) -> Result<BorrowedFd<'_>, ProgramError> {
+        let function = functions.first().cloned().unwrap_or_default();
+        let loaded: &OwnedFd = match self.direct.entry((program, function, number)) {
             Entry::Occupied(loaded) => loaded.into_mut(),
             Entry::Vacant(place) => {
                 let types = kernel_types(&mut self.types)?;
-                let function = modify_return::function_id(types, functions)?;
                 let linked = match &mut self.linked {
                     Some(linked) => linked,
                     none => none.insert(Linked::new(OBJECT, &self.maps)?),
                 };
-                place.insert(linked.load(program, function)?)
+                place.insert(linked.load(program, functions, by, types)?)
             }
         };
         Ok(loaded.as_fd())
@@ -193,6 +231,13 @@ impl Programs {
     pub(super) fn try_modifying(&mut self, functions: &[String]) -> Result<(), ProgramError> {
         let types = kernel_types(&mut self.types)?;
         modify_return::try_on(modify_return::function_id(types, functions)?)
+    }
+
+    /// Tries whether a call can wait asleep at its entry.
+    pub(super) fn try_sleeping_entry(&mut self, functions: &[String]) -> Result<(), ProgramError> {
+        let asleep = self.load_sleeping_entry(functions, Some(0))?;
+        modify_return::attach(asleep).map(drop)?;
+        self.load_sleeping_entry(functions, None).map(drop)
     }
 
     /// Gives back memory once everything is loaded: the kernel's types take

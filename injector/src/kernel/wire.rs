@@ -10,7 +10,7 @@ use injector_common::{
     RuleEntry, RuleIndex, SiteEntry, Trigger,
     faults::{
         Params, net_corrupt, net_delay, net_duplicate, net_loss, net_partition, net_rate,
-        net_refuse, net_reject, net_reorder, net_reset, sys_errno, sys_signal,
+        net_refuse, net_reject, net_reorder, net_reset, sys_delay, sys_errno, sys_signal,
     },
     filter::PacketFilter as WireFilter,
     random::rule_seed,
@@ -71,6 +71,9 @@ pub(super) fn entry(
             }
             Fault::Call(_, CallFault::Signal(signal)) => {
                 sys_signal::params((*signal as i32).unsigned_abs())
+            }
+            Fault::Call(_, CallFault::Delay(delay)) => {
+                sys_delay::params(micros(delay.delay), micros(delay.jitter))
             }
             Fault::Refuse { errno, .. } => net_refuse::params(errno.value),
             // The guardian's, and no program's.
@@ -178,6 +181,11 @@ fn delay_params(delay: &Delay, table: Option<u32>) -> Params {
 /// Nanoseconds of a duration; 584 years at most.
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds of a duration; 71 minutes at most.
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
 /// What the rules in these masks make of an interface, before it is known which devices

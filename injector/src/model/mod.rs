@@ -19,7 +19,7 @@ pub mod sets;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use injector_common::{FaultKind, Trigger};
+use injector_common::{FaultKind, Trigger, faults::sys_delay};
 use nix::sys::signal::Signal;
 
 pub use call_filter::{Access, Argument, ArgumentTest, CallFilter, FileName, FileType};
@@ -139,7 +139,33 @@ pub struct Way {
     pub made: bool,
     /// Whether it is enough that they are seen, since they go on.
     pub seen: bool,
+    /// How they wait there, if they do.
+    pub waits: Option<Waits>,
 }
+
+/// How calls have to be able to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waits {
+    /// In which manner; if none, in the best that works.
+    pub manner: Option<Manner>,
+    /// Whether it is never longer than a call may wait busy.
+    pub briefly: bool,
+}
+
+/// In which manner a call waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Manner {
+    /// The thread sleeps.
+    Asleep,
+    /// It keeps its processor.
+    Busy,
+}
+
+/// Longest time that a call waits asleep.
+pub const MAX_SLEEP: Duration = Duration::from_micros(sys_delay::MAX_SLEEP_US as u64);
+
+/// Longest time that a call waits busy.
+pub const MAX_SPIN: Duration = Duration::from_micros(sys_delay::MAX_SPIN_US as u64);
 
 /// What happens to system calls.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,6 +175,27 @@ pub enum CallFault {
     Errno(Vec<ErrorChoice>),
     /// They bring a signal to the thread that makes them; none that stops a process.
     Signal(Signal),
+    /// They wait before they begin.
+    Delay(CallDelay),
+}
+
+/// How long calls wait: evenly spread over `delay - jitter ..= delay + jitter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallDelay {
+    /// The middle, at least 1 µs.
+    pub delay: Duration,
+    /// No more than the delay.
+    pub jitter: Duration,
+    /// In which manner; if none, in the best that works for each call.
+    pub manner: Option<Manner>,
+}
+
+impl CallDelay {
+    /// The longest that a call waits.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.delay.saturating_add(self.jitter)
+    }
 }
 
 impl CallFault {
@@ -158,6 +205,7 @@ impl CallFault {
         match self {
             Self::Errno(_) => FaultKind::SysErrno,
             Self::Signal(_) => FaultKind::SysSignal,
+            Self::Delay(_) => FaultKind::SysDelay,
         }
     }
 }
@@ -312,7 +360,7 @@ impl Fault {
 
     /// How these calls have to be met.
     #[must_use]
-    pub const fn call_way(&self) -> Option<Way> {
+    pub fn call_way(&self) -> Option<Way> {
         match self {
             Self::Call(calls, fault) => Some(Way {
                 rung: calls.rung,
@@ -320,6 +368,13 @@ impl Fault {
                 open: calls.filter.access.is_some(),
                 made: !calls.filter.file_types.is_any(),
                 seen: matches!(fault, CallFault::Signal(_)),
+                waits: match fault {
+                    CallFault::Delay(delay) => Some(Waits {
+                        manner: delay.manner,
+                        briefly: delay.longest() <= MAX_SPIN,
+                    }),
+                    CallFault::Errno(_) | CallFault::Signal(_) => None,
+                },
             }),
             Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }

@@ -349,11 +349,21 @@ impl Parts {
         let mut hooks: Vec<(SecurityHook, bool)> = Vec::new();
         let mut entries: Vec<(Syscall, bool)> = Vec::new();
         let mut seen: Vec<Syscall> = Vec::new();
+        let mut asleep: Vec<Effect> = Vec::new();
         for (hook, call, rules) in self.calls {
             effects.push(Effect::WriteCall { hook, call, rules });
             match hook {
                 CallHook::Entry { modifies } => entries.push((call, modifies)),
                 CallHook::Seen => seen.push(call),
+                CallHook::Asleep(hook) => {
+                    let attach = match hook {
+                        Some(hook) => Effect::AttachSleepingHook { hook },
+                        None => Effect::AttachSleepingEntry { call },
+                    };
+                    if !asleep.contains(&attach) {
+                        asleep.push(attach);
+                    }
+                }
                 CallHook::Security { hook, modifies } => {
                     if !hooks.contains(&(hook, modifies)) {
                         hooks.push((hook, modifies));
@@ -388,6 +398,12 @@ impl Parts {
                 .into_iter()
                 .map(|(hook, modifies)| Effect::AttachSecurity { hook, modifies }),
         );
+        if !asleep.is_empty() {
+            effects.push(Effect::StartWaker);
+            // Behind the others, since the kernel asks the last one attached first: a call that
+            // is to wait and to fail waits, and then fails.
+            effects.extend(asleep);
+        }
         if let Some(chooses) = self.connects {
             effects.push(Effect::AttachConnect { chooses });
         }

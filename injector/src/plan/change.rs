@@ -134,6 +134,9 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
             | Effect::AttachSeen { .. }
+            | Effect::StartWaker
+            | Effect::AttachSleepingHook { .. }
+            | Effect::AttachSleepingEntry { .. }
             | Effect::AttachConnect { .. } => {
                 if !now.effects.iter().any(|known| includes(known, effect)) {
                     steps.push(effect.clone());
@@ -219,6 +222,9 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::AttachEntry { .. }
         | Effect::AttachSeen { .. }
         | Effect::AttachSecurity { .. }
+        | Effect::StartWaker
+        | Effect::AttachSleepingHook { .. }
+        | Effect::AttachSleepingEntry { .. }
         | Effect::AttachConnect { .. }
         | Effect::AttachSend { .. }
         | Effect::StartGuardian

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use injector_common::names::{MODIFIED_ENTRY, SEEN_ENTRY, SYSCALL_ENTRY, SecurityHook};
+use injector_common::names::{
+    MODIFIED_ENTRY, SEEN_ENTRY, SLEEPING_ENTRY, SLEEPING_HOOKS, SYSCALL_ENTRY, SecurityHook,
+};
 
 use crate::{
-    model::{Direction, QueueMemory, ResourceFault, Rung, Syscall},
+    model::{Direction, Manner, QueueMemory, ResourceFault, Rung, Syscall},
     resolve::{FilePlace, Interface, Netns, Scope},
 };
 
@@ -19,6 +21,8 @@ pub enum CallHook {
     },
     /// At its entry, where it is only seen.
     Seen,
+    /// Where it can wait asleep: at a security hook behind its entry, or else at its entry.
+    Asleep(Option<SecurityHook>),
     /// At a security hook behind it.
     Security {
         /// The hook.
@@ -38,17 +42,28 @@ impl CallHook {
             Self::Entry { modifies: true } => MODIFIED_ENTRY,
             // One program serves both ways.
             Self::Security { hook, .. } => hook as u32,
+            Self::Asleep(None) => SLEEPING_ENTRY,
+            Self::Asleep(Some(hook)) => SLEEPING_HOOKS + hook as u32,
         }
     }
 
-    /// Whether it is behind the call's entry; `None` where a call is only seen, beside whatever
-    /// else becomes of it.
+    /// Whether it is behind the call's entry; `None` where a call is only seen or made to wait,
+    /// beside whatever else becomes of it.
     #[must_use]
     pub const fn is_behind(self) -> Option<bool> {
         match self {
             Self::Entry { .. } => Some(false),
             Self::Security { .. } => Some(true),
-            Self::Seen => None,
+            Self::Seen | Self::Asleep(_) => None,
+        }
+    }
+
+    /// In which manner a call that is to wait does so there.
+    #[must_use]
+    pub const fn manner(self) -> Manner {
+        match self {
+            Self::Asleep(_) => Manner::Asleep,
+            Self::Entry { .. } | Self::Seen | Self::Security { .. } => Manner::Busy,
         }
     }
 
@@ -57,8 +72,9 @@ impl CallHook {
     pub const fn rung(self) -> Rung {
         match self {
             Self::Entry { modifies: false } | Self::Seen => Rung::Kprobe,
-            Self::Entry { modifies: true } => Rung::FmodRet,
-            Self::Security {
+            Self::Entry { modifies: true } | Self::Asleep(None) => Rung::FmodRet,
+            Self::Asleep(Some(_))
+            | Self::Security {
                 modifies: false, ..
             } => Rung::Lsm,
             Self::Security { modifies: true, .. } => Rung::FmodRetSecurity,
@@ -201,6 +217,18 @@ pub enum Effect {
         /// Whether the program takes the place of the function that asks there.
         modifies: bool,
     },
+    /// Starts the waker, which wakes calls that wait asleep.
+    StartWaker,
+    /// Attaches the program at a security hook that lets calls wait asleep.
+    AttachSleepingHook {
+        /// The hook.
+        hook: SecurityHook,
+    },
+    /// Attaches the programs at a call's entry that let it wait asleep.
+    AttachSleepingEntry {
+        /// The call.
+        call: Syscall,
+    },
     /// Attaches programs at `connect`.
     AttachConnect {
         /// Whether they choose its error; otherwise it is `EPERM`.
@@ -342,6 +370,19 @@ impl fmt::Display for Effect {
                     By(*modifies)
                 )
             }
+            Self::StartWaker => {
+                f.write_str("start the process that wakes calls, which all go on if it ends")
+            }
+            Self::AttachSleepingHook { hook } => {
+                write!(
+                    f,
+                    "attach to security hook {}, to wait asleep",
+                    hook.attach()
+                )
+            }
+            Self::AttachSleepingEntry { call } => {
+                write!(f, "attach to the entry of {}, to wait asleep", call.name)
+            }
             Self::AttachConnect { chooses } => {
                 f.write_str("attach to connect below the root cgroup, for IPv4 and IPv6")?;
                 f.write_str(if *chooses { "" } else { ", to fail with EPERM" })
@@ -419,6 +460,10 @@ impl fmt::Display for HookText {
         match self.0 {
             CallHook::Entry { modifies } => write!(f, "its entry{}", By(modifies)),
             CallHook::Seen => f.write_str("its entry, to see it"),
+            CallHook::Asleep(None) => f.write_str("its entry, to wait asleep"),
+            CallHook::Asleep(Some(hook)) => {
+                write!(f, "security hook {}, to wait asleep", hook.attach())
+            }
             CallHook::Security { hook, modifies } => {
                 write!(f, "security hook {}{}", hook.attach(), By(modifies))
             }

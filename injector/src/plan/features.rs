@@ -122,6 +122,12 @@ pub struct Features {
     pub security: BTreeMap<SecurityHook, Support>,
     /// Whether their programs can take the place of the function that asks at the hook, per hook.
     pub modified_security: BTreeMap<SecurityHook, Support>,
+    /// Whether somebody can wake calls that wait asleep.
+    pub waker: Support,
+    /// Where somebody can, whether a call can wait asleep there, per security hook.
+    pub sleeping_hooks: BTreeMap<SecurityHook, Support>,
+    /// The same at its entry, per call that was asked about.
+    pub sleeping_entries: BTreeMap<Syscall, Support>,
 }
 
 impl Features {
@@ -135,6 +141,12 @@ impl Features {
             (&self.override_return, &self.entries)
         };
         entry_in(entries, support, call)
+    }
+
+    /// Whether a call can wait asleep at its entry.
+    #[must_use]
+    pub fn sleeping_entry(&self, call: Syscall) -> Support {
+        entry_in(&self.sleeping_entries, &self.waker, call)
     }
 
     /// Whether a call can be seen at its entry.

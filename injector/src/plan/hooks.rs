@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use injector_common::names::SecurityHook;
 
 use super::{CallHook, Features, Support};
-use crate::model::{Rung, Syscall, Way};
+use crate::model::{MAX_SPIN, Manner, Rung, Syscall, Waits, Way};
 
 use SecurityHook as H;
 
@@ -159,6 +159,9 @@ pub fn hooks_by(rung: Rung, call: Syscall, features: &Features) -> Result<Vec<Ca
 ///
 /// Why the call cannot be met.
 pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<CallHook>, String> {
+    if let Some(waits) = way.waits {
+        return waiting_hooks(call, way, waits, features);
+    }
     if way.seen {
         return seen_hooks(call, way, features);
     }
@@ -212,6 +215,94 @@ fn seen_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<CallHo
             Err(refused.join("; otherwise: "))
         }
     }
+}
+
+/// Where a call can wait: asleep if it can be, since whoever keeps a processor keeps others from
+/// it.
+fn waiting_hooks(
+    call: Syscall,
+    way: Way,
+    waits: Waits,
+    features: &Features,
+) -> Result<Vec<CallHook>, String> {
+    let mut refused = Vec::new();
+    if waits.manner != Some(Manner::Busy) {
+        for at_entry in [false, true] {
+            match sleeping_hooks(call, way, at_entry, features) {
+                Ok(hooks) => return Ok(hooks),
+                Err(why) if refused.contains(&why) => {}
+                Err(why) => refused.push(why),
+            }
+        }
+        refused = vec![format!("asleep: {}", refused.join("; or "))];
+    }
+    if waits.manner != Some(Manner::Asleep) {
+        // Only at its entry is a call kept busy.
+        let busy = if waits.briefly {
+            let told = if way.by_file {
+                tells_file(Rung::Kprobe, call, way)
+            } else {
+                Ok(())
+            };
+            told.and_then(|()| match features.seen(call) {
+                Support::Supported => Ok(vec![CallHook::Seen]),
+                no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
+                    Err(no.reason().to_owned())
+                }
+            })
+        } else {
+            Err(format!("it is longer than {MAX_SPIN:?}"))
+        };
+        match busy {
+            Ok(hooks) => return Ok(hooks),
+            Err(why) => refused.push(format!("busy: {why}")),
+        }
+    }
+    Err(refused.join("; "))
+}
+
+/// Where a call can wait asleep: behind its entry, or there.
+///
+/// # Errors
+///
+/// Why it cannot.
+pub fn sleeping_hooks(
+    call: Syscall,
+    way: Way,
+    at_entry: bool,
+    features: &Features,
+) -> Result<Vec<CallHook>, String> {
+    let rung = if at_entry { Rung::FmodRet } else { Rung::Lsm };
+    if way.by_file {
+        tells_file(rung, call, way)?;
+    }
+    if !features.waker.is_supported() {
+        return Err(features.waker.reason().to_owned());
+    }
+    if at_entry {
+        return match features.sleeping_entry(call) {
+            Support::Supported => Ok(vec![CallHook::Asleep(None)]),
+            no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
+                Err(no.reason().to_owned())
+            }
+        };
+    }
+    let hooks: Vec<SecurityHook> = security_hooks(call.name)
+        .iter()
+        .copied()
+        .flatten()
+        .copied()
+        .collect();
+    if hooks.is_empty() || hooks.iter().any(|hook| hook.sleeping_program().is_none()) {
+        return Err(
+            "no security hook of this call lets programs sleep, and holds no lock".to_owned(),
+        );
+    }
+    let hooks = usable_hooks(call.name, &features.sleeping_hooks)?;
+    Ok(hooks
+        .into_iter()
+        .map(|hook| CallHook::Asleep(Some(hook)))
+        .collect())
 }
 
 /// The rungs in the order in which they are tried.

@@ -20,6 +20,7 @@ mod packets;
 mod sends;
 mod syscalls;
 mod texts;
+mod waits;
 
 /// A cgroup of the host.
 fn web() -> Scope {
@@ -162,12 +163,15 @@ fn able() -> Features {
         seen_entry: Support::Supported,
         entries: entries.clone().collect(),
         modify_return: Support::Supported,
-        modified_entries: entries.collect(),
+        modified_entries: entries.clone().collect(),
         refuse: Support::Supported,
         deny: Support::Supported,
         send: Support::Supported,
         security: hooks.clone().collect(),
-        modified_security: hooks.collect(),
+        modified_security: hooks.clone().collect(),
+        waker: Support::Supported,
+        sleeping_hooks: hooks.collect(),
+        sleeping_entries: entries.collect(),
     }
 }
 
@@ -253,11 +257,13 @@ fn assert_in_order(plan: &Plan) {
         Effect::AttachPackets { .. } => 9,
         Effect::AttachEntry { .. } | Effect::AttachSeen { .. } => 10,
         Effect::AttachSecurity { .. } => 11,
-        Effect::AttachConnect { .. } => 12,
-        Effect::AttachSend { .. } => 13,
-        Effect::StartGuardian => 14,
-        Effect::HandOver { .. } => 15,
-        Effect::Enable => 16,
+        Effect::StartWaker => 12,
+        Effect::AttachSleepingHook { .. } | Effect::AttachSleepingEntry { .. } => 13,
+        Effect::AttachConnect { .. } => 14,
+        Effect::AttachSend { .. } => 15,
+        Effect::StartGuardian => 16,
+        Effect::HandOver { .. } => 17,
+        Effect::Enable => 18,
     };
     assert!(plan.effects.is_sorted_by_key(rank), "{plan}");
     let enabled = plan

@@ -83,6 +83,10 @@ pub struct RuleReport {
     /// injected ones, with `net-reorder` among the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// Of the injected calls, those that waited for less than they should have; `None` for a rule
+    /// that lets no call wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut_short: Option<u64>,
     /// What is known of the values that it set; `None` for a rule that sets none.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceReport>,
@@ -160,6 +164,8 @@ impl Report {
     #[must_use]
     pub fn to_table(&self) -> String {
         let has_queue = self.rules.iter().any(|rule| rule.dropped.is_some());
+        let has_waits = self.rules.iter().any(|rule| rule.cut_short.is_some());
+        let cell = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
         let rows = self.rules.iter().map(|rule| {
             let counts = rule.counts;
             let mut row = vec![
@@ -173,11 +179,10 @@ impl Report {
                 counts.errors.to_string(),
             ];
             if has_queue {
-                row.push(
-                    rule.dropped
-                        .map(|count| count.to_string())
-                        .unwrap_or_default(),
-                );
+                row.push(cell(rule.dropped));
+            }
+            if has_waits {
+                row.push(cell(rule.cut_short));
             }
             row
         });
@@ -193,6 +198,9 @@ impl Report {
         ];
         if has_queue {
             header.push("DROPPED");
+        }
+        if has_waits {
+            header.push("CUT SHORT");
         }
         let mut text = format!(
             "experiment {}, seed {}, stopped by {}\n{}",
@@ -269,6 +277,7 @@ mod tests {
                     errors: 1,
                 },
                 dropped: None,
+                cut_short: None,
                 resource: None,
             }],
             unattributed: None,

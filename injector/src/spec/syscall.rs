@@ -9,7 +9,7 @@ use injector_common::{
 use syscalls::Sysno;
 
 use crate::{
-    model::{Errno, ErrorChoice, Rung, Syscall},
+    model::{Errno, ErrorChoice, Manner, Rung, Syscall},
     spec::text::{ValueError, is_digits, word},
 };
 
@@ -63,6 +63,15 @@ impl FromStr for Syscall {
             }),
             Ok(_) | Err(_) => Err(ValueError::new(text, "has a number out of range", allowed)),
         }
+    }
+}
+
+impl FromStr for Manner {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let manners = [("asleep", Self::Asleep), ("busy", Self::Busy)];
+        word(text, &manners, "asleep, busy")
     }
 }
 

@@ -105,6 +105,9 @@ pub struct RuleReport {
     /// Packets that would have had to wait and were lost.
     #[serde(default)]
     pub dropped: Option<u64>,
+    /// Calls that waited for less than they should have.
+    #[serde(default)]
+    pub cut_short: Option<u64>,
 }
 
 impl Report {

@@ -98,6 +98,9 @@ impl Evidence {
                 .or(security.and(renames))
                 .or(asking.and(renames)),
             Feature::SysSignal => self.seeing.or_reason("the host's kernel has no kprobes"),
+            Feature::Asleep => security
+                .and(since((6, 2), super::TASKS_SINCE))
+                .and(has_fuse().or_reason("the host's kernel has no FUSE")),
             Feature::Controllers => self
                 .controllers
                 .or_reason("cgroup v2 lacks controllers here, which cgroup v1 has or nobody"),
@@ -110,6 +113,12 @@ impl Evidence {
             Feature::Fq => fq,
         }
     }
+}
+
+/// Whether file systems in user space can be served.
+fn has_fuse() -> bool {
+    let open = fs::File::options().read(true).write(true).open("/dev/fuse");
+    open.is_ok()
 }
 
 /// Whether the root of cgroup v2 has all of them.

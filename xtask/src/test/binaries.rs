@@ -36,9 +36,8 @@ impl TestBinary {
     /// The clock that its tests need.
     pub(crate) fn clock(&self) -> Clock {
         match self.name.as_str() {
-            "net_delay" | "net_delay_spread" | "net_link" | "net_rate" | "net_reorder" => {
-                Clock::Instructions
-            }
+            "net_delay" | "net_delay_spread" | "net_link" | "net_rate" | "net_reorder"
+            | "sys_delay" | "sys_delay_ends" => Clock::Instructions,
             "fidelity" => Clock::OneProcessor,
             _ => Clock::Host,
         }
@@ -68,6 +67,8 @@ impl TestBinary {
                 | "harness" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 "call_filters" => Part::Named(&["descriptor", "below"]),
+                "sys_delay" => Part::Named(&["entry", "fail"]),
+                "sys_delay_ends" => Part::Nothing,
                 "sys_signal" => Part::Named(&["fails"]),
                 "io_recipes" => Part::Named(&["full"]),
                 "lease" => Part::Named(&["calls"]),
@@ -94,6 +95,7 @@ impl TestBinary {
                 "replay" => Part::Named(&["calls", "late"]),
                 "segments" => Part::Named(&["late", "link"]),
                 "sys_rungs" => Part::Named(LAST_RUNG),
+                "sys_delay" => Part::AllBut(&["entry", "busy"]),
                 "call_filters" => Part::Named(&["escapes", "arguments"]),
                 "sys_signal" => Part::Named(&["killed", "file"]),
                 "io_recipes" => Part::Named(&["full", "only_the_target"]),
@@ -131,6 +133,8 @@ impl TestBinary {
                 // Their other tests differ in nothing that the older way has to do with.
                 "replay" => Part::Named(&["told"]),
                 "memory_pressure" => Part::Named(&["limit"]),
+                "sys_delay" => Part::Named(&["busy", "refused"]),
+                "sys_delay_ends" => Part::Nothing,
                 "half_way" => Part::Named(&["reception", "delay::", "errno", "disk_full"]),
                 "lifecycle" => Part::AllBut(WITHOUT_FILTERS),
                 "device_faults" => Part::Named(&["below", "delays"]),

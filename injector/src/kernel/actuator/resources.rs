@@ -18,7 +18,9 @@ use crate::{
 
 impl KernelActuator {
     pub(super) fn start_guardian(&mut self, plan: &Plan) -> Result<(), Failure> {
-        self.guardian = Some(Guardian::start(&plan.experiment.id)?);
+        let guardian = Guardian::start(&plan.experiment.id)?;
+        self.settings.guardian_tgid = guardian.id();
+        self.guardian = Some(guardian);
         Ok(())
     }
 

@@ -15,9 +15,9 @@ use crate::{
         links,
         needs::Needs,
         object::{Programs, once, refusal},
-        symbols,
+        symbols, waker,
     },
-    model::{Rung, Syscall, Way},
+    model::{Manner, Rung, Syscall, Way},
     plan::{
         Features, Support,
         features::CallProbe,
@@ -62,6 +62,18 @@ pub(super) fn try_common(programs: &mut Programs, features: &mut Features) {
     }
     probe_seen(programs, features);
     try_hooks(programs, features, SecurityHook::COMMON, false);
+    let sleeping: Vec<SecurityHook> = SecurityHook::COMMON
+        .iter()
+        .copied()
+        .filter(|hook| hook.sleeping_program().is_some())
+        .collect();
+    features.waker = waker::support();
+    if features.waker.is_supported() {
+        try_sleeping_hooks(programs, features, &sleeping);
+        if let Ok(call) = TRIAL_CALL.parse() {
+            try_asleep(programs, features, &[call], true);
+        }
+    }
     // One of our programs, which the verifier has walked at its hook already, and of the other
     // functions whether they take any.
     for (place, &hook) in SecurityHook::COMMON.iter().enumerate() {
@@ -82,11 +94,12 @@ pub(super) fn try_wanted(
     calls: &[(Syscall, Way)],
 ) {
     try_seen(programs, features, calls);
+    try_waiting(programs, features, calls);
     for by_file in [false, true] {
         for &rung in rungs(by_file) {
             let alike = calls
                 .iter()
-                .filter(|(_, way)| way.by_file == by_file && !way.seen);
+                .filter(|(_, way)| way.by_file == by_file && !way.seen && way.waits.is_none());
             let left = alike.filter(|(call, way)| match way.rung {
                 Some(wanted) => wanted == rung,
                 None if by_file => {
@@ -129,6 +142,63 @@ fn try_seen(programs: &mut Programs, features: &mut Features, calls: &[(Syscall,
     if features.seen_entry.is_supported() {
         let calls: Vec<Syscall> = left.iter().map(|(call, _)| *call).collect();
         find_entries(features, &calls);
+    }
+}
+
+/// Tries where those of these calls can wait that are to.
+fn try_waiting(programs: &mut Programs, features: &mut Features, calls: &[(Syscall, Way)]) {
+    let waiting = calls
+        .iter()
+        .filter_map(|&(call, way)| Some((call, way, way.waits?)));
+    for (call, way, waits) in waiting {
+        for at_entry in [false, true] {
+            let is_untried = call_hooks(call, way, features).is_err();
+            if waits.manner != Some(Manner::Busy) && is_untried {
+                try_asleep(programs, features, &[call], at_entry);
+            }
+        }
+        if waits.manner != Some(Manner::Asleep) && call_hooks(call, way, features).is_err() {
+            probe_seen(programs, features);
+            find_entries(features, &[call]);
+        }
+    }
+}
+
+/// Tries whether these calls can wait asleep, at their security hooks or at their entry.
+fn try_asleep(programs: &mut Programs, features: &mut Features, calls: &[Syscall], at_entry: bool) {
+    if matches!(features.waker, Support::Inconclusive { .. }) {
+        features.waker = waker::support();
+    }
+    if !features.waker.is_supported() {
+        return;
+    }
+    if at_entry {
+        for &call in calls {
+            features.sleeping_entries.entry(call).or_insert_with(|| {
+                let functions = typed_functions(call.name);
+                support(programs.try_sleeping_entry(&functions))
+            });
+        }
+        return;
+    }
+    let hooks = hooks_of(calls).into_iter();
+    let hooks: Vec<_> = hooks
+        .filter(|hook| hook.sleeping_program().is_some())
+        .collect();
+    try_sleeping_hooks(programs, features, &hooks);
+}
+
+/// Tries these security hooks with programs that sleep.
+fn try_sleeping_hooks(programs: &mut Programs, features: &mut Features, hooks: &[SecurityHook]) {
+    let runs = security::runs(programs);
+    for &hook in hooks {
+        features
+            .sleeping_hooks
+            .entry(hook)
+            .or_insert_with(|| match &runs {
+                Ok(()) => support(programs.load_sleeping(hook).map(drop)),
+                Err(reason) => no(reason.clone()),
+            });
     }
 }
 

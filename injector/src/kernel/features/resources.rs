@@ -33,6 +33,7 @@ pub(super) fn support(kind: FaultKind) -> Support {
         | FaultKind::NetReset
         | FaultKind::Dns
         | FaultKind::SysErrno
+        | FaultKind::SysDelay
         | FaultKind::SysSignal => return no("no kind on resources"),
     };
     let root = match cgroup::mount_point() {

@@ -87,6 +87,20 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
                 probe(rung.name(), state)
             })
             .collect(),
+        FaultKind::SysDelay => {
+            let asleep = |hooks: &Support| all_of([&features.waker, hooks]);
+            let hooks = all_hooks(&features.sleeping_hooks);
+            let entries = features.sleeping_entries.values().next().cloned();
+            vec![
+                probe("asleep", asleep(&hooks)),
+                option(
+                    "asleep-entry",
+                    "calls without such a security hook",
+                    asleep(&entries.unwrap_or_else(|| no("it was not tried"))),
+                ),
+                option("busy", "up to 1 ms", features.seen_entry.clone()),
+            ]
+        }
         FaultKind::SysSignal => vec![probe("kprobe", features.seen_entry.clone())],
         FaultKind::CgroupFreeze
         | FaultKind::CpuQuota
@@ -146,6 +160,9 @@ mod tests {
             send: Support::Supported,
             security: BTreeMap::new(),
             modified_security: BTreeMap::new(),
+            waker: Support::Supported,
+            sleeping_hooks: BTreeMap::new(),
+            sleeping_entries: BTreeMap::new(),
         }
     }
 

@@ -22,16 +22,8 @@ pub(super) fn probe(
     if hooks.is_empty() {
         return BTreeMap::new();
     }
-    match try_security(programs) {
-        Ok(true) => {}
-        Ok(false) => {
-            return same_for(
-                hooks,
-                &no("security programs attach, but the kernel never runs them: \
-                     `bpf` is not among the active security modules (the lsm= boot parameter)"),
-            );
-        }
-        Err(reason) => return same_for(hooks, &no(reason)),
+    if let Err(reason) = runs(programs) {
+        return same_for(hooks, &no(reason));
     }
     hooks
         .iter()
@@ -43,6 +35,23 @@ pub(super) fn probe(
             )
         })
         .collect()
+}
+
+/// Whether the kernel runs security programs.
+///
+/// # Errors
+///
+/// Why not.
+pub(super) fn runs(programs: &mut Programs) -> Result<(), String> {
+    if try_security(programs)? {
+        Ok(())
+    } else {
+        Err(
+            "security programs attach, but the kernel never runs them: `bpf` is not among the \
+             active security modules (the lsm= boot parameter)"
+                .to_owned(),
+        )
+    }
 }
 
 fn same_for(hooks: &[SecurityHook], support: &Support) -> BTreeMap<SecurityHook, Support> {

@@ -143,6 +143,11 @@ impl Guardian {
         Ok(guardian)
     }
 
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Hands over what is to be done when its time comes.
     pub(super) fn add(&mut self, task: Task) -> Result<(), Failure> {
         self.ask(&Request::Add(task))

@@ -7,7 +7,7 @@ use injector_common::faults::net_refuse::FIXED_ERRNO;
 use super::{Parts, need};
 use crate::{
     error::{Error, Unsupported},
-    model::{Calls, Errno, Rule, Rung, Syscall, Way},
+    model::{Calls, Errno, Manner, Rule, Rung, Syscall, Way},
     plan::{
         CallHook, Features,
         hooks::{call_hooks, takes_descriptor},
@@ -27,9 +27,11 @@ impl Parts {
         let way = rule.fault.call_way().unwrap_or_default();
         let refuse = |call, why: &str| refusal(rule, call, way, features, why);
         let mut rungs = BTreeSet::new();
+        let mut manners = BTreeSet::new();
         for &call in &calls.wanted {
             let hooks = call_hooks(call, way, features).map_err(|why| refuse(call, &why))?;
             rungs.extend(hooks.iter().map(|hook| hook.rung()));
+            manners.extend(hooks.iter().map(|hook| hook.manner()));
             self.call(rule, call, hooks, mask)?;
         }
         let mut left_out: BTreeMap<String, Vec<Syscall>> = BTreeMap::new();
@@ -37,6 +39,7 @@ impl Parts {
             match call_hooks(call, way, features) {
                 Ok(hooks) => {
                     rungs.extend(hooks.iter().map(|hook| hook.rung()));
+                    manners.extend(hooks.iter().map(|hook| hook.manner()));
                     self.call(rule, call, hooks, mask)?;
                 }
                 Err(why) => left_out.entry(why).or_default().push(call),
@@ -51,7 +54,16 @@ impl Parts {
             self.notes
                 .push(format!("rule {rule} does not hit {names}: {why}"));
         }
-        Ok(backend(&rungs))
+        Ok(if way.waits.is_some() {
+            let with = |manner| manners.contains(&manner);
+            match (with(Manner::Asleep), with(Manner::Busy)) {
+                (true, true) => "asleep+busy",
+                (true, false) => "asleep",
+                (false, _) => "busy",
+            }
+        } else {
+            backend(&rungs)
+        })
     }
 
     fn call(
@@ -147,6 +159,7 @@ fn refusal(rule: &Rule, call: Syscall, way: Way, features: &Features, why: &str)
         _ if way.by_file && !takes_descriptor(call.name) => {
             "a call that a security hook tells the file of, or that takes a descriptor of it".into()
         }
+        _ if way.waits.is_some() => "a place where the call can wait".into(),
         _ if way.seen => "a kprobe at the entry of the call".into(),
         Some(rung) => format!("a kernel that lets it fail by {}", rung.name()).into(),
         None if features.override_return.is_supported() => "a kernel that has this call".into(),

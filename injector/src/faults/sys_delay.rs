@@ -1,0 +1,176 @@
+//! `sys-delay`: system calls take longer.
+
+use std::time::Duration;
+
+use injector_common::FaultKind;
+
+use super::{FaultKindDef, calls};
+use crate::{
+    error::SpecError,
+    model::{CallDelay, CallFault, Calls, Fault, MAX_SLEEP, MAX_SPIN, Manner},
+    spec::{
+        duration::{self, Span},
+        text::Text,
+    },
+};
+
+/// The kind.
+#[derive(Debug)]
+pub struct SysDelay;
+
+calls::call_kind! {
+    /// Its options, as written.
+    pub struct Raw (calls) {
+        /// How much longer the calls take, such as 50ms; at most 10s, and at most 1ms where they wait busy
+        #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+        pub delay: Text<Span>,
+
+        /// Spread around the delay, at most the delay [default: none]
+        #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+        #[serde(default)]
+        pub jitter: Option<Text<Span>>,
+
+        /// How they wait: asleep or busy [default: asleep where the kernel lets them, else busy]
+        #[arg(long, value_name = "MANNER")]
+        #[serde(default)]
+        pub wait: Option<Text<Manner>>,
+    }
+}
+
+impl FaultKindDef for SysDelay {
+    const KIND: FaultKind = FaultKind::SysDelay;
+    const SUMMARY: &'static str = "System calls take longer, for the thread that makes them";
+    const MANUAL: &'static str = "\
+A call waits for DELAY, or evenly from DELAY-JITTER to DELAY+JITTER, and then does what it does. Only
+the thread that makes it waits. Asleep it takes no processor time, is killed at once by SIGKILL, and
+no other signal ends the wait. Whatever ends the rule or the injector wakes it; the report counts such
+calls as `cut short`.
+
+Asleep, calls can wait that pass a security hook without a lock: opens, stat, readlink, getxattr,
+mmap, ioctl, flock, fork and exec, prctl, mount, and those on sockets (Linux 6.2 or later with BPF
+LSM). Where the kernel lets programs take the place of calls (CONFIG_FUNCTION_ERROR_INJECTION), every
+call can. `injector doctor --call` tells. Busy, every call can wait for up to 1 ms on every kernel with
+kprobes; nothing else runs on its processor then.
+
+The wait comes at the hook, behind what the kernel does before: an open of a file that is not there
+fails at once. A call that another rule fails at its entry does not get to a hook behind it. Words of
+--call are those of `sys-errno`.";
+    const EXAMPLES: &'static str = "\
+Examples:
+  A directory on a slow disk: every open below it takes 50 ms more:
+    injector inject sys-delay --target cgroup:/web --call openat --path /srv/data --delay 50ms --for 1m
+
+  Connections are slow to open, now and then:
+    injector inject sys-delay --target pid:4242 --call connect --delay 300ms --jitter 200ms \\
+      --percent 10 --for 1m
+
+  Every sync of a command takes 100 ms, where the kernel lets it:
+    injector inject sys-delay --call fsync,fdatasync --delay 100ms --for 1m -- ./app";
+    type Raw = Raw;
+
+    fn validate(raw: Raw) -> Result<Fault, SpecError> {
+        let calls = raw.calls()?;
+        let delay = raw.delay.0.0;
+        if delay < Duration::from_micros(1) || delay > MAX_SLEEP {
+            return Err(out_of_range("delay", delay, MAX_SLEEP));
+        }
+        let jitter = raw.jitter.map_or(Duration::ZERO, |text| text.0.0);
+        if jitter > delay {
+            let problem = format!(
+                "{} is more than the delay of {}",
+                duration::format(jitter),
+                duration::format(delay)
+            );
+            return Err(SpecError::new("jitter", problem, "at most the delay"));
+        }
+        let delay = CallDelay {
+            delay,
+            jitter,
+            manner: raw.wait.map(|text| text.0),
+        };
+        let longest = delay.longest();
+        if longest > MAX_SLEEP {
+            return Err(out_of_range("jitter", longest, MAX_SLEEP));
+        }
+        if delay.manner == Some(Manner::Busy) && longest > MAX_SPIN {
+            let problem = format!(
+                "busy for {}, nothing else would run on that processor",
+                duration::format(longest)
+            );
+            let allowed = format!("at most {} in all", duration::format(MAX_SPIN));
+            return Err(SpecError::new("wait", problem, allowed));
+        }
+        Ok(Fault::Call(calls, CallFault::Delay(delay)))
+    }
+}
+
+fn out_of_range(field: &'static str, given: Duration, most: Duration) -> SpecError {
+    let problem = format!("{} is out of range", duration::format(given));
+    let allowed = format!("1us to {} in all", duration::format(most));
+    SpecError::new(field, problem, allowed)
+}
+
+pub(super) fn explain(calls: &Calls, delay: &CallDelay) -> String {
+    let time = if delay.jitter.is_zero() {
+        duration::format(delay.delay)
+    } else {
+        format!(
+            "{} ± {}",
+            duration::format(delay.delay),
+            duration::format(delay.jitter)
+        )
+    };
+    let manner = match delay.manner {
+        None => "",
+        Some(Manner::Asleep) => " asleep",
+        Some(Manner::Busy) => " busy",
+    };
+    format!("has {} wait{manner} for {time}", calls::describe(calls))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        raw: Raw,
+    }
+
+    fn validate(words: &str) -> Result<Fault, SpecError> {
+        let words = ["line", "--call", "openat"].into_iter().chain(words.split(' '));
+        SysDelay::validate(Line::try_parse_from(words).expect("options").raw)
+    }
+
+    #[test]
+    fn what_no_call_could_wait_is_refused() {
+        for (words, field, says) in [
+            ("--delay 0s", "delay", "out of range"),
+            ("--delay 11s", "delay", "out of range"),
+            ("--delay 1ms --jitter 2ms", "jitter", "more than the delay"),
+            ("--delay 9s --jitter 2s", "jitter", "11s is out of range"),
+            ("--delay 2ms --wait busy", "wait", "nothing else would run"),
+            ("--delay 1ms --jitter 1us --wait busy", "wait", "at most"),
+        ] {
+            let error = validate(words).expect_err(words);
+            assert_eq!(error.field, field, "{words}");
+            assert!(error.to_string().contains(says), "{words}: {error}");
+        }
+        for words in ["--delay 1us", "--delay 5s --jitter 5s", "--delay 1ms --wait busy"] {
+            validate(words).expect(words);
+        }
+    }
+
+    #[test]
+    fn a_delay_is_told_in_words() {
+        let told = |words| crate::faults::explain(&validate(words).expect(words));
+        assert_eq!(told("--delay 50ms"), "has openat wait for 50ms");
+        assert_eq!(
+            told("--delay 50ms --jitter 20ms --wait asleep"),
+            "has openat wait asleep for 50ms ± 20ms"
+        );
+    }
+}
