@@ -185,7 +185,7 @@ const OF_GUARDIANS: &[&str] = &[
 /// The harm of a signal is no failure of the scene's victims: `sys_signal` ends it.
 const OF_SIGNALS: &[&str] = &["sys-signal"];
 /// Nor is a wait; who is in the middle of one when it ends `sys_delay` tells, in all these ways.
-const OF_DELAYS: &[&str] = &["sys-delay"];
+const OF_DELAYS: &[&str] = &["sys-delay", "io-delay"];
 
 /// The registry has nothing that does not end in all these ways.
 #[test]

@@ -460,3 +460,29 @@ fn what_cannot_wait_is_refused_with_the_reason() {
         assert!(finished.stderr.contains(says), "{finished:?}");
     }
 }
+
+/// A slow disk: what lies elsewhere is not, nor a pipe.
+#[test]
+fn io_delay_makes_a_disk_slow() {
+    require!(FmodRet);
+    let scene = Victims::new();
+    let there = scene.path("there");
+    let finished = scene.run(
+        "io-delay",
+        &["--path", &there, "--delay", "30ms"],
+        "file = os.open(there, os.O_RDWR)
+ends = os.pipe()
+def elsewhere():
+    os.write(ends[1], b'x')
+    os.read(ends[0], 1)
+for call in (lambda: os.write(file, b'x'), lambda: os.pread(file, 1, 0), lambda: os.fsync(file), elsewhere):
+    tell(timed(call))",
+    );
+    assert_all_hit(&finished.rule(), 3);
+    let times = scene.numbers();
+    assert!(
+        times[..3].iter().all(|time| (30.0..42.0).contains(time)),
+        "{times:?}"
+    );
+    assert!(times[3] < 20.0, "{times:?}");
+}

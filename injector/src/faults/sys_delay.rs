@@ -70,11 +70,22 @@ Examples:
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let calls = raw.calls()?;
-        let delay = raw.delay.0.0;
+        let delay = checked(&raw.delay, raw.jitter.as_ref(), raw.wait.as_ref())?;
+        Ok(Fault::Call(calls, CallFault::Delay(delay)))
+    }
+}
+
+/// A delay of calls that these options describe. One that no call could wait is refused.
+pub(crate) fn checked(
+    delay: &Text<Span>,
+    jitter: Option<&Text<Span>>,
+    wait: Option<&Text<Manner>>,
+) -> Result<CallDelay, SpecError> {
+        let delay = delay.0.0;
         if delay < Duration::from_micros(1) || delay > MAX_SLEEP {
             return Err(out_of_range("delay", delay, MAX_SLEEP));
         }
-        let jitter = raw.jitter.map_or(Duration::ZERO, |text| text.0.0);
+        let jitter = jitter.map_or(Duration::ZERO, |text| text.0.0);
         if jitter > delay {
             let problem = format!(
                 "{} is more than the delay of {}",
@@ -86,7 +97,7 @@ Examples:
         let delay = CallDelay {
             delay,
             jitter,
-            manner: raw.wait.map(|text| text.0),
+            manner: wait.map(|text| text.0),
         };
         let longest = delay.longest();
         if longest > MAX_SLEEP {
@@ -100,8 +111,7 @@ Examples:
             let allowed = format!("at most {} in all", duration::format(MAX_SPIN));
             return Err(SpecError::new("wait", problem, allowed));
         }
-        Ok(Fault::Call(calls, CallFault::Delay(delay)))
-    }
+        Ok(delay)
 }
 
 fn out_of_range(field: &'static str, given: Duration, most: Duration) -> SpecError {

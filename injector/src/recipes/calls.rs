@@ -40,6 +40,17 @@ pub(super) fn part(
     filter: CallFilter,
     errno: Errno,
 ) -> Result<Part, SpecError> {
+    let errors = vec![ErrorChoice { errno, weight: 1 }];
+    part_of(name, calls, filter, CallFault::Errno(errors))
+}
+
+/// A rule on these calls.
+pub(super) fn part_of(
+    name: &'static str,
+    calls: &str,
+    filter: CallFilter,
+    fault: CallFault,
+) -> Result<Part, SpecError> {
     let words = calls.split(',').map(|word| {
         let refused = |error: crate::spec::text::ValueError| {
             SpecError::new("call", error.problem, error.allowed)
@@ -47,10 +58,9 @@ pub(super) fn part(
         word.parse().map(Text).map_err(refused)
     });
     let words: Vec<_> = words.collect::<Result<_, _>>()?;
-    let errors = vec![ErrorChoice { errno, weight: 1 }];
     Ok(Part {
         name,
-        fault: Fault::Call(named(&words, filter)?, CallFault::Errno(errors)),
+        fault: Fault::Call(named(&words, filter)?, fault),
         percent: None,
     })
 }

@@ -99,13 +99,16 @@ it. {CONDITIONS} Pipes and terminals are left alone, unless --file-type names th
         calls::placed(&filter, "io-errno")?;
         let types = [FileType::Regular, FileType::Directory, FileType::Block];
         let filter = calls::on_disk(&filter, &types);
-        let words = if raw.op.is_empty() {
-            [READ, WRITE, &calls::optional(SYNC)].join(",")
-        } else {
-            let each: Vec<&str> = raw.op.iter().map(|op| op.0.calls()).collect();
-            each.join(",")
-        };
         let errno = calls::error(raw.errno.as_ref(), "EIO")?;
-        Ok(vec![calls::part("", &words, filter, errno)?])
+        Ok(vec![calls::part("", &words(&raw.op), filter, errno)?])
     }
+}
+
+/// The calls that do what is said; reads, writes and, where they can be hit, syncs if nothing is.
+pub(super) fn words(operations: &[Text<Operation>]) -> String {
+    if operations.is_empty() {
+        return [READ, WRITE, &calls::optional(SYNC)].join(",");
+    }
+    let each: Vec<&str> = operations.iter().map(|op| op.0.calls()).collect();
+    each.join(",")
 }

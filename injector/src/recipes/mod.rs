@@ -175,6 +175,7 @@ macro_rules! recipes {
 recipes! {
     net_link::NetLink, "net-link";
     io_errno::IoErrno, "io-errno";
+    io_delay::IoDelay, "io-delay";
     disk_full::DiskFull, "disk-full";
     read_only::ReadOnly, "read-only";
     fd_exhaustion::FdExhaustion, "fd-exhaustion";
