@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 21;
+pub const ABI_VERSION: u32 = 22;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,6 +192,10 @@ pub struct Hit {
     pub rule: u32,
     /// Thread-group id of the process whose call it is; 0 for a packet.
     pub tgid: u32,
+    /// Id of the thread whose call it is; 0 for a packet.
+    pub tid: u32,
+    /// The error that a call failed with; 0 for a packet, and for a call that did not fail.
+    pub errno: u32,
     /// The local port of a packet's flow.
     pub local_port: u16,
     /// The peer's.

@@ -40,7 +40,7 @@ pub const MAX_FLOWS: u32 = 65_536;
 pub const MAX_COUNTED_FLOWS: u32 = 262_144;
 
 /// Bytes of the ring in which hits wait for the agent to write them into its ledger: a
-/// power of 2. It holds some 26,000.
+/// power of 2. It holds some 23,000.
 pub const LEDGER_BYTES: u32 = 1 << 21;
 
 /// From how many distributions delays can be drawn at once.
@@ -310,6 +310,8 @@ pub const MAP_TURNS: &str = "inj_turns";
 pub const MAP_LEDGER: &str = "inj_ledger";
 /// Which calls are named.
 pub const MAP_CALLS: &str = "inj_calls";
+/// The errors that calls can plausibly fail with.
+pub const MAP_ERRORS: &str = "inj_errors";
 /// Conditions of rules on calls.
 pub const MAP_CALL_FILTERS: &str = "inj_call_filts";
 /// Files that rules name.

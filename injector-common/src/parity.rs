@@ -65,6 +65,8 @@ pub struct ParityResult {
     pub threshold: u64,
     /// The bit of the packet's way in its conversation; 0 without one.
     pub way: u64,
+    /// [`ErrorList::choose`](sys_errno::ErrorList::choose) of the list that the parameters are.
+    pub listed: i64,
     /// [`Facts::src`].
     pub src: [u32; 4],
     /// [`Facts::dst`].
@@ -209,6 +211,11 @@ impl ParityResult {
         let kind = u16::from_le_bytes([low, high]);
         self.asked = dns_fault::takes_type(params, kind) as u32
             | (NameReader::within_label().take(low) << 1);
+        let list = sys_errno::ErrorList {
+            errors: params,
+            count: now_ns,
+        };
+        self.listed = list.choose(in_flow) as i64;
         self.return_value = sys_errno::clamp(sys_errno::return_value(params, in_flow));
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     abi::{Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry},
     call_filter::{CallFilter, FileKey, FileRules},
     dns::NameKey,
+    faults::sys_errno::ErrorList,
     fields::Fields,
     filter::PeerName,
     sleep::Dormitory,
@@ -23,5 +24,5 @@ macro_rules! pod {
 
 pod!(
     Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName, NameKey,
-    CallFilter, FileKey, FileRules, Fields, Dormitory
+    CallFilter, FileKey, FileRules, Fields, ErrorList, Dormitory
 );

@@ -40,6 +40,8 @@ impl Uses {
     pub const CORRELATION: Self = Self(1 << 40);
     /// Rules have conditions on calls.
     pub const CALL_FILTERS: Self = Self(1 << 41);
+    /// Calls fail with errors of their own lists.
+    pub const ERROR_LISTS: Self = Self(1 << 42);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

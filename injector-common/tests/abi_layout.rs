@@ -12,6 +12,7 @@ use injector_common::{
     call_filter::{ArgumentTest, CallFilter, FileKey, FileRules},
     conversation::Conversation,
     dns::NameKey,
+    faults::sys_errno::ErrorList,
     filter::{PacketFilter, PeerName, PortSet},
     packet::EchoKey,
     parity::{ParityResult, ParityVector},
@@ -81,6 +82,7 @@ fn shared() -> Vec<Type> {
             access, head_length, tail_length, _pad,
         }
         ArgumentTest { value, index, test }
+        ErrorList { errors, count }
         FileKey { inode, device, _pad }
         FileRules { below, not }
         RuleStats {
@@ -88,7 +90,7 @@ fn shared() -> Vec<Type> {
             last_draw,
         }
         Hit {
-            time_ns, n, wait_ns, local, peer, rule, tgid, local_port, peer_port, protocol, direction, _pad,
+            time_ns, n, wait_ns, local, peer, rule, tgid, tid, errno, local_port, peer_port, protocol, direction, _pad,
         }
         RuleState { chain, done_ns }
         ScopeKey { id, kind, _pad }
@@ -111,7 +113,7 @@ fn unrecorded() -> Vec<Type> {
             frame_len, gso_size, mark,
         }
         ParityResult {
-            delay_ns, departure_ns, flow_seed, threshold, way, src, dst, proto, transport_offset, payload_offset, end_offset,
+            delay_ns, departure_ns, flow_seed, threshold, way, listed, src, dst, proto, transport_offset, payload_offset, end_offset,
             size, mark, conversation, src_port, dst_port, icmp_type, family, protected, is_fragment, echo_id, tcp_flags,
             number, dscp, state, has_conversation, roll, amount, selected,
             verdict, parsed, matches, place, pattern, return_value, reached, asked,

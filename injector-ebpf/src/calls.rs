@@ -118,12 +118,13 @@ unsafe extern "C" fn ask(
         return GO_ON;
     }
     let (n, draw) = selected;
-    rule.hit_call(index, n);
     call.value = if delays {
-        sys_delay::wait(&rule, index, draw, longest)
+        sys_delay::wait(rule.rule, index, draw, longest, call.now)
     } else {
-        sys_errno::value(&rule, draw)
+        sys_errno::value(&rule, draw, call.facts.registers)
     };
+    // A wait is more than 0, and brings no error.
+    rule.hit_call(index, n, call.value.min(0).unsigned_abs());
     if in_use(Uses::kind(FaultKind::SysSignal)) {
         GO_ON
     } else {
@@ -273,6 +274,14 @@ fn argument(registers: *const pt_regs, index: u32) -> Option<u64> {
         };
         bpf_probe_read_kernel(register).ok()
     }
+}
+
+/// The number of the call.
+#[inline(always)]
+pub(crate) fn number(registers: *const pt_regs) -> Option<u32> {
+    // SAFETY: only an address is formed; the helper checks it.
+    let number = unsafe { bpf_probe_read_kernel(&raw const (*registers).orig_rax) }.ok()?;
+    Some(number as u32)
 }
 
 /// The first argument, which is the descriptor of calls that take one.

@@ -203,14 +203,6 @@ impl Live<'_> {
         unsafe { fetch_add(&raw mut (*stats).passed, 1) };
     }
 
-    /// Counts a call that waits for less than it should.
-    #[inline(always)]
-    pub(crate) fn cut_short(&self) {
-        let stats = self.stats;
-        // SAFETY: an aligned u64 of a map value.
-        unsafe { fetch_add(&raw mut (*stats).cut_short, 1) };
-    }
-
     /// Counts a packet that a queue was too short for.
     #[inline(always)]
     pub(crate) fn dropped(&self) {
@@ -231,12 +223,13 @@ impl Live<'_> {
         (verdict == Verdict::Inject).then_some((number, draw))
     }
 
-    /// Counts a call that was hit, and tells the ledger.
+    /// Counts a call that was hit, and tells the ledger of it and of the error that it fails
+    /// with; 0 for none.
     #[inline(always)]
-    pub(crate) fn hit_call(&self, index: u32, n: u64) {
+    pub(crate) fn hit_call(&self, index: u32, n: u64, errno: u32) {
         self.done(true);
         if in_use(Uses::LEDGER) {
-            ledger::call(index, n, self.now);
+            ledger::call(index, n, self.now, errno);
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) fn packet(facts: &Facts, direction: u32, index: u32, told: &Told, now
         (*hit).peer = flow.peer;
         (*hit).rule = index;
         (*hit).tgid = 0;
+        (*hit).tid = 0;
+        (*hit).errno = 0;
         (*hit).local_port = flow.local_port;
         (*hit).peer_port = flow.peer_port;
         (*hit).protocol = flow.protocol;
@@ -48,14 +50,16 @@ pub(crate) fn packet(facts: &Facts, direction: u32, index: u32, told: &Told, now
     place.submit(u64::from(BPF_RB_NO_WAKEUP));
 }
 
-/// Tells of a call that the rule at `index` hit.
+/// Tells of a call that the rule at `index` hit, and of the error that it fails with; 0 for none.
 #[inline(never)]
-pub(crate) fn call(index: u32, n: u64, now: u64) {
+pub(crate) fn call(index: u32, n: u64, now: u64, errno: u32) {
     let Some(mut place) = LEDGER.reserve(0) else {
         unlisted(index);
         return;
     };
     let hit: *mut Hit = place.as_mut_ptr();
+    // The upper half is the process, the lower one the thread.
+    let caller = bpf_get_current_pid_tgid();
     // SAFETY: as above.
     unsafe {
         (*hit).time_ns = now;
@@ -64,7 +68,9 @@ pub(crate) fn call(index: u32, n: u64, now: u64) {
         (*hit).local = [0; 4];
         (*hit).peer = [0; 4];
         (*hit).rule = index;
-        (*hit).tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        (*hit).tgid = (caller >> 32) as u32;
+        (*hit).tid = caller as u32;
+        (*hit).errno = errno;
         (*hit).local_port = 0;
         (*hit).peer_port = 0;
         (*hit).protocol = 0;

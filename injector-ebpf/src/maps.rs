@@ -18,6 +18,7 @@ use injector_common::{
     faults::{
         net_delay::Table,
         net_reset::{StreamKey, StreamSeen},
+        sys_errno::ErrorList,
     },
     fields::Fields,
     filter::{INGRESS, PeerName},
@@ -106,6 +107,10 @@ pub(crate) static LEDGER: RingBuf<Hit, { LEDGER_BYTES as usize }> = RingBuf::new
 
 #[btf_map(name = "inj_calls")]
 pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();
+
+/// The errors that a call can plausibly fail with, by its number.
+#[btf_map(name = "inj_errors")]
+pub(crate) static ERRORS: Array<ErrorList, { MAX_CALLS as usize }> = Array::new();
 
 /// Conditions of rules on calls, by the rule's key.
 #[btf_map(name = "inj_call_filts")]

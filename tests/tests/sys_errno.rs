@@ -1,8 +1,5 @@
 //! `sys-errno`: system calls fail with the chosen error, and only those.
 
-use std::collections::BTreeSet;
-
-use injector_common::{faults::sys_errno, random};
 use injector_tests::{
     agent::{self, Injection},
     cgroup::Cgroup,
@@ -223,30 +220,6 @@ fn a_share_of_the_calls() {
         "{rule:?}, allowed: {expected:?}"
     );
     assert_eq!((rule.matched, rule.injected), (4 * count, failures(&seen)));
-}
-
-/// Of several errors, each call gets the one that its number and the seed say.
-#[test]
-fn errors_are_drawn_by_their_weights() {
-    require!(SysErrno);
-    let bed = Bed::new("openat", Callers::One);
-    let injection = bed.inject(
-        "openat",
-        &["--errno", "EIO=6,ENOSPC=3,EMFILE", "--seed", "9"],
-    );
-    let params = sys_errno::params(&[(EIO, 6), (28, 3), (24, 1)]);
-    let seed = random::rule_seed(9, 0);
-    let mut errors = BTreeSet::new();
-    for n in 1..=100 {
-        let seen = bed.round(1);
-        let errno = main_thread(&seen).errno;
-        let value = sys_errno::return_value(params, random::draw(seed, n));
-        assert_eq!(errno, value.unsigned_abs(), "call {n}");
-        errors.insert(errno);
-    }
-    assert_eq!(errors.len(), 3, "{errors:?}");
-    let rule = injection.stop().rule();
-    assert_eq!((rule.matched, rule.injected), (100, 100), "{rule:?}");
 }
 
 #[test]

@@ -68,7 +68,8 @@ unsafe extern "C" fn ask(
     let Some((n, _)) = rule.selects_call() else {
         return GO_ON;
     };
-    rule.hit_call(index, n);
-    dial.value = net_refuse::return_value(rule.rule.params);
+    let value = net_refuse::return_value(rule.rule.params);
+    rule.hit_call(index, n, value.unsigned_abs());
+    dial.value = value;
     ENOUGH
 }

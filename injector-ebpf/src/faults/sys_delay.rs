@@ -2,11 +2,16 @@
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_ktime_get_ns};
 use injector_common::{
+    RuleEntry,
     faults::sys_delay::{MAX_SPIN_US, delay_us},
     random,
 };
 
-use crate::decide::{ENOUGH, GO_ON, Live, repeat};
+use crate::{
+    atomic::fetch_add,
+    decide::{ENOUGH, GO_ON, repeat},
+    maps::STATS,
+};
 
 /// How long a call waits in µs, and by which rule, in one number that is not 0.
 #[inline(always)]
@@ -21,15 +26,21 @@ pub(crate) const fn unpacked(wait: i32) -> (u32, u32) {
 }
 
 /// How long the call that a rule hits by this draw waits, [`packed`].
-#[inline(always)]
-pub(crate) fn wait(rule: &Live<'_>, index: u32, draw: u64, longest: u32) -> i32 {
-    let us = delay_us(rule.rule.params, random::amount(draw), longest);
+///
+/// A function of its own, so that what it keeps does not lie on the stack while files are looked
+/// at.
+#[inline(never)]
+pub(crate) fn wait(rule: &RuleEntry, index: u32, draw: u64, longest: u32, now: u64) -> i32 {
+    let us = delay_us(rule.params, random::amount(draw), longest);
     // Nobody waits beyond the rule's end.
-    let left = (rule.rule.deadline_ns - rule.now) / 1_000;
+    let left = rule.deadline_ns.saturating_sub(now) / 1_000;
     if u64::from(us) <= left {
         return packed(us, index);
     }
-    rule.cut_short();
+    if let Some(stats) = STATS.get_ptr_mut(index) {
+        // SAFETY: an aligned u64 of a map value.
+        unsafe { fetch_add(&raw mut (*stats).cut_short, 1) };
+    }
     packed(left as u32 | 1, index)
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn send(rule: &Live<'_>, index: u32, n: u64) {
         unsafe { bpf_send_signal_thread(signal) == 0 }
     });
     if sent {
-        rule.hit_call(index, n);
+        rule.hit_call(index, n, 0);
     } else {
         rule.done(false);
     }

@@ -23,7 +23,7 @@ use crate::{
     report::StoppedBy,
 };
 
-/// How often hits are taken out of the ring, which holds some 26,000: more than a
+/// How often hits are taken out of the ring, which holds some 23,000: more than a
 /// million each second do not fit.
 const PERIOD: Duration = Duration::from_millis(20);
 

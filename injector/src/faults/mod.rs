@@ -6,6 +6,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod packet;
+pub(crate) mod plausible;
 
 use std::fmt::Write as _;
 
@@ -296,6 +297,7 @@ pub fn explain(fault: &Fault) -> String {
         },
         Fault::Call(calls, fault) => match fault {
             CallFault::Errno(errors) => sys_errno::explain(calls, errors),
+            CallFault::Plausible => sys_errno::explain_plausible(calls),
             CallFault::Signal(signal) => sys_signal::explain(calls, *signal),
             CallFault::Delay(delay) => sys_delay::explain(calls, delay),
         },

@@ -20,6 +20,11 @@ fn told(keys: &str) -> String {
 fn kinds_in_words() {
     for (keys, words) in [
         ("net-loss", "loses packets that the target sends"),
+        (
+            "sys-errno, call: [dup, munmap], errno: plausible",
+            "fails dup, munmap with one of the errors of its manual page, each as likely \
+             (dup: EBADF, EMFILE; munmap: EINVAL, ENOMEM)",
+        ),
         ("cgroup-freeze", "freezes all processes of the target"),
         (
             "cpu-quota, cpus: 0.5",

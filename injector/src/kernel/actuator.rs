@@ -151,6 +151,7 @@ impl KernelActuator {
             take(names::MAP_PEERS)?,
             take(names::MAP_QUERIES)?,
             take(names::MAP_CALL_FILTERS)?,
+            take(names::MAP_ERRORS)?,
             Files::new(take(names::MAP_FILES)?)?,
             DelayTables::new(take(names::MAP_TABLES)?)?,
         )?;

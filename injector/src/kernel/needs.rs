@@ -110,6 +110,7 @@ fn parts(rule: &Rule) -> Uses {
         .and_if(splits, Uses::SEGMENTS)
         .and_if(rule.trigger.correlation != 0, Uses::CORRELATION)
         .and_if(asks_of_calls, Uses::CALL_FILTERS)
+        .and_if(fault.is_plausible(), Uses::ERROR_LISTS)
 }
 
 #[cfg(test)]

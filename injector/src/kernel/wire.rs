@@ -17,7 +17,7 @@ use injector_common::{
     waiting::UNLIMITED,
 };
 
-pub(super) use self::calls::call_filter;
+pub(super) use self::calls::{call_filter, error_list};
 pub(super) use self::dns::queries;
 pub(super) use self::filter::{peer_key, peer_value, peers};
 use crate::model::{
@@ -69,6 +69,7 @@ pub(super) fn entry(
                 let choice = |choice: &ErrorChoice| (choice.errno.value, choice.weight);
                 sys_errno::params(&errors.iter().map(choice).collect::<Vec<_>>())
             }
+            Fault::Call(_, CallFault::Plausible) => sys_errno::PLAUSIBLE,
             Fault::Call(_, CallFault::Signal(signal)) => {
                 sys_signal::params((*signal as i32).unsigned_abs())
             }

@@ -28,7 +28,7 @@ pub use read::Recorded;
 pub use write::{Cut, Lines};
 
 use crate::{
-    model::{Experiment, Fault, Per, Rule},
+    model::{Errno, Experiment, Fault, Per, Rule},
     report::StoppedBy,
 };
 
@@ -88,7 +88,7 @@ pub struct RuleHead {
     pub name: String,
     /// Its kind.
     pub kind: String,
-    /// `rule` or `flow`.
+    /// `rule`, `flow`, `process` or `thread`.
     pub per: Cow<'static, str>,
 }
 
@@ -145,6 +145,13 @@ pub struct HitLine<'a> {
     /// The process whose call it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tgid: Option<u32>,
+    /// The thread whose call it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tid: Option<u32>,
+    /// The name of the error that the call failed with, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow)]
+    pub errno: Option<Cow<'a, str>>,
 }
 
 impl<'a> HitLine<'a> {
@@ -159,6 +166,8 @@ impl<'a> HitLine<'a> {
             n: hit.n,
             wait_ns: (hit.wait_ns != 0).then_some(hit.wait_ns),
             tgid: flow.is_none().then_some(hit.tgid),
+            tid: flow.is_none().then_some(hit.tid),
+            errno: Errno::of(hit.errno).map(|errno| Cow::Borrowed(errno.name)),
             flow,
         }
     }
@@ -339,6 +348,8 @@ mod tests {
             wait_ns: None,
             flow: FlowKey::of(&hit),
             tgid: None,
+            tid: None,
+            errno: None,
         });
         let text = serde_json::to_string(&line).expect("text keys");
         assert_eq!(

@@ -9,7 +9,7 @@ use std::path::Path;
 use injector_common::Trigger;
 
 use super::{
-    After, Answer, CallFault, Fault, LossModel, PacketFault, Rule, Target, errors,
+    After, Answer, Fault, LossModel, PacketFault, Rule, Target,
     overlap::{filter_covers, filters_overlap},
 };
 use crate::error::ConflictError;
@@ -123,20 +123,17 @@ fn unconditional(rule: &Rule) -> bool {
 
 /// Two failing calls, of which the first leaves nothing to the second.
 fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
-    let (Fault::Call(calls, CallFault::Errno(errors)), Fault::Call(others, CallFault::Errno(_))) =
-        (&first.fault, &second.fault)
+    let (Fault::Call(calls, fault), Fault::Call(others, other)) = (&first.fault, &second.fault)
     else {
         return None;
     };
+    let (errors, _) = fault.errors_in_words().zip(other.errors_in_words())?;
     let wanted = &calls.wanted;
     let common = wanted.iter().find(|call| others.wanted.contains(call))?;
     (unconditional(first) && calls.filter.covers(&others.filter)).then(|| {
         format!(
             "`{}` fails every {} of the same target with {}, so `{}` can never fail it",
-            first.name,
-            common.name,
-            errors::in_words(errors),
-            second.name
+            first.name, common.name, errors, second.name
         )
     })
 }
@@ -158,11 +155,10 @@ fn hides_connect(first: &Rule, second: &Rule) -> Option<String> {
 
 /// A failing `connect` that leaves nothing to a refusal.
 fn fails_connect(call: &Rule, refusal: &Rule) -> Option<String> {
-    let (Fault::Call(calls, CallFault::Errno(_)), Fault::Refuse { .. }) =
-        (&call.fault, &refusal.fault)
-    else {
+    let (Fault::Call(calls, fault), Fault::Refuse { .. }) = (&call.fault, &refusal.fault) else {
         return None;
     };
+    fault.errors_in_words()?;
     let connects = calls.wanted.iter().any(|call| call.name == "connect");
     (unconditional(call) && connects && calls.filter.is_any()).then(|| {
         format!(

@@ -1,5 +1,7 @@
 //! Errors that calls fail with.
 
+use injector_common::faults::sys_errno::MAX_ERRNO;
+
 /// An error number with its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno {
@@ -7,6 +9,18 @@ pub struct Errno {
     pub name: &'static str,
     /// Its value, within `1..=133`.
     pub value: u32,
+}
+
+impl Errno {
+    /// The error with this number, if there is one that calls may fail with.
+    #[must_use]
+    pub fn of(value: u32) -> Option<Self> {
+        if !(1..=MAX_ERRNO).contains(&value) {
+            return None;
+        }
+        let name = syscalls::Errno::new(i32::try_from(value).ok()?).name()?;
+        Some(Self { name, value })
+    }
 }
 
 /// An error that a call may fail with, among others.

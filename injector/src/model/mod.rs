@@ -173,6 +173,9 @@ pub enum CallFault {
     /// They fail with one of these errors, of which there are no repeats: at least one and at
     /// most [`MAX_ERRORS`](injector_common::faults::sys_errno::MAX_ERRORS).
     Errno(Vec<ErrorChoice>),
+    /// They fail with one of the errors that their manual pages list. All calls that have to be
+    /// hit have such a list.
+    Plausible,
     /// They bring a signal to the thread that makes them; none that stops a process.
     Signal(Signal),
     /// They wait before they begin.
@@ -203,9 +206,19 @@ impl CallFault {
     #[must_use]
     pub const fn kind(&self) -> FaultKind {
         match self {
-            Self::Errno(_) => FaultKind::SysErrno,
+            Self::Errno(_) | Self::Plausible => FaultKind::SysErrno,
             Self::Signal(_) => FaultKind::SysSignal,
             Self::Delay(_) => FaultKind::SysDelay,
+        }
+    }
+
+    /// What calls fail with, if they do.
+    #[must_use]
+    pub(crate) fn errors_in_words(&self) -> Option<String> {
+        match self {
+            Self::Errno(errors) => Some(errors::in_words(errors)),
+            Self::Plausible => Some("an error that its manual page lists".to_owned()),
+            Self::Signal(_) => None,
         }
     }
 }
@@ -356,6 +369,12 @@ impl Fault {
             Self::Call(calls, _) => Some(calls),
             Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
+    }
+
+    /// Whether calls fail with errors of their own manual pages.
+    #[must_use]
+    pub const fn is_plausible(&self) -> bool {
+        matches!(self, Self::Call(_, CallFault::Plausible))
     }
 
     /// How these calls have to be met.

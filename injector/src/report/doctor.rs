@@ -4,7 +4,7 @@ use injector_common::FaultKind;
 use serde::Serialize;
 
 use super::table;
-use crate::error::NEEDED_CAPABILITIES;
+use crate::{error::NEEDED_CAPABILITIES, faults::plausible, model::Syscall};
 
 pub use crate::plan::features::{CallProbe, Probe, Support as ProbeState};
 
@@ -43,6 +43,7 @@ struct CallJson<'a> {
     number: u32,
     supported: bool,
     rungs: Vec<RungJson<'a>>,
+    plausible: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -190,6 +191,7 @@ impl CallDiagnosis {
                     .iter()
                     .map(|probe| RungJson::new(probe.rung, None, &probe.state))
                     .collect(),
+                plausible: plausible_names(call).unwrap_or_default(),
             })
         };
         let calls = self.probes.chunk_by(|one, next| one.call == next.call);
@@ -212,8 +214,22 @@ impl CallDiagnosis {
             ]
         });
         let table = table::render(&["CALL", "RUNG", "STATE", "REASON"], rows);
-        heading(&self.kernel, &self.capabilities_missing) + &table
+        let calls = self.probes.chunk_by(|one, next| one.call == next.call);
+        let rows = calls.filter_map(|probes| {
+            let call = probes.first()?.call;
+            let names =
+                plausible_names(call).map_or("not known".to_owned(), |names| names.join(" "));
+            Some(vec![call.name.to_owned(), names])
+        });
+        let errors = table::render(&["CALL", "--errno plausible"], rows);
+        heading(&self.kernel, &self.capabilities_missing) + &table + "\n" + &errors
     }
+}
+
+/// The errors that a call can plausibly fail with, if they are known.
+fn plausible_names(call: Syscall) -> Option<Vec<&'static str>> {
+    let errors = plausible::errors(call)?;
+    Some(errors.iter().map(|errno| errno.name).collect())
 }
 
 #[cfg(test)]
@@ -297,11 +313,13 @@ mod tests {
             "{\"call\":\"chmod\",\"number\":90,\"supported\":true,\"rungs\":[{\"rung\":\"kprobe\",",
             "{\"call\":\"fsync\",\"number\":74,\"supported\":false,",
             "{\"rung\":\"lsm\",\"state\":\"unsupported\",\"reason\":\"no hook\"}",
+            "\"plausible\":[\"EBADF\",\"EDQUOT\",\"EINTR\",\"EINVAL\",\"EIO\",\"ENOSPC\",\"EROFS\"]}",
         ] {
             assert!(json.contains(part), "{json}");
         }
         let table = diagnosis.to_table();
         assert!(table.contains("chmod  lsm     supported"), "{table}");
+        assert!(table.contains("fsync  EBADF EDQUOT EINTR"), "{table}");
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl FromStr for Errno {
         if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && !text.is_empty() {
             return match text.parse::<u32>() {
                 Ok(value @ 1..=MAX_ERRNO) => {
-                    named_errno(value).ok_or_else(|| refuse("is a number that no error has"))
+                    Errno::of(value).ok_or_else(|| refuse("is a number that no error has"))
                 }
                 Ok(_) | Err(_) => Err(refuse("is out of range")),
             };
@@ -135,9 +135,35 @@ impl FromStr for Errno {
             .find(|(alias, _)| *alias == text)
             .map_or(text, |(_, name)| *name);
         (1..=MAX_ERRNO)
-            .filter_map(named_errno)
+            .filter_map(Errno::of)
             .find(|errno| errno.name == name)
             .ok_or_else(|| refuse("is not an error"))
+    }
+}
+
+/// One word of `--errno`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorWord {
+    /// This error.
+    Choice(ErrorChoice),
+    /// One of those that the manual page of the call lists.
+    Plausible,
+}
+
+impl FromStr for ErrorWord {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "plausible" => Ok(Self::Plausible),
+            _ => text
+                .parse()
+                .map(Self::Choice)
+                .map_err(|error: ValueError| ValueError {
+                    allowed: format!("{}; or plausible", error.allowed).into(),
+                    ..error
+                }),
+        }
     }
 }
 
@@ -160,11 +186,6 @@ impl FromStr for ErrorChoice {
         let errno = errno.parse()?;
         Ok(Self { errno, weight })
     }
-}
-
-fn named_errno(value: u32) -> Option<Errno> {
-    let name = syscalls::Errno::new(i32::try_from(value).ok()?).name()?;
-    Some(Errno { name, value })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use injector_common::{
     RuleEntry, RuleSlot,
     call_filter::{CallFilter, FileKey},
     dns::NameKey,
+    faults::sys_errno::ErrorList,
     filter::PeerName,
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Rules {
     peers: LpmTrie<MapData, PeerName, u32>,
     queries: LpmTrie<MapData, NameKey, u32>,
     call_filters: Array<MapData, CallFilter>,
+    errors: Array<MapData, ErrorList>,
     files: Files,
     delays: DelayTables,
     slots: BTreeMap<u32, RuleSlot>,
@@ -53,6 +55,7 @@ impl Rules {
         peers: Map,
         queries: Map,
         call_filters: Map,
+        errors: Map,
         files: Files,
         delays: DelayTables,
     ) -> Result<Self, MapError> {
@@ -61,6 +64,7 @@ impl Rules {
             peers: LpmTrie::try_from(peers)?,
             queries: LpmTrie::try_from(queries)?,
             call_filters: Array::try_from(call_filters)?,
+            errors: Array::try_from(errors)?,
             files,
             delays,
             slots: BTreeMap::new(),
@@ -97,6 +101,12 @@ impl Rules {
         if let Some(calls) = rule.fault.calls().filter(|_| !rule.removed) {
             let filter = wire::call_filter(&calls.filter);
             self.call_filters.set(key, filter, 0)?;
+            if rule.fault.is_plausible() {
+                // A list is a call's own, whichever rule needs it.
+                for call in calls.all() {
+                    self.errors.set(call.number, wire::error_list(call), 0)?;
+                }
+            }
         }
         let table = self.delays.index(rule)?;
         self.written.insert(index, table);

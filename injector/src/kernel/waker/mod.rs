@@ -99,7 +99,7 @@ impl Waker {
             .current_dir("/")
             .spawn()?;
         let (life, said) = (child.stdin.take(), child.stdout.take());
-        let mut waker = Self {
+        let waker = Self {
             child,
             life,
             sleepers,
@@ -122,7 +122,6 @@ impl Waker {
             // One that does not read is not to stop whoever writes.
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        waker.beat();
         Ok(waker)
     }
 

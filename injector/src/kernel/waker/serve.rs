@@ -88,8 +88,9 @@ impl Waker {
             sleepers,
             dormitory,
             timer,
-            // The first beat comes when it has said that it stands by.
-            lease_until_ns: clock::boot_ns() + LEASE_NS,
+            // The agent beats from when its rules are in force. To attach many programs takes it
+            // longer than a lease.
+            lease_until_ns: u64::MAX,
             _mount: mount,
         })
     }

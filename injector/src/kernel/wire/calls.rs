@@ -1,8 +1,14 @@
 //! Conditions on calls, as programs evaluate them.
 
-use injector_common::call_filter::{ArgumentTest, CallFilter as WireFilter, condition, test};
+use injector_common::{
+    call_filter::{ArgumentTest, CallFilter as WireFilter, condition, test},
+    faults::sys_errno::ErrorList,
+};
 
-use crate::model::{Access, CallFilter, Choice, FileType};
+use crate::{
+    faults::plausible,
+    model::{Access, CallFilter, Choice, FileType, Syscall},
+};
 
 /// The conditions of a rule.
 pub(in crate::kernel) fn call_filter(filter: &CallFilter) -> WireFilter {
@@ -52,6 +58,13 @@ pub(in crate::kernel) fn call_filter(filter: &CallFilter) -> WireFilter {
         };
     }
     wire
+}
+
+/// The errors that a call can plausibly fail with; none where they are not known.
+pub(in crate::kernel) fn error_list(call: Syscall) -> ErrorList {
+    let errors = plausible::errors(call).unwrap_or_default();
+    let numbers: Vec<u32> = errors.iter().map(|errno| errno.value).collect();
+    ErrorList::of(&numbers)
 }
 
 /// The value of a condition that has one at most.

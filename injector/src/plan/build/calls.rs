@@ -7,6 +7,7 @@ use injector_common::faults::net_refuse::FIXED_ERRNO;
 use super::{Parts, need};
 use crate::{
     error::{Error, Unsupported},
+    faults::plausible,
     model::{Calls, Errno, Manner, Rule, Rung, Syscall, Way},
     plan::{
         CallHook, Features,
@@ -35,8 +36,14 @@ impl Parts {
             self.call(rule, call, hooks, mask)?;
         }
         let mut left_out: BTreeMap<String, Vec<Syscall>> = BTreeMap::new();
+        let known = |call| {
+            if rule.fault.is_plausible() && plausible::errors(call).is_none() {
+                return Err(plausible::unknown(call));
+            }
+            Ok(())
+        };
         for &call in &calls.optional {
-            match call_hooks(call, way, features) {
+            match known(call).and_then(|()| call_hooks(call, way, features)) {
                 Ok(hooks) => {
                     rungs.extend(hooks.iter().map(|hook| hook.rung()));
                     manners.extend(hooks.iter().map(|hook| hook.manner()));
