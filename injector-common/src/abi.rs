@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 22;
+pub const ABI_VERSION: u32 = 23;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,8 +100,20 @@ pub struct RuleEntry {
     pub enabled: u32,
     /// By what the tables of peers and of names know this version of the rule.
     pub key: u32,
-    /// 1 when each flow's packets are counted and drawn for by themselves.
-    pub per_flow: u32,
+    /// Whose operations are counted and drawn for by themselves: one of the constants of [`per`].
+    pub per: u32,
+}
+
+/// What [`RuleEntry::per`] says.
+pub mod per {
+    /// All operations of the rule are counted together.
+    pub const RULE: u32 = 0;
+    /// Each flow's packets by themselves.
+    pub const FLOW: u32 = 1;
+    /// Each process's calls by themselves.
+    pub const PROCESS: u32 = 2;
+    /// Each thread's calls by themselves.
+    pub const THREAD: u32 = 3;
 }
 
 impl RuleEntry {

@@ -23,6 +23,12 @@ macro_rules! fields {
 fields! {
     /// `task_struct.tgid`.
     task_tgid;
+    /// `task_struct.pid`.
+    task_pid;
+    /// `task_struct.group_leader`.
+    task_leader;
+    /// `task_struct.start_boottime`.
+    task_started;
     /// `task_struct.signal`.
     task_signal;
     /// `task_struct.real_cred`, whose credentials a task has.

@@ -15,6 +15,7 @@ extern crate std;
 pub mod abi;
 pub mod answer;
 pub mod call_filter;
+pub mod caller;
 pub mod conversation;
 pub mod dns;
 pub mod ends;

@@ -36,8 +36,8 @@ pub const NEAR_SITES: u32 = 256;
 /// How many flows have their packets' order kept under delay at once.
 pub const MAX_FLOWS: u32 = 65_536;
 
-/// How many flows are counted at once by rules that count per flow.
-pub const MAX_COUNTED_FLOWS: u32 = 262_144;
+/// How many flows, processes and threads are counted at once by rules that count per each.
+pub const MAX_TURNS: u32 = 262_144;
 
 /// Bytes of the ring in which hits wait for the agent to write them into its ledger: a
 /// power of 2. It holds some 23,000.
@@ -304,7 +304,7 @@ pub const MAP_STATES: &str = "inj_states";
 pub const MAP_TABLES: &str = "inj_tables";
 /// When the links of single flows have sent all packets so far.
 pub const MAP_LINKS: &str = "inj_links";
-/// How many packets of a flow matched, for rules that count per flow.
+/// How many operations of a flow or a caller matched, for rules that count per each.
 pub const MAP_TURNS: &str = "inj_turns";
 /// Hits that the agent has not seen yet.
 pub const MAP_LEDGER: &str = "inj_ledger";
@@ -393,6 +393,8 @@ pub const PROG_HEAR: &str = "inj_hear";
 pub const PROG_FORK: &str = "inj_fork";
 /// The end of a targeted process.
 pub const PROG_EXIT: &str = "inj_exit";
+/// The end of a process or thread that was counted by itself.
+pub const PROG_FORGET: &str = "inj_forget";
 /// Never attached: looks up a file that the agent has open.
 pub const PROG_FIND: &str = "inj_find";
 /// Never attached: answers a test that compares decisions with the host's.

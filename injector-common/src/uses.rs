@@ -42,6 +42,8 @@ impl Uses {
     pub const CALL_FILTERS: Self = Self(1 << 41);
     /// Calls fail with errors of their own lists.
     pub const ERROR_LISTS: Self = Self(1 << 42);
+    /// Calls are counted per process or per thread.
+    pub const CALLERS: Self = Self(1 << 43);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

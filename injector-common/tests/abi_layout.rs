@@ -66,7 +66,7 @@ fn shared() -> Vec<Type> {
             guardian_tgid, waker_tgid, clear_from, by_hash,
         }
         RuleEntry {
-            start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, per_flow,
+            start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, per,
         }
         RuleSlot { versions, current }
         Trigger { threshold, first, last, step, times, correlation }

@@ -169,7 +169,7 @@ proptest! {
             kind: 1,
             enabled,
             key: 0,
-            per_flow: 0,
+            per: 0,
         };
         let edges = [start_ns.wrapping_sub(1), start_ns, deadline_ns.wrapping_sub(1), deadline_ns];
         for now in edges.into_iter().chain([now, u64::MAX]) {

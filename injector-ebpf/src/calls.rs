@@ -14,7 +14,7 @@ use injector_common::{
 };
 
 use crate::{
-    decide::{ENOUGH, GO_ON, ask_rules, live},
+    decide::{ENOUGH, GO_ON, Live, ask_rules, live},
     faults::{sys_delay, sys_errno, sys_signal},
     files::{self, Subject},
     maps::{CALL_FILTERS, field, in_use, is},
@@ -103,7 +103,7 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, call.now) else {
         return GO_ON;
     };
-    let Some(selected) = rule.selects_call() else {
+    let Some(selected) = rule.selects_call(Live::in_caller) else {
         return GO_ON;
     };
     if signals {

@@ -5,13 +5,13 @@ use aya_ebpf::{
     helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_boot_ns},
 };
 use injector_common::{
-    Control, RuleEntry, RuleSlot, RuleStats, Trigger, Verdict, dns::MAX_NAME, filter::EGRESS,
-    names::CLEAR_SLOTS, packet::Facts, random, uses::Uses,
+    Control, RuleEntry, RuleSlot, RuleStats, Trigger, Verdict, caller::Turn, dns::MAX_NAME,
+    filter::EGRESS, names::CLEAR_SLOTS, packet::Facts, random, uses::Uses,
 };
 
 use crate::{
     atomic::fetch_add,
-    flows, ledger,
+    callers, flows, ledger,
     maps::{CLEAR, CONTROL, RULES, STATS, in_use, way},
 };
 
@@ -211,13 +211,25 @@ impl Live<'_> {
         unsafe { fetch_add(&raw mut (*stats).dropped, 1) };
     }
 
-    /// Decides on a call: its number and its draw, if it is to be hit.
+    /// The same by the caller, if the rule counts per process or per thread.
     #[inline(always)]
-    pub(crate) fn selects_call(&self) -> Option<(u64, u64)> {
+    pub(crate) fn in_caller(&self, n: u64) -> (u64, u64) {
+        if !in_use(Uses::CALLERS) {
+            return self.in_rule(n);
+        }
+        let turn = Turn(callers::turn(self.rule, n));
+        (turn.number(), turn.draw(self.rule.seed))
+    }
+
+    /// Decides on a call, by the number and draw that `turn` makes of its number for the rule:
+    /// those of the call, if it is to be hit.
+    #[inline(always)]
+    pub(crate) fn selects_call(&self, turn: fn(&Self, u64) -> (u64, u64)) -> Option<(u64, u64)> {
         let mut number = 0;
         let turn = |n| {
-            number = n;
-            self.in_rule(n)
+            let turn = turn(self, n);
+            number = turn.0;
+            turn
         };
         let (verdict, draw) = self.decide(EGRESS, turn, |_| true);
         (verdict == Verdict::Inject).then_some((number, draw))

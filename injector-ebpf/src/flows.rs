@@ -1,7 +1,7 @@
 //! Counting the packets of each flow by itself.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use injector_common::{RuleEntry, flow::Flow, packet::Facts, random};
+use injector_common::{RuleEntry, abi::per, flow::Flow, packet::Facts, random};
 
 use crate::{atomic::fetch_add, maps::TURNS};
 
@@ -13,7 +13,7 @@ use crate::{atomic::fetch_add, maps::TURNS};
 /// walks what follows once.
 #[inline(never)]
 pub(crate) fn turn(rule: &RuleEntry, facts: &Facts, direction: u32, n: u64, draw: &mut u64) -> u64 {
-    if rule.per_flow != 1 {
+    if rule.per != per::FLOW {
         *draw = random::draw(rule.seed, n);
         return n;
     }

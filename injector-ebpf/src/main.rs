@@ -13,6 +13,7 @@
 
 mod answer;
 mod atomic;
+mod callers;
 mod calls;
 mod decide;
 mod dns;

@@ -23,9 +23,9 @@ use injector_common::{
     fields::Fields,
     filter::{INGRESS, PeerName},
     names::{
-        CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CALLS, MAX_CONVERSATIONS, MAX_COUNTED_FLOWS,
-        MAX_ECHOES, MAX_FILES, MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES,
-        MAX_STREAMS, MAX_TABLES, NEAR_SITES, SEEN_BITS,
+        CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CALLS, MAX_CONVERSATIONS, MAX_ECHOES, MAX_FILES,
+        MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS,
+        MAX_TABLES, MAX_TURNS, NEAR_SITES, SEEN_BITS,
     },
     packet::EchoKey,
     sleep::{Dormitory, MAX_SLEEPERS, Sleeper},
@@ -91,16 +91,12 @@ pub(crate) static TABLES: Array<Table, { MAX_TABLES as usize }> = Array::new();
 #[btf_map(name = "inj_links")]
 pub(crate) static LINKS: LruHashMap<u64, u64, { MAX_FLOWS as usize }> = LruHashMap::new();
 
-/// How many packets of a flow matched a rule, by the flow's own seed under the rule.
-/// Nothing is forgotten: a flow that began to count anew would be hit otherwise than
-/// its number says.
+/// How many packets of a flow matched a rule, by the flow's own seed under the rule; and the
+/// turn of a caller, by its key. No flow is forgotten: one that began to count anew would be hit
+/// otherwise than its number says. A caller is when it ends.
 #[btf_map(name = "inj_turns")]
-pub(crate) static TURNS: HashMap<
-    u64,
-    u64,
-    { MAX_COUNTED_FLOWS as usize },
-    { BPF_F_NO_PREALLOC as usize },
-> = HashMap::new();
+pub(crate) static TURNS: HashMap<u64, u64, { MAX_TURNS as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 #[btf_map(name = "inj_ledger")]
 pub(crate) static LEDGER: RingBuf<Hit, { LEDGER_BYTES as usize }> = RingBuf::new();

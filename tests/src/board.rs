@@ -21,7 +21,7 @@ use memmap2::MmapRaw;
 pub const QUIT: u32 = u32::MAX;
 
 /// How many actors of one victim can report.
-pub const ACTORS: usize = 16;
+pub const ACTORS: usize = 72;
 
 /// How many of the first calls or packets have their outcome kept one by one.
 pub const OUTCOMES: u64 = 8192;

@@ -99,7 +99,7 @@ pub const fn loss(filter: PacketFilter) -> RuleSlot {
         kind: FaultKind::NetLoss as u32,
         enabled: 1,
         key: RuleEntry::key(0, 0),
-        per_flow: 0,
+        per: 0,
     };
     RuleSlot {
         versions: [rule; 2],

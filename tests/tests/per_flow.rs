@@ -214,7 +214,7 @@ fn a_flow_without_room_is_an_error() {
     let program = test_run::program(&mut ebpf, PROG_EGRESS);
     let mut rules = test_run::arm(&mut ebpf);
     let mut slot = test_run::loss(PacketFilter::ANY);
-    slot.versions[0].per_flow = 1;
+    slot.versions[0].per = 1;
     // Of each flow the second packet alone.
     (
         slot.versions[0].trigger.first,

@@ -9,7 +9,7 @@ use injector_common::{
 };
 
 use crate::{
-    decide::{ENOUGH, GO_ON, ask_rules, live},
+    decide::{ENOUGH, GO_ON, Live, ask_rules, live},
     filter,
 };
 
@@ -65,7 +65,7 @@ unsafe extern "C" fn ask(
     let Some(rule) = live(rule, index, dial.now) else {
         return GO_ON;
     };
-    let Some((n, _)) = rule.selects_call() else {
+    let Some((n, _)) = rule.selects_call(Live::in_rule) else {
         return GO_ON;
     };
     let value = net_refuse::return_value(rule.rule.params);

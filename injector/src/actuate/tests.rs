@@ -169,6 +169,7 @@ fn plan() -> Plan {
             rules: 1,
         },
         Effect::FollowProcesses,
+        Effect::ForgetCallers,
         Effect::FollowSockets,
         Effect::TagSockets { scope, rules: 1 },
         Effect::WriteSite {
@@ -332,7 +333,7 @@ fn what_is_stuck_after_a_mishap_is_all_reported() {
 
 proptest! {
     #[test]
-    fn stopping_goes_on_after_errors(stuck in any::<[bool; 13]>()) {
+    fn stopping_goes_on_after_errors(stuck in any::<[bool; 14]>()) {
         let effects: Vec<String> = plan().effects.iter().map(ToString::to_string).collect();
         prop_assert_eq!(effects.len(), stuck.len());
         let stuck: Vec<&String> = effects

@@ -45,7 +45,7 @@ pub struct RuleArgs {
     )]
     pub percent: Option<Text<Percent>>,
 
-    /// Hit these matching operations, counted from 1 over all targets: `FIRST[..LAST][+STEP]`; 3 is the third alone, 3+ every one from the third, 3..9+2 are 3, 5, 7 and 9
+    /// Hit these matching operations, counted from 1 over all targets, or for each of what --per says: `FIRST[..LAST][+STEP]`; 3 is the third alone, 3+ every one from the third, 3..9+2 are 3, 5, 7 and 9
     #[arg(
         long,
         value_name = "WHEN",
@@ -63,7 +63,7 @@ pub struct RuleArgs {
     )]
     pub times: Option<Text<Times>>,
 
-    /// What has a count and draws of its own, so that other packets do not change what is hit: rule (all packets that match, together) or flow (each flow and direction, by protocol, addresses and ports). Of net-rate: what has a link of its own [default: rule]
+    /// What has a count and draws of its own, so that others do not change what is hit: rule (all operations that match, together), flow (each flow and direction, by protocol, addresses and ports), or of system calls process or thread. Of net-rate: what has a link of its own [default: rule]
     #[arg(long, value_name = "WHAT", help_heading = "Trigger")]
     pub per: Option<Text<Per>>,
 

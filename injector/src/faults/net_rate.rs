@@ -95,8 +95,8 @@ Examples:
 pub(super) fn explain(filter: &PacketFilter, link: &Link) -> String {
     let packets = packet::describe(filter);
     let each = match link.per {
-        Per::Rule => "",
         Per::Flow => " for each flow",
+        Per::Rule | Per::Process | Per::Thread => "",
     };
     let burst = match link.burst {
         0 => String::new(),

@@ -335,6 +335,7 @@ impl KernelActuator {
                 self.follow(effect, names::PROG_FORK, "sched_process_fork")?;
                 self.follow(effect, names::PROG_EXIT, "sched_process_exit")
             }
+            Effect::ForgetCallers => self.follow(effect, names::PROG_FORGET, "sched_process_exit"),
             Effect::FollowSockets => self.follow_sockets(effect),
             Effect::TagSockets { scope, rules } => self.tag_sockets(scope, *rules),
             Effect::AttachPackets {
@@ -530,6 +531,7 @@ impl Actuator for KernelActuator {
             | Effect::TagSockets { .. }
             // Their programs are detached above.
             | Effect::FollowProcesses
+            | Effect::ForgetCallers
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }

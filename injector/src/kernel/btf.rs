@@ -25,6 +25,9 @@ pub(super) fn fields() -> io::Result<Fields> {
     let at = |structure, name| field(&btf, structure, name);
     Ok(Fields {
         task_tgid: at("task_struct", "tgid")?,
+        task_pid: at("task_struct", "pid")?,
+        task_leader: at("task_struct", "group_leader")?,
+        task_started: at("task_struct", "start_boottime")?,
         task_signal: at("task_struct", "signal")?,
         task_real_cred: at("task_struct", "real_cred")?,
         task_cred: at("task_struct", "cred")?,

@@ -18,8 +18,8 @@ pub struct Needs {
     pub(super) streams: bool,
     /// Room for a link of each flow.
     pub(super) flow_links: bool,
-    /// Room for a count of each flow.
-    pub(super) counted_flows: bool,
+    /// Room for a count of each flow, process or thread.
+    pub(super) turns: bool,
     /// Room for hits on their way to the ledger.
     pub(super) ledger: bool,
 }
@@ -33,7 +33,7 @@ impl Needs {
         conversations: false,
         streams: false,
         flow_links: false,
-        counted_flows: false,
+        turns: false,
         ledger: false,
     };
 
@@ -44,7 +44,7 @@ impl Needs {
         conversations: true,
         streams: true,
         flow_links: true,
-        counted_flows: true,
+        turns: true,
         ledger: false,
     };
 
@@ -68,7 +68,7 @@ impl Needs {
                 .fold(Uses::NOTHING, |uses, rule| uses.and(parts(rule))),
             fields,
             ledger: false,
-            counted_flows: rules.iter().any(|rule| rule.per == Per::Flow),
+            turns: rules.iter().any(|rule| rule.per != Per::Rule),
             flow_links: has(Fault::links_flows),
             streams: has(Fault::counts_streams),
             conversations: filters.any(PacketFilter::follows_conversations),
@@ -107,6 +107,7 @@ fn parts(rule: &Rule) -> Uses {
         .and_if(frames, Uses::FRAMES)
         .and_if(asks(|filter| !filter.locals.is_any()), Uses::LOCALS)
         .and_if(rule.per == Per::Flow, Uses::FLOWS)
+        .and_if(rule.per.is_caller(), Uses::CALLERS)
         .and_if(splits, Uses::SEGMENTS)
         .and_if(rule.trigger.correlation != 0, Uses::CORRELATION)
         .and_if(asks_of_calls, Uses::CALL_FILTERS)
@@ -120,7 +121,7 @@ mod tests {
     use injector_common::{FaultKind, Trigger};
 
     use super::*;
-    use crate::model::{Choice, Direction, Mark, PacketFault, QueueMemory, Unit};
+    use crate::model::{CallFault, Calls, Choice, Direction, Mark, PacketFault, QueueMemory, Unit};
 
     fn rule(filter: PacketFilter, fault: PacketFault) -> Rule {
         Rule {
@@ -190,6 +191,15 @@ mod tests {
             ..rule(any(), PacketFault::LOSS)
         };
         assert_eq!(parts(&by_flow), loss.and(Uses::FLOWS));
+
+        let errno = Fault::Call(Calls::default(), CallFault::Plausible);
+        let by_thread = Rule {
+            per: Per::Thread,
+            fault: errno,
+            ..rule(any(), PacketFault::LOSS)
+        };
+        let plausible = Uses::kind(FaultKind::SysErrno).and(Uses::ERROR_LISTS);
+        assert_eq!(parts(&by_thread), plausible.and(Uses::CALLERS));
 
         let mut correlated = rule(any(), PacketFault::LOSS);
         correlated.trigger.correlation = 1;

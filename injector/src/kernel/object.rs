@@ -107,7 +107,7 @@ impl Programs {
         let conversations = room(needs.conversations, names::MAX_CONVERSATIONS);
         let streams = room(needs.streams, names::MAX_STREAMS);
         let flow_links = room(needs.flow_links, names::MAX_FLOWS);
-        let counted_flows = room(needs.counted_flows, names::MAX_COUNTED_FLOWS);
+        let turns = room(needs.turns, names::MAX_TURNS);
         let flows = room(needs.uses.any(Uses::DETOURS), names::MAX_FLOWS);
         // At least a page, as the kernel wants it.
         let ledger = if needs.ledger {
@@ -124,7 +124,7 @@ impl Programs {
             .map_max_entries(names::MAP_STREAMS, streams)
             .map_max_entries(names::MAP_LINKS, flow_links)
             .map_max_entries(names::MAP_FLOWS, flows)
-            .map_max_entries(names::MAP_TURNS, counted_flows)
+            .map_max_entries(names::MAP_TURNS, turns)
             .map_max_entries(names::MAP_LEDGER, ledger)
             .override_global(aya_log::LEVEL, &log_level, true)
             .override_global(uses::GLOBAL, &needs.uses.bits(), true)

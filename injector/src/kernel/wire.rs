@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use injector_common::{
     RuleEntry, RuleIndex, SiteEntry, Trigger,
+    abi::per,
     faults::{
         Params, net_corrupt, net_delay, net_duplicate, net_loss, net_partition, net_rate,
         net_refuse, net_reject, net_reorder, net_reset, sys_delay, sys_errno, sys_signal,
@@ -37,7 +38,7 @@ pub(super) const BLANK: RuleEntry = RuleEntry {
     kind: 0,
     enabled: 0,
     key: 0,
-    per_flow: 0,
+    per: per::RULE,
 };
 
 /// The entry of the rule at `index`, for an experiment that starts at boot
@@ -87,7 +88,12 @@ pub(super) fn entry(
         kind: rule.fault.kind() as u32,
         enabled: 1,
         key,
-        per_flow: u32::from(rule.per == Per::Flow),
+        per: match rule.per {
+            Per::Rule => per::RULE,
+            Per::Flow => per::FLOW,
+            Per::Process => per::PROCESS,
+            Per::Thread => per::THREAD,
+        },
     }
 }
 

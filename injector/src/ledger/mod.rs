@@ -28,7 +28,7 @@ pub use read::Recorded;
 pub use write::{Cut, Lines};
 
 use crate::{
-    model::{Errno, Experiment, Fault, Per, Rule},
+    model::{Errno, Experiment, Fault, Rule},
     report::StoppedBy,
 };
 
@@ -99,10 +99,7 @@ impl RuleHead {
         Self {
             name: rule.name.clone(),
             kind: rule.fault.kind().name().to_owned(),
-            per: Cow::Borrowed(match rule.per {
-                Per::Rule => "rule",
-                Per::Flow => "flow",
-            }),
+            per: Cow::Borrowed(rule.per.name()),
         }
     }
 }

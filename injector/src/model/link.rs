@@ -140,4 +140,27 @@ pub enum Per {
     Rule,
     /// For each flow.
     Flow,
+    /// For each process, with all its threads.
+    Process,
+    /// For each thread.
+    Thread,
+}
+
+impl Per {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Flow => "flow",
+            Self::Process => "process",
+            Self::Thread => "thread",
+        }
+    }
+
+    /// Whether calls are counted by who makes them.
+    #[must_use]
+    pub const fn is_caller(self) -> bool {
+        matches!(self, Self::Process | Self::Thread)
+    }
 }

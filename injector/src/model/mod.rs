@@ -218,7 +218,7 @@ impl CallFault {
         match self {
             Self::Errno(errors) => Some(errors::in_words(errors)),
             Self::Plausible => Some("an error that its manual page lists".to_owned()),
-            Self::Signal(_) => None,
+            Self::Signal(_) | Self::Delay(_) => None,
         }
     }
 }
@@ -392,7 +392,7 @@ impl Fault {
                         manner: delay.manner,
                         briefly: delay.longest() <= MAX_SPIN,
                     }),
-                    CallFault::Errno(_) | CallFault::Signal(_) => None,
+                    CallFault::Errno(_) | CallFault::Plausible | CallFault::Signal(_) => None,
                 },
             }),
             Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,

@@ -42,6 +42,7 @@ pub fn build(
             backends.push("none");
             continue;
         }
+        parts.by_caller |= rule.per.is_caller();
         if !scope.files.is_empty() {
             parts.write.push(Effect::NameFiles {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -133,6 +134,8 @@ struct Parts {
     scopes: Aims,
     by_socket: Aims,
     by_process: bool,
+    /// Calls are counted by who makes them.
+    by_caller: bool,
     calls: Vec<(CallHook, Syscall, u64)>,
     /// Programs at `connect`, and whether they choose its error.
     connects: Option<bool>,
@@ -320,6 +323,9 @@ impl Parts {
         if self.by_process {
             // First, so that no child that is forked from then on is missed.
             effects.push(Effect::FollowProcesses);
+        }
+        if self.by_caller {
+            effects.push(Effect::ForgetCallers);
         }
         for (scope, rules) in self.scopes.list {
             effects.push(Effect::WriteScope { scope, rules });

@@ -130,6 +130,7 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
             }
             Effect::CreateCgroup { .. }
             | Effect::FollowProcesses
+            | Effect::ForgetCallers
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
@@ -215,6 +216,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::WriteRule { .. }
         | Effect::NameFiles { .. }
         | Effect::FollowProcesses
+        | Effect::ForgetCallers
         | Effect::FollowSockets
         | Effect::WriteSite { .. }
         | Effect::WriteCall { .. }

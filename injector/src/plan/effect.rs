@@ -149,6 +149,8 @@ pub enum Effect {
     },
     /// Follows the children of targeted processes.
     FollowProcesses,
+    /// Forgets the counts of processes and threads that end.
+    ForgetCallers,
     /// Aims rules at a scope.
     WriteScope {
         /// Who.
@@ -330,6 +332,9 @@ impl fmt::Display for Effect {
                 Ok(())
             }
             Self::FollowProcesses => f.write_str("follow the children of targeted processes"),
+            Self::ForgetCallers => {
+                f.write_str("forget the counts of processes and threads that end")
+            }
             Self::FollowSockets => f.write_str("follow the new sockets of targets"),
             Self::TagSockets { scope, rules } => {
                 write!(

@@ -248,7 +248,7 @@ fn assert_in_order(plan: &Plan) {
         Effect::CreateCgroup { .. } => 0,
         Effect::AddHop(_) => 1,
         Effect::WriteRule { .. } | Effect::NameFiles { .. } => 2,
-        Effect::FollowProcesses => 3,
+        Effect::FollowProcesses | Effect::ForgetCallers => 3,
         Effect::WriteScope { .. } => 4,
         Effect::FollowSockets => 5,
         Effect::TagSockets { .. } => 6,

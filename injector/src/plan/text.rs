@@ -22,7 +22,9 @@ pub fn selection(rule: &Rule) -> String {
     let text = trigger(&rule.trigger);
     match rule.per {
         Per::Rule => text,
-        Per::Flow => format!("{text}, counted per flow"),
+        Per::Flow | Per::Process | Per::Thread => {
+            format!("{text}, counted per {}", rule.per.name())
+        }
     }
 }
 

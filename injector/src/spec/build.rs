@@ -247,7 +247,7 @@ fn build_rules(
                 ("percent", rule.percent.is_some()),
                 ("when", rule.when.is_some()),
                 ("times", rule.times.is_some()),
-                ("per", rule.per == Some(Per::Flow)),
+                ("per", rule.per.is_some_and(|per| per != Per::Rule)),
             ];
             let parts = raw.expand()?;
             if let [

@@ -14,17 +14,18 @@ impl FromStr for Per {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let words = [("rule", Self::Rule), ("flow", Self::Flow)];
-        word(text, &words, "rule or flow")
+        let words =
+            [Self::Rule, Self::Flow, Self::Process, Self::Thread].map(|per| (per.name(), per));
+        word(text, &words, "rule, flow, process or thread")
     }
 }
 
 /// Brings what the user wants one of each for and the fault together: whether the rule
-/// counts per flow.
+/// counts per flow, process or thread.
 ///
 /// # Errors
 ///
-/// Where the fault draws for nothing, or not for flows.
+/// Where the fault draws for nothing, or not for these.
 pub(super) fn settle(fault: &mut Fault, trigger: &Trigger, per: Per) -> Result<Per, SpecError> {
     if per == Per::Rule {
         return Ok(per);
@@ -35,9 +36,22 @@ pub(super) fn settle(fault: &mut Fault, trigger: &Trigger, per: Per) -> Result<P
         ));
     }
     match fault {
-        Fault::Packet(_, fault) => settle_packet(fault),
-        Fault::Call(..) => Err(refuse("system calls belong to no flow")),
-        Fault::Resource(_) => Err(refuse("what a target is given belongs to no flow")),
+        Fault::Call(..) if per.is_caller() => Ok(per),
+        Fault::Call(..) => Err(SpecError::new(
+            "per",
+            "system calls belong to no flow",
+            "rule, process or thread, or none at all",
+        )),
+        Fault::Packet(_, fault) if per == Per::Flow => settle_packet(fault),
+        Fault::Packet(..) => Err(SpecError::new(
+            "per",
+            "a packet does not tell which process or thread has sent it",
+            "rule or flow, or none at all",
+        )),
+        Fault::Refuse { .. } if per.is_caller() => Err(refuse(
+            "refusals are counted together; sys-errno on connect counts per process or thread",
+        )),
+        Fault::Resource(_) => Err(refuse("what a target is given is not counted")),
         Fault::Refuse { .. } => Err(refuse(
             "a connection that is refused is no flow yet, it has no port of its own",
         )),
@@ -117,6 +131,35 @@ mod tests {
                 "{keys}"
             );
         }
+    }
+
+    #[test]
+    fn calls_count_per_caller_and_nothing_else_does() {
+        for per in [Per::Process, Per::Thread] {
+            for (keys, allowed) in [
+                ("sys-errno, call: read, errno: EIO", None),
+                ("sys-signal, call: read, signal: SIGUSR1", None),
+                ("net-loss", Some("rule or flow")),
+                ("net-rate, rate: 1mbit", Some("rule or flow")),
+                ("net-refuse", Some("rule, or none")),
+                ("cgroup-freeze", Some("rule, or none")),
+            ] {
+                let (mut fault, _) = rule(keys);
+                match (settle(&mut fault, &Trigger::ALWAYS, per), allowed) {
+                    (Ok(settled), None) => assert_eq!(settled, per, "{keys}"),
+                    (Err(error), Some(allowed)) => {
+                        assert!(error.to_string().contains(allowed), "{keys}: {error}");
+                    }
+                    (settled, _) => panic!("{keys}: {settled:?}"),
+                }
+            }
+        }
+        let (mut fault, _) = rule("sys-errno, call: read, errno: EIO");
+        let error = settle(&mut fault, &Trigger::ALWAYS, Per::Flow).expect_err("no flow");
+        assert!(
+            error.to_string().contains("rule, process or thread"),
+            "{error}"
+        );
     }
 
     #[test]

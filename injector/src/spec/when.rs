@@ -10,7 +10,7 @@
 //!
 //! All but `3..`, which strace does not have, mean what `strace(1)` says. What
 //! is counted differs: strace counts per tracee, a rule counts the matching
-//! operations of all its targets together.
+//! operations of all its targets together, unless it counts per thread.
 
 use std::{fmt, str::FromStr};
 

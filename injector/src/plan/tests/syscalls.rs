@@ -88,6 +88,27 @@ fn calls_of_processes_need_no_sockets() {
 }
 
 #[test]
+fn who_is_counted_by_itself_is_forgotten_at_its_end() {
+    let rules = [(errno(&["read"]), calls_of(process()))];
+    let mut experiment = experiment(&rules);
+    let scopes = rules.map(|(_, scope)| scope);
+    for (per, forgets) in [
+        (Per::Rule, false),
+        (Per::Thread, true),
+        (Per::Process, true),
+    ] {
+        experiment.rules[0].per = per;
+        let plan = build(&experiment, &scopes, &able()).expect("a plan");
+        assert_in_order(&plan);
+        assert_eq!(
+            plan.effects.contains(&Effect::ForgetCallers),
+            forgets,
+            "{per:?}"
+        );
+    }
+}
+
+#[test]
 fn a_call_that_nothing_can_fail_is_refused() {
     let unable = |hook: Option<Support>| {
         let mut features = debian();
