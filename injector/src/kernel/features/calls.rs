@@ -62,14 +62,10 @@ pub(super) fn try_common(programs: &mut Programs, features: &mut Features) {
     }
     probe_seen(programs, features);
     try_hooks(programs, features, SecurityHook::COMMON, false);
-    let sleeping: Vec<SecurityHook> = SecurityHook::COMMON
-        .iter()
-        .copied()
-        .filter(|hook| hook.sleeping_program().is_some())
-        .collect();
     features.waker = waker::support();
     if features.waker.is_supported() {
-        try_sleeping_hooks(programs, features, &sleeping);
+        // What one of these programs needs, they all do.
+        try_sleeping_hooks(programs, features, &[SecurityHook::FileOpen]);
         if let Ok(call) = TRIAL_CALL.parse() {
             try_asleep(programs, features, &[call], true);
         }
