@@ -365,6 +365,8 @@ pub const PROG_RETURN: &str = "inj_return";
 pub const PROG_SPLIT: &str = "inj_split";
 /// System call entry.
 pub const PROG_SYSCALL: &str = "inj_syscall";
+/// Never attached: tries whether a security hook takes programs that sleep.
+pub const PROG_TRIAL_SLEEP: &str = "inj_sl_trial";
 /// System call entry, where it is decided that a call waits asleep.
 pub const PROG_LIE_DOWN: &str = "inj_lie_down";
 /// In the place of a system call, where it waits. Several of them serve one call.

@@ -91,6 +91,15 @@ fn wait(hook: SecurityHook, about: About, argument: impl Fn(usize) -> Object) ->
     None
 }
 
+/// As much of such a program as the kernel has to allow.
+#[lsm(hook = "file_open")]
+fn inj_sl_trial(ctx: LsmContext) -> i32 {
+    if let Some(drowsy) = DROWSY.get_ptr_mut(0) {
+        asleep(drowsy);
+    }
+    ctx.arg(1)
+}
+
 /// Where and for how long a call waits, and by which rule. That it cannot is an error of the rule
 /// that would have it wait.
 #[inline(always)]

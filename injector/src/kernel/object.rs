@@ -179,6 +179,14 @@ impl Programs {
         self.load_direct(program, &[function], By::SecurityAsleep, 0)
     }
 
+    /// Tries whether programs may sleep at security hooks, as far as the kernel has to allow it.
+    pub(super) fn try_sleeping(&mut self) -> Result<(), ProgramError> {
+        let function = "bpf_lsm_file_open".to_owned();
+        let by = By::SecurityAsleep;
+        self.load_direct(names::PROG_TRIAL_SLEEP, &[function], by, 0)
+            .map(drop)
+    }
+
     /// Loads a program at the entry of a call, the one that decides that it waits asleep or, by
     /// its number from 0, one of those in which it does.
     pub(super) fn load_sleeping_entry(
@@ -236,8 +244,7 @@ impl Programs {
     /// Tries whether a call can wait asleep at its entry.
     pub(super) fn try_sleeping_entry(&mut self, functions: &[String]) -> Result<(), ProgramError> {
         let asleep = self.load_sleeping_entry(functions, Some(0))?;
-        modify_return::attach(asleep).map(drop)?;
-        self.load_sleeping_entry(functions, None).map(drop)
+        modify_return::attach(asleep).map(drop)
     }
 
     /// Gives back memory once everything is loaded: the kernel's types take

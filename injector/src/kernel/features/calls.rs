@@ -64,8 +64,13 @@ pub(super) fn try_common(programs: &mut Programs, features: &mut Features) {
     try_hooks(programs, features, SecurityHook::COMMON, false);
     features.waker = waker::support();
     if features.waker.is_supported() {
+        let hook = SecurityHook::FileOpen;
         // What one of these programs needs, they all do.
-        try_sleeping_hooks(programs, features, &[SecurityHook::FileOpen]);
+        let asleep = match features.security.get(&hook) {
+            Some(Support::Supported) => support(programs.try_sleeping()),
+            other => other.cloned().unwrap_or_else(|| no("it was not tried")),
+        };
+        features.sleeping_hooks.insert(hook, asleep);
         if let Ok(call) = TRIAL_CALL.parse() {
             try_asleep(programs, features, &[call], true);
         }
