@@ -1,5 +1,7 @@
 //! Debian packages: find out what is missing, install it, or name the command that would.
 
+pub(crate) mod lists;
+
 use std::path::Path;
 use std::process::Command;
 

@@ -25,6 +25,9 @@ pub(crate) const OVERRIDE: &str = "override";
 /// The newer of Debian 12's two.
 pub(crate) const BACKPORTED: &str = "debian-6.12";
 
+/// The newest that Debian's archives have: one of the backports to Debian 13, which come and go.
+pub(crate) const NEWEST: &str = "debian-7.3";
+
 /// A folder of kernels that is looked in before the repository's own.
 const CACHE_VARIABLE: &str = "INJECTOR_KERNEL_CACHE";
 
@@ -102,7 +105,9 @@ pub(crate) fn find(name: &str) -> Result<Kernel> {
         });
     }
     let Some(series) = name.strip_prefix("debian-") else {
-        bail!("there is no kernel `{name}`: use override, debian-6.1, debian-6.12 or a path");
+        bail!(
+            "there is no kernel `{name}`: use override, debian-6.1, debian-6.12, {NEWEST} or a path"
+        );
     };
     for cache in caches() {
         let folder = cache.join(name);
@@ -196,6 +201,10 @@ fn from_path(path: &Path) -> Result<Kernel> {
 
 /// The kernel of a `linux-image` package that was unpacked into `root`.
 fn unpacked(name: &str, root: &Path) -> Result<Kernel> {
+    // A guest finds its modules by this path before links lead where they do on the host.
+    let root = &root
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", root.display()))?;
     let entries = std::fs::read_dir(root.join("boot"))
         .with_context(|| format!("{} is no unpacked kernel package", root.display()))?;
     let found = entries.flatten().find_map(|entry| {
@@ -215,7 +224,7 @@ fn unpacked(name: &str, root: &Path) -> Result<Kernel> {
     let plain = root.join(PLAIN);
     let image = if plain.exists() { plain } else { image };
     let modules = Some(Modules {
-        root: root.to_path_buf(),
+        root: root.clone(),
         version,
     });
     Ok(Kernel {

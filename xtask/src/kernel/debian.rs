@@ -2,13 +2,37 @@
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::apt;
+use crate::apt::lists::Lists;
 use crate::exec::{command, is_root, output, run, step};
 use crate::kernel::{self, bzimage, numbers};
+
+/// Where kernels are that are newer than those of the releases that people run.
+const NEWER: &[&str] = &["trixie-backports", "sid"];
+
+/// What begins the names of the packages of a kernel. Before Linux 7.2 the first one has all of it.
+const PARTS: &[&str] = &[
+    "linux-image-",
+    "linux-binary-",
+    "linux-modules-",
+    "linux-base-",
+];
+
+/// Where a newer kernel has its modules and its image.
+const NEWER_MODULES: &str = "usr/lib/modules";
+
+/// What apt knows.
+enum Known {
+    /// By the system's own lists.
+    Here,
+    /// By lists of releases that the system gets no packages from.
+    Elsewhere(Lists),
+}
 
 /// Fetches the newest kernel of a series such as `6.1` into `folder`.
 ///
@@ -18,46 +42,78 @@ pub(crate) fn fetch(series: &str, folder: &Path) -> Result<()> {
     if !apt::is_available() {
         bail!("Debian's kernels need apt, which is not here; use --kernel with a bzImage's path");
     }
-    let mut package = newest(series)?;
-    if package.is_none() && is_root() {
-        apt::update()?;
-        package = newest(series)?;
-    }
-    let Some(package) = package else {
-        bail!(
-            "apt knows no linux-image-{series}* package; run `apt-get update`, or add the \
-             Debian release that has it (Debian 12 has 6.1, and 6.12 in its security archive)"
-        );
-    };
-    step(&format!("fetching {package} into .tools/kernels"), || {
-        unpack(&package, folder)
-    })
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let (known, version) = find(series, scratch.path())?;
+    step(
+        &format!("fetching Debian's Linux {version} into .tools/kernels"),
+        || unpack(&known, &version, folder),
+    )
 }
 
-fn unpack(package: &str, folder: &Path) -> Result<()> {
+/// The newest version of a series, and who knows it.
+fn find(series: &str, scratch: &Path) -> Result<(Known, String)> {
+    let known = Known::Here;
+    if let Some(version) = known.newest(series)? {
+        return Ok((known, version));
+    }
+    if is_root() {
+        apt::update()?;
+        if let Some(version) = known.newest(series)? {
+            return Ok((known, version));
+        }
+    }
+    let known = Known::Elsewhere(Lists::fetch(scratch, NEWER)?);
+    if let Some(version) = known.newest(series)? {
+        return Ok((known, version));
+    }
+    let newest = known.newest("")?;
+    bail!(
+        "apt knows no linux-image-{series}* package, neither by this system's lists nor by those \
+         of {}, where the newest kernel is {}",
+        NEWER.join(" and "),
+        newest.as_deref().unwrap_or("unknown")
+    )
+}
+
+fn unpack(known: &Known, version: &str, folder: &Path) -> Result<()> {
     let parent = folder.parent().context("a kernel needs a folder")?;
     std::fs::create_dir_all(parent)
         .with_context(|| format!("cannot make the folder {}", parent.display()))?;
     // Renamed when complete, so that an interrupted run leaves nothing that looks finished.
     let scratch = tempfile::tempdir_in(parent).context("cannot make a temporary folder")?;
-    let mut download = command("apt-get");
+    let mut download = known.command("apt-get");
     download.current_dir(scratch.path());
     // apt would drop to a user who may not write here, and warn about it.
-    download.args(["-q", "-o", "APT::Sandbox::User=root", "download", package]);
-    run(&mut download)?;
-    let archive = std::fs::read_dir(scratch.path())
-        .context("cannot read the temporary folder")?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get download left no package")?;
+    download.args(["-q", "-o", "APT::Sandbox::User=root", "download"]);
+    run(download.args(known.packages(version)?))?;
     let root = scratch.path().join("root");
-    run(command("dpkg").arg("-x").arg(archive).arg(&root))?;
-    let version = package.trim_start_matches("linux-image-");
+    let entries = std::fs::read_dir(scratch.path()).context("cannot read the temporary folder")?;
+    let entries: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    let is_archive = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+    for archive in entries.iter().filter(is_archive) {
+        run(command("dpkg").arg("-x").arg(archive).arg(&root))?;
+    }
+    arrange(&root, version)?;
     kernel::index_modules(&root, version)?;
     unpack_kernel(&root, version)?;
     std::fs::rename(&root, folder)
         .with_context(|| format!("cannot move the kernel to {}", folder.display()))
+}
+
+/// Puts a newer kernel's image and modules where older ones have them, and where those who load
+/// modules look for them.
+fn arrange(root: &Path, version: &str) -> Result<()> {
+    let modules = root.join(NEWER_MODULES);
+    let image = modules.join(version).join("vmlinuz");
+    if !image.exists() {
+        return Ok(());
+    }
+    for part in ["boot", "lib"] {
+        std::fs::create_dir_all(root.join(part)).context("cannot make a kernel's folders")?;
+    }
+    std::fs::rename(image, root.join("boot").join(format!("vmlinuz-{version}")))
+        .and_then(|()| std::fs::rename(modules, root.join("lib/modules")))
+        .context("cannot arrange the kernel's files")
 }
 
 /// Stores the kernel unpacked as well, which boots in half the time.
@@ -77,17 +133,44 @@ fn unpack_kernel(root: &Path, version: &str) -> Result<()> {
         .stdout(plain))
 }
 
-/// The name of the newest package of a series, if apt knows one.
-fn newest(series: &str) -> Result<Option<String>> {
-    let pattern = format!("^linux-image-{}\\.[0-9]", series.replace('.', "\\."));
-    let found = output(command("apt-cache").args(["search", "--names-only", &pattern]))?;
-    let names = found
-        .lines()
-        .filter_map(|line| line.split_whitespace().next());
-    let plain = names.filter(|name| is_plain(name));
-    let mut plain: Vec<_> = plain.map(str::to_owned).collect();
-    plain.sort_by_key(|name| numbers(name));
-    Ok(plain.pop())
+impl Known {
+    /// A program of apt's.
+    fn command(&self, program: &str) -> Command {
+        match self {
+            Self::Here => command(program),
+            Self::Elsewhere(lists) => lists.command(program),
+        }
+    }
+
+    /// The newest version of a series, or of all of them for an empty one.
+    fn newest(&self, series: &str) -> Result<Option<String>> {
+        let dot = if series.is_empty() { "" } else { "\\." };
+        let pattern = format!("^{}{}{dot}[0-9]", PARTS[0], series.replace('.', "\\."));
+        let mut search = self.command("apt-cache");
+        let found = output(search.args(["search", "--names-only", &pattern]))?;
+        let names = found
+            .lines()
+            .filter_map(|line| line.split_whitespace().next());
+        let plain = names.filter(|name| is_plain(name));
+        let versions = plain.filter_map(|name| name.strip_prefix(PARTS[0]));
+        Ok(versions
+            .max_by_key(|version| numbers(version))
+            .map(str::to_owned))
+    }
+
+    /// The packages of a kernel.
+    fn packages(&self, version: &str) -> Result<Vec<String>> {
+        let mut packages = Vec::new();
+        for part in PARTS {
+            let package = format!("{part}{version}");
+            let mut names = self.command("apt-cache");
+            let names = output(names.args(["pkgnames", &package]))?;
+            if names.lines().any(|name| name == package) {
+                packages.push(package);
+            }
+        }
+        Ok(packages)
+    }
 }
 
 /// Whether this is a signed kernel of the flavour for PCs, without debug symbols.
@@ -110,6 +193,27 @@ mod tests {
         assert!(!is_plain("linux-image-6.1.0-56-rt-amd64"));
         assert!(!is_plain("linux-image-6.1.0-56-amd64-dbg"));
         assert!(!is_plain("linux-image-6.1.0-56-amd64-unsigned"));
+    }
+
+    #[test]
+    fn a_newer_kernel_is_arranged_as_older_ones_are() {
+        let folder = tempfile::tempdir().expect("make a folder");
+        let version = "7.3.4+deb13-amd64";
+        let modules = folder.path().join(NEWER_MODULES).join(version);
+        std::fs::create_dir_all(&modules).expect("make a folder");
+        for name in ["vmlinuz", "modules.builtin"] {
+            std::fs::write(modules.join(name), name).expect("write a file");
+        }
+        // What is arranged already stays as it is.
+        for _ in 0..2 {
+            arrange(folder.path(), version).expect("arrange the files");
+            for path in [
+                "boot/vmlinuz-7.3.4+deb13-amd64",
+                "lib/modules/7.3.4+deb13-amd64/modules.builtin",
+            ] {
+                assert!(folder.path().join(path).exists(), "{path}");
+            }
+        }
     }
 
     #[test]

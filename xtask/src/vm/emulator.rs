@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::apt::lists::Lists;
 use crate::exec::{command, find, output, run, say, step, succeeds};
 use crate::{apt, paths};
 
@@ -21,8 +22,6 @@ const PACKAGE: &str = "qemu-system-x86";
 /// The release whose own QEMU is not good enough, and where a better one is.
 const OLD_RELEASE: &str = "bookworm";
 const BACKPORTS: &str = "bookworm-backports";
-/// Who vouches for Debian's archives.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Folders of an unpacked QEMU with libraries, and with firmware.
 const LIBRARIES: &[&str] = &["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 const FIRMWARE: &[&str] = &["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
@@ -135,12 +134,12 @@ fn unpack() -> Result<()> {
         .with_context(|| format!("cannot make the folder {}", tools.display()))?;
     // Renamed when complete, so that an interrupted run leaves nothing that looks finished.
     let scratch = tempfile::tempdir_in(&tools).context("cannot make a temporary folder")?;
-    let archive = Archive::new(scratch.path())?;
-    let packages = archive.missing(PACKAGE)?;
+    let lists = Lists::fetch(scratch.path(), &[OLD_RELEASE, BACKPORTS])?;
+    let packages = missing(&lists, PACKAGE)?;
     say(format!("unpacking {}", packages.join(" ")));
     let downloads = scratch.path().join("downloads");
     std::fs::create_dir(&downloads).context("cannot make a folder for downloads")?;
-    let mut download = archive.command("apt-get");
+    let mut download = lists.command("apt-get");
     download.current_dir(&downloads).args(["-q", "download"]);
     run(download.args(&packages))?;
     let root = scratch.path().join("root");
@@ -159,56 +158,16 @@ fn unpack() -> Result<()> {
         .with_context(|| format!("cannot move QEMU to {}", folder.display()))
 }
 
-/// Package lists of our own, with the backports in them; the system's stay as they are.
-struct Archive {
-    configuration: PathBuf,
-}
-
-impl Archive {
-    fn new(folder: &Path) -> Result<Self> {
-        for part in ["lists/partial", "cache/archives/partial", "sources"] {
-            std::fs::create_dir_all(folder.join(part)).context("cannot make apt's folders")?;
-        }
-        let sources = format!(
-            "Types: deb\nURIs: {}\nSuites: {OLD_RELEASE} {BACKPORTS}\nComponents: main\n\
-             Signed-By: {KEYRING}\n",
-            mirror()
-        );
-        std::fs::write(folder.join("sources/debian.sources"), sources)
-            .context("cannot write apt's sources")?;
-        let at = folder.display();
-        let configuration = format!(
-            "Dir::State::lists \"{at}/lists\";\nDir::Cache \"{at}/cache\";\n\
-             Dir::Etc::sourcelist \"/dev/null\";\nDir::Etc::sourceparts \"{at}/sources\";\n\
-             Dir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \"/dev/null\";\n\
-             Acquire::Languages \"none\";\nAPT::Sandbox::User \"root\";\n"
-        );
-        let archive = Self {
-            configuration: folder.join("apt.conf"),
-        };
-        std::fs::write(&archive.configuration, configuration)
-            .context("cannot write apt's configuration")?;
-        run(archive.command("apt-get").args(["-q", "update"]))?;
-        Ok(archive)
+/// `NAME=VERSION` of a backported package and of what it needs beside what is installed.
+fn missing(lists: &Lists, package: &str) -> Result<Vec<String>> {
+    let mut simulate = lists.command("apt-get");
+    simulate.args(["-q", "--simulate", "install", "--no-install-recommends"]);
+    simulate.args(["-o", "Debug::NoLocking=true", "-t", BACKPORTS, package]);
+    let packages = to_install(&output(&mut simulate)?);
+    if packages.is_empty() {
+        bail!("apt would install nothing for {package} from {BACKPORTS}");
     }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = command(program);
-        command.env("APT_CONFIG", &self.configuration);
-        command
-    }
-
-    /// `NAME=VERSION` of a backported package and of what it needs beside what is installed.
-    fn missing(&self, package: &str) -> Result<Vec<String>> {
-        let mut simulate = self.command("apt-get");
-        simulate.args(["-q", "--simulate", "install", "--no-install-recommends"]);
-        simulate.args(["-o", "Debug::NoLocking=true", "-t", BACKPORTS, package]);
-        let packages = to_install(&output(&mut simulate)?);
-        if packages.is_empty() {
-            bail!("apt would install nothing for {package} from {BACKPORTS}");
-        }
-        Ok(packages)
-    }
+    Ok(packages)
 }
 
 /// What a simulated installation would install: lines of `Inst NAME [OLD] (VERSION ORIGIN …)`.
@@ -223,16 +182,6 @@ fn to_install(simulation: &str) -> Vec<String> {
             Some(format!("{name}={version}"))
         })
         .collect()
-}
-
-/// Where this system gets its packages from.
-fn mirror() -> String {
-    let release = format!("Codename: {OLD_RELEASE}");
-    let mut list = command("apt-get");
-    list.args(["indextargets", "--format", "$(REPO_URI)", &release]);
-    let known = output(&mut list).unwrap_or_default();
-    let first = known.lines().map(str::trim).find(|line| !line.is_empty());
-    first.unwrap_or("http://deb.debian.org/debian").to_owned()
 }
 
 #[cfg(test)]
