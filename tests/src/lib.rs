@@ -26,6 +26,7 @@ pub mod dialer;
 pub mod kernel;
 pub mod ledger;
 pub mod netns;
+pub mod postgres;
 pub mod python;
 pub mod replies;
 pub mod residue;

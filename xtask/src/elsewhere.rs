@@ -33,6 +33,14 @@ const NAMES: &[(&str, [&str; 3])] = &[
         "qemu-system-x86",
         ["qemu-system-x86-core", "qemu-system-x86", "qemu-x86"],
     ),
+    (
+        "postgresql",
+        [
+            "postgresql-server postgresql-contrib",
+            "postgresql",
+            "postgresql-server postgresql-contrib",
+        ],
+    ),
     ("redis-server", ["redis", "valkey", "redis"]),
     ("redis-tools", ["redis", "valkey", "redis"]),
     ("util-linux", ["util-linux", "util-linux", "util-linux"]),

@@ -57,6 +57,7 @@ pub(crate) const VICTIMS: &[Package] = &[
     apt::program("nginx-light", "nginx"),
     apt::program("redis-server", "redis-server"),
     apt::program("redis-tools", "redis-benchmark"),
+    apt::program("postgresql", "psql"),
     apt::program("curl", "curl"),
     apt::program("bpftool", "bpftool"),
     apt::program("wireguard-tools", "wg"),

@@ -4,6 +4,7 @@
 //! same binaries run on the host and then in virtual machines, three per kernel.
 
 mod binaries;
+mod cluster;
 mod jobs;
 mod results;
 mod script;
@@ -77,6 +78,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     }
     build::injector()?;
     let binaries = step("building the integration tests", binaries::build)?;
+    cluster::make()?;
 
     let mut results = Results::default();
     step("integration tests", || {

@@ -2,7 +2,7 @@
 //! ends.
 
 use super::binaries::{Part, TestBinary};
-use super::{Options, results};
+use super::{Options, cluster, results};
 use crate::paths;
 use crate::vm::initramfs::quote;
 
@@ -37,9 +37,10 @@ impl Script {
         let injector = quote(&paths::injector().display().to_string());
         let xtask = std::env::current_exe().unwrap_or_default();
         let xtask = quote(&xtask.display().to_string());
+        let cluster = quote(&cluster::folder().display().to_string());
         let mut text = format!(
             "exec 2>&1\ncd {folder} || exit\n\
-             export INJECTOR_XTASK={xtask}\n\
+             export INJECTOR_XTASK={xtask} INJECTOR_TEST_CLUSTER={cluster}\n\
              export INJECTOR_BIN={injector} INJECTOR_TEST_WHERE={}\n\
              export INJECTOR_TEST_DOCTOR=$(mktemp) INJECTOR_TEST_EVIDENCE=$(mktemp)\n\
              \"$INJECTOR_BIN\" doctor --output json >\"$INJECTOR_TEST_DOCTOR\"\n",
