@@ -12,10 +12,17 @@ use injector_common::sleep::{MAX_SLEEPERS, MAX_TURNS, Sleeper, TRIES, address, s
 use crate::{
     atomic::fetch_add,
     decide::{ENOUGH, GO_ON, armed},
-    faults::sys_delay::{packed, unpacked},
     kernel_calls::{task_from_pid, task_release},
     maps::{DORMITORY, SLEEPERS, STATS},
 };
+
+/// Whether there is somebody who would wake a sleeper.
+#[inline(always)]
+pub(crate) fn is_served(now: u64) -> bool {
+    DORMITORY
+        .get(0)
+        .is_some_and(|dormitory| now < dormitory.served_until_ns)
+}
 
 /// A place to sleep that nobody else has, or none. Whoever gets one gives it back.
 ///
@@ -32,15 +39,9 @@ const NONE: u32 = u32::MAX;
 impl Bed {
     /// A free one; none if all are taken, or if there is nobody who would wake its sleeper.
     #[inline(always)]
-    pub(crate) fn take_if(so: bool, now: u64) -> Self {
+    pub(crate) fn take(now: u64) -> Self {
         let none = Self { slot: NONE };
-        if !so {
-            return none;
-        }
-        let Some(dormitory) = DORMITORY.get(0) else {
-            return none;
-        };
-        if now >= dormitory.served_until_ns {
+        if !is_served(now) {
             return none;
         }
         let thread = bpf_get_current_pid_tgid() as u32;
@@ -65,21 +66,6 @@ impl Bed {
     #[inline(always)]
     pub(crate) const fn is_there(self) -> bool {
         self.slot != NONE
-    }
-
-    /// Its number and a wait there in one that is not 0, to be kept until the call can sleep.
-    #[inline(always)]
-    pub(crate) const fn decided(self, us: u32, rule: u32) -> u64 {
-        (packed(us, rule) as u64) << 32 | self.slot as u64
-    }
-
-    /// The bed and the wait again.
-    #[inline(always)]
-    pub(crate) const fn from_decided(decided: u64) -> (Self, (u32, u32)) {
-        let bed = Self {
-            slot: decided as u32,
-        };
-        (bed, unpacked((decided >> 32) as i32))
     }
 
     #[inline(always)]

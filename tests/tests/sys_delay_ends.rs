@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     time::{Duration, Instant},
 };
 
@@ -36,14 +37,22 @@ fn now() -> f64 {
 /// Starts a victim that waits for 10 s in an open, when the lines `ready` and `begins` are there.
 #[track_caller]
 fn sleeper(scene: &Victims, cgroup: &Cgroup) -> (Injection, Process) {
+    sleeper_that(scene, cgroup, "goes")
+}
+
+/// The same, which makes a third call when there is a file `go` if it is to stay.
+#[track_caller]
+fn sleeper_that(scene: &Victims, cgroup: &Cgroup, how: &str) -> (Injection, Process) {
     let mut victim = scene.start(
         cgroup,
         "tell('ready')
-sys.stdin.read()
+stays = sys.stdin.read() == 'stay'
 tell('begins')
 opens()
 tell(time.monotonic())
-tell(timed(opens))",
+tell(timed(opens))
+while stays and not os.path.exists('FOLDER/go'): time.sleep(0.05)
+if stays: tell(timed(opens))",
     );
     scene.line(1);
     let (there, target) = (scene.path("there/x"), cgroup.target());
@@ -52,6 +61,8 @@ tell(timed(opens))",
         &["--delay", "10s", "--target", &target, "--for", "60s"],
     );
     let injection = Injection::start(&[&["sys-delay"], &options[..]].concat());
+    let stdin = victim.0.stdin.as_mut().expect("its input");
+    stdin.write_all(how.as_bytes()).expect("write to it");
     go_on(&mut victim);
     scene.line(2);
     // It is asleep by then.
@@ -138,22 +149,29 @@ fn a_stopped_waker_is_ended() {
     assert!(finished.stderr.contains("did not answer"), "{finished:?}");
 }
 
-/// It is as if it had gone: after the lease nobody waits any more.
+/// After the lease nobody waits any more, until it goes on.
 #[test]
 fn a_stopped_agent_lets_everybody_go() {
     require!(Asleep);
     let scene = Victims::new();
     let cgroup = Cgroup::new("victim");
-    let (injection, mut victim) = sleeper(&scene, &cgroup);
+    let (injection, mut victim) = sleeper_that(&scene, &cgroup, "stay");
     let begun = now();
     injection.agent().signal(Signal::SIGSTOP);
     let end: f64 = scene.line(3).parse().expect("a time");
     assert!((1.0..3.0).contains(&(end - begun)), "{} s", end - begun);
-    victim.wait();
+    // The second one comes at once, and waits for nothing.
+    let next: f64 = scene.line(4).parse().expect("a time");
+    assert!(next < 100.0, "{next} ms without a lease");
     injection.agent().signal(Signal::SIGCONT);
-    let finished = injection.stop();
-    let rule = finished.rule();
-    assert_eq!((rule.injected, rule.cut_short), (1, Some(1)), "{rule:?}");
+    // It has renewed its lease by then.
+    std::thread::sleep(Duration::from_secs(1));
+    fs::write(scene.path("go"), "").expect("a file");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(scene.told().len(), 4, "the third one does not wait");
+    let rule = injection.stop().rule();
+    assert_eq!((rule.injected, rule.cut_short), (2, Some(2)), "{rule:?}");
+    victim.wait();
 }
 
 #[test]

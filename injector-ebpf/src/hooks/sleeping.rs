@@ -13,7 +13,7 @@ use core::ptr::null_mut;
 use aya_ebpf::{
     bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
     cty::c_void,
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
+    helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_task_storage_get},
     macros::lsm,
     programs::{FEntryContext, LsmContext},
 };
@@ -32,9 +32,10 @@ use super::{
 use crate::{
     atomic::{exchange, fetch_add},
     calls,
+    faults::sys_delay::{packed, unpacked},
     maps::{DECIDED, DROWSY, STATS},
     objects::Object,
-    sleep::Bed,
+    sleep::{self, Bed},
 };
 
 macro_rules! sleeping_hooks {
@@ -85,7 +86,7 @@ sleeping_hooks! {
 #[inline(always)]
 fn wait(hook: SecurityHook, about: About, argument: impl Fn(usize) -> Object) -> Option<()> {
     let call = security::at_hook(SLEEPING_HOOKS + hook as u32, about, argument)?;
-    let (bed, us, rule) = decide(call, true)?;
+    let (bed, us, rule) = decide(call)?;
     bed.sleep(us, rule);
     bed.leave();
     None
@@ -103,9 +104,9 @@ fn inj_sl_trial(ctx: LsmContext) -> i32 {
 /// Where and for how long a call waits, and by which rule. That it cannot is an error of the rule
 /// that would have it wait.
 #[inline(always)]
-fn decide(call: Entered, can: bool) -> Option<(Bed, u32, u32)> {
+fn decide(call: Entered) -> Option<(Bed, u32, u32)> {
     // Before the rules are asked: what they count is what then happens.
-    let bed = Bed::take_if(can, call.now);
+    let bed = Bed::take(call.now);
     let longest = if bed.is_there() { MAX_SLEEP_US } else { 0 };
     let wait = calls::wait(call.control, call.mask, call.now, call.facts, longest);
     if let Some((us, rule)) = wait {
@@ -157,30 +158,34 @@ fn lie_down(ctx: &FEntryContext) -> Option<()> {
         // SAFETY: aligned u64s of map values.
         let left = unsafe { exchange(place, 0) };
         if left != 0 {
-            give_up(left, drowsy);
+            // SAFETY: as above.
+            unsafe { fetch_add(drowsy, u64::MAX) };
+            give_up(unpacked(left as i32).1);
         }
     }
-    let (bed, us, rule) = decide(call, !place.is_null())?;
+    let longest = if !place.is_null() && sleep::is_served(call.now) {
+        MAX_SLEEP_US
+    } else {
+        0
+    };
+    let (us, rule) = calls::wait(call.control, call.mask, call.now, call.facts, longest)?;
     if place.is_null() {
         return None;
     }
     // SAFETY: as above.
     unsafe {
         fetch_add(drowsy, 1);
-        exchange(place, bed.decided(us, rule));
+        exchange(place, packed(us, rule) as u64);
     }
     None
 }
 
-/// Counts as an error what was decided and could not be had.
+/// Counts as an error what was decided by a rule and could not be had.
 #[inline(always)]
-fn give_up(left: u64, drowsy: *mut u64) {
-    let (bed, (_, rule)) = Bed::from_decided(left);
-    bed.leave();
-    // SAFETY: aligned u64s of map values.
-    unsafe {
-        fetch_add(drowsy, u64::MAX);
-        if let Some(stats) = STATS.get_ptr_mut(rule) {
+fn give_up(rule: u32) {
+    if let Some(stats) = STATS.get_ptr_mut(rule) {
+        // SAFETY: aligned u64s of a map value.
+        unsafe {
             fetch_add(&raw mut (*stats).injected, u64::MAX);
             fetch_add(&raw mut (*stats).errors, 1);
         }
@@ -216,9 +221,17 @@ fn asleep(drowsy: *mut u64) {
     if decided == 0 {
         return;
     }
-    // SAFETY: as above.
-    unsafe { fetch_add(drowsy, u64::MAX) };
-    let (bed, (us, rule)) = Bed::from_decided(decided);
-    bed.sleep(us, rule);
-    bed.leave();
+    // SAFETY: as above; and a clock is read.
+    let now = unsafe {
+        fetch_add(drowsy, u64::MAX);
+        bpf_ktime_get_boot_ns()
+    };
+    let (us, rule) = unpacked(decided as i32);
+    let bed = Bed::take(now);
+    if bed.is_there() {
+        bed.sleep(us, rule);
+        bed.leave();
+    } else {
+        give_up(rule);
+    }
 }

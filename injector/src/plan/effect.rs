@@ -58,6 +58,23 @@ impl CallHook {
         }
     }
 
+    /// Whether of programs here and there on one call those that override its result are without
+    /// effect: the kernel calls what is attached in the place of a function whatever a kprobe
+    /// made of it (measured on Linux 6.12).
+    #[must_use]
+    pub const fn hides(self, other: Self) -> bool {
+        const fn overrides(hook: CallHook) -> bool {
+            matches!(hook, CallHook::Entry { modifies: false })
+        }
+        const fn replaces(hook: CallHook) -> bool {
+            matches!(
+                hook,
+                CallHook::Entry { modifies: true } | CallHook::Asleep(None)
+            )
+        }
+        overrides(self) && replaces(other) || replaces(self) && overrides(other)
+    }
+
     /// In which manner a call that is to wait does so there.
     #[must_use]
     pub const fn manner(self) -> Manner {

@@ -45,6 +45,8 @@ struct Evidence {
     asking: bool,
     /// cgroup v2 has the controllers of processors, memory, processes and disks.
     controllers: bool,
+    /// File systems in user space can be served.
+    fuse: bool,
 }
 
 impl Evidence {
@@ -59,6 +61,7 @@ impl Evidence {
             security: has_security(),
             asking: has_asking(),
             controllers: has_controllers(),
+            fuse: has_fuse(),
         }
     }
 
@@ -100,7 +103,7 @@ impl Evidence {
             Feature::SysSignal => self.seeing.or_reason("the host's kernel has no kprobes"),
             Feature::Asleep => security
                 .and(since((6, 2), super::TASKS_SINCE))
-                .and(has_fuse().or_reason("the host's kernel has no FUSE")),
+                .and(self.fuse.or_reason("the host's kernel has no FUSE")),
             Feature::Controllers => self
                 .controllers
                 .or_reason("cgroup v2 lacks controllers here, which cgroup v1 has or nobody"),
@@ -256,6 +259,7 @@ mod tests {
         security: true,
         asking: true,
         controllers: true,
+        fuse: true,
     };
 
     #[track_caller]
@@ -270,15 +274,16 @@ mod tests {
     #[test]
     fn each_piece_of_evidence_decides_its_features() {
         use Feature::{
-            Controllers, FmodRet, FmodRetSecurity, Fq, LoopbackDelay, Lsm, NetDelay, NetRefuse,
-            Netem, Override, Segments, SysErrno, SysSignal, Tcx,
+            Asleep, Controllers, FmodRet, FmodRetSecurity, Fq, LoopbackDelay, Lsm, NetDelay,
+            NetRefuse, Netem, Override, Segments, SysErrno, SysSignal, Tcx,
         };
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
         lacks(release((6, 6)), &[]);
         lacks(release((6, 5)), &[Tcx]);
         lacks(release((6, 3)), &[Tcx]);
-        lacks(release((6, 1)), &[LoopbackDelay, Tcx]);
+        lacks(release((6, 2)), &[LoopbackDelay, Tcx]);
+        lacks(release((6, 1)), &[LoopbackDelay, Asleep, Tcx]);
         lacks(
             release((5, 15)),
             &[
@@ -286,6 +291,7 @@ mod tests {
                 NetDelay,
                 LoopbackDelay,
                 NetRefuse,
+                Asleep,
                 Lsm,
                 FmodRetSecurity,
                 Tcx,
@@ -303,6 +309,11 @@ mod tests {
             ..RICH
         };
         lacks(hybrid, &[Controllers]);
+        let awake = Evidence {
+            fuse: false,
+            ..RICH
+        };
+        lacks(awake, &[Asleep]);
         let blind = Evidence {
             seeing: false,
             ..RICH
@@ -318,14 +329,14 @@ mod tests {
             security: false,
             ..stock
         };
-        lacks(unlisted, &[Override, FmodRet, Lsm]);
+        lacks(unlisted, &[Asleep, Override, FmodRet, Lsm]);
         let without = Evidence {
             asking: false,
             ..unlisted
         };
         lacks(
             without,
-            &[SysErrno, Override, FmodRet, Lsm, FmodRetSecurity],
+            &[SysErrno, Asleep, Override, FmodRet, Lsm, FmodRetSecurity],
         );
     }
 

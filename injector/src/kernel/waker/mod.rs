@@ -2,8 +2,9 @@
 //! whose pages they wait for ([`injector_common::sleep`]).
 //!
 //! Whatever ends it wakes all: with its descriptor of `/dev/fuse` the kernel ends every request.
-//! It ends by itself when the agent is gone, or has said nothing for as long as a lease. Calls
-//! that come then do not wait, and count as errors of their rule.
+//! It ends by itself when the agent is gone. When that has said nothing for as long as a lease,
+//! it wakes all, and lets nobody wait until it hears of it again. Once it has ended, calls do not
+//! wait, and count as errors of their rule.
 
 mod fuse;
 mod holder;

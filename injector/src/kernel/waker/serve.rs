@@ -42,7 +42,8 @@ const FUSE: u64 = 0;
 const AGENT: u64 = 1;
 const TIMER: u64 = 2;
 
-/// Serves the agent whose maps have these ids until that is gone, or says nothing any more.
+/// Serves the agent whose maps have these ids until that is gone. While it says nothing for longer
+/// than a lease, nobody waits.
 ///
 /// # Errors
 ///
@@ -107,12 +108,12 @@ impl Waker {
         epoll.add(&self.timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         loop {
             let now = clock::boot_ns();
-            if now >= self.lease_until_ns {
-                return Ok(());
-            }
-            self.dormitory.as_slice()[SERVED_UNTIL].store(now + LEASE_NS, Release);
-            let next = self.wake_due(now)?;
-            let at = Duration::from_nanos(next.min(now + LOOK_NS));
+            let is_over = now >= self.lease_until_ns;
+            // Nobody lies down any more until the agent beats again.
+            let served_until = if is_over { 0 } else { now + LEASE_NS };
+            self.dormitory.as_slice()[SERVED_UNTIL].store(served_until, Release);
+            let next = self.wake_due(if is_over { u64::MAX } else { now })?;
+            let at = Duration::from_nanos(next.min(now.saturating_add(LOOK_NS)));
             self.timer.set(
                 Expiration::OneShot(TimeSpec::from_duration(at)),
                 TimerSetTimeFlags::TFD_TIMER_ABSTIME,
@@ -138,8 +139,8 @@ impl Waker {
         }
     }
 
-    /// Wakes those who are due, and with them those who lay down before them. When the next one
-    /// is due, in boot time.
+    /// Wakes those who are due by this boot time, and with them those who lay down before them.
+    /// When the next one is due.
     fn wake_due(&mut self, now: u64) -> io::Result<u64> {
         let sleepers = self.sleepers.as_slice();
         let (mut due, mut next) = (0u32, u64::MAX);

@@ -110,6 +110,21 @@ impl Parts {
                     found: format!("{} in a rule before it", other.rung().name()).into(),
                 });
             }
+            if let Some((other, ..)) = self
+                .calls
+                .iter()
+                .find(|known| known.1 == call && known.0.hides(hook))
+            {
+                let (one, two) = (hook.rung().name(), other.rung().name());
+                return Err(Unsupported {
+                    what: format!("rule {}: --call {}", rule.name, call.name).into(),
+                    needs: "no program in the place of a call whose result a kprobe overrides, \
+                            which would be without effect; --rung fmod_ret of the rule that fails it \
+                            goes with the other"
+                        .into(),
+                    found: format!("{one} here, and {two} in a rule before it").into(),
+                });
+            }
             let mut known = self.calls.iter_mut();
             match known.find(|known| known.0 == hook && known.1 == call) {
                 Some(known) => known.2 |= mask,

@@ -74,6 +74,49 @@ fn sleeping_programs_are_attached_behind_those_that_fail_calls() {
     );
 }
 
+/// A program in the place of a call makes nothing of what a kprobe overrides.
+#[test]
+fn a_call_is_not_overridden_where_its_place_is_taken() {
+    let late = (delay(&["fsync"], LONG, None), calls_of(web()));
+    let fails = (errno(&["fsync"]), calls_of(web()));
+    let needs = "needs no program in the place of a call whose result a kprobe overrides, which \
+                 would be without effect; --rung fmod_ret of the rule that fails it goes with the \
+                 other; found";
+    for (rules, found) in [
+        (
+            [late.clone(), fails.clone()],
+            "kprobe here, and fmod_ret in a rule before it",
+        ),
+        (
+            [fails, late.clone()],
+            "fmod_ret here, and kprobe in a rule before it",
+        ),
+    ] {
+        let refused =
+            format!("refused: rule r1: --call fsync: not supported here: {needs} {found}");
+        check(&rules, &able(), &refused);
+    }
+    let mut modifies = errno(&["fsync"]);
+    if let Fault::Call(calls, _) = &mut modifies {
+        calls.rung = Some(crate::model::Rung::FmodRet);
+    }
+    check(
+        &[late, (modifies, calls_of(web()))],
+        &able(),
+        "rule r0 (sys-delay) through asleep
+         rule r1 (sys-errno) through fmod_ret
+         1. write rule r0 at 0, inactive
+         2. write rule r1 at 1, inactive
+         3. aim rules 0,1 at cgroup /web (id 42)
+         4. name fsync at its entry, to wait asleep for rules 0
+         5. name fsync at its entry by fmod_ret for rules 1
+         6. attach to the entry of fsync by fmod_ret
+         7. start the process that wakes calls, which all go on if it ends
+         8. attach to the entry of fsync, to wait asleep
+         9. put the rules in force",
+    );
+}
+
 /// Only for as long as a processor may be kept, and only if nobody has to keep it.
 #[test]
 fn what_cannot_sleep_waits_busy() {
