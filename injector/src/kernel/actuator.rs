@@ -392,7 +392,7 @@ impl KernelActuator {
                 self.attached.push((effect.clone(), link));
                 Ok(())
             }
-            Effect::AttachSleepingEntry { call } => self.attach_sleeping_entry(effect, *call),
+            Effect::AttachSleepingEntry { call } => self.attach_sleeping_entry(plan, effect, *call),
             Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
             Effect::AttachSend { hears } => self.attach_send(effect, *hears),
             Effect::StartGuardian => self.start_guardian(plan),
