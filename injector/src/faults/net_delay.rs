@@ -79,15 +79,7 @@ Examples:
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let filter = raw.filter()?;
         let delay = in_range("delay", raw.delay.0.0)?;
-        let jitter = raw.jitter.map_or(Duration::ZERO, |text| text.0.0);
-        if jitter > delay {
-            let problem = format!(
-                "{} is more than the delay of {}",
-                duration::format(jitter),
-                duration::format(delay)
-            );
-            return Err(SpecError::new("jitter", problem, "at most the delay"));
-        }
+        let jitter = jitter(raw.jitter.as_ref(), delay)?;
         let distribution = raw.distribution.map_or(Written::Uniform, |text| text.0);
         let correlation = raw.correlation.map_or(0, |text| text.0.0);
         if jitter.is_zero() {
@@ -111,6 +103,20 @@ Examples:
         };
         Ok(Fault::Packet(filter, PacketFault::Delay(delay)))
     }
+}
+
+/// The spread around a delay, which is none if it is not given.
+pub(super) fn jitter(given: Option<&Text<Span>>, delay: Duration) -> Result<Duration, SpecError> {
+    let jitter = given.map_or(Duration::ZERO, |text| text.0.0);
+    if jitter > delay {
+        let problem = format!(
+            "{} is more than the delay of {}",
+            duration::format(jitter),
+            duration::format(delay)
+        );
+        return Err(SpecError::new("jitter", problem, "at most the delay"));
+    }
+    Ok(jitter)
 }
 
 /// A time that a packet may be held.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use injector_common::FaultKind;
 
-use super::{FaultKindDef, calls};
+use super::{FaultKindDef, calls, net_delay};
 use crate::{
     error::SpecError,
     model::{CallDelay, CallFault, Calls, Fault, MAX_SLEEP, MAX_SPIN, Manner},
@@ -81,37 +81,29 @@ pub(crate) fn checked(
     jitter: Option<&Text<Span>>,
     wait: Option<&Text<Manner>>,
 ) -> Result<CallDelay, SpecError> {
-        let delay = delay.0.0;
-        if delay < Duration::from_micros(1) || delay > MAX_SLEEP {
-            return Err(out_of_range("delay", delay, MAX_SLEEP));
-        }
-        let jitter = jitter.map_or(Duration::ZERO, |text| text.0.0);
-        if jitter > delay {
-            let problem = format!(
-                "{} is more than the delay of {}",
-                duration::format(jitter),
-                duration::format(delay)
-            );
-            return Err(SpecError::new("jitter", problem, "at most the delay"));
-        }
-        let delay = CallDelay {
-            delay,
-            jitter,
-            manner: wait.map(|text| text.0),
-        };
-        let longest = delay.longest();
-        if longest > MAX_SLEEP {
-            return Err(out_of_range("jitter", longest, MAX_SLEEP));
-        }
-        if delay.manner == Some(Manner::Busy) && longest > MAX_SPIN {
-            let problem = format!(
-                "busy for {}, nothing else would run on that processor",
-                duration::format(longest)
-            );
-            let allowed = format!("at most {} in all", duration::format(MAX_SPIN));
-            return Err(SpecError::new("wait", problem, allowed));
-        }
-        Ok(delay)
+    let delay = delay.0.0;
+    if delay < Duration::from_micros(1) || delay > MAX_SLEEP {
+        return Err(out_of_range("delay", delay, MAX_SLEEP));
+    }
+    let jitter = net_delay::jitter(jitter, delay)?;
+    let delay = CallDelay {
+        delay,
+        jitter,
+        manner: wait.map(|text| text.0),
+    };
+    let longest = delay.longest();
+    if longest > MAX_SLEEP {
+        return Err(out_of_range("jitter", longest, MAX_SLEEP));
+    }
+    if delay.manner == Some(Manner::Busy) && longest > MAX_SPIN {
+        let problem = format!(
+            "busy for {}, nothing else would run on that processor",
+            duration::format(longest)
+        );
+        let allowed = format!("at most {} in all", duration::format(MAX_SPIN));
+        return Err(SpecError::new("wait", problem, allowed));
+    }
+    Ok(delay)
 }
 
 fn out_of_range(field: &'static str, given: Duration, most: Duration) -> SpecError {

@@ -146,22 +146,25 @@ fn try_seen(programs: &mut Programs, features: &mut Features, calls: &[(Syscall,
     }
 }
 
-/// Tries where those of these calls can wait that are to.
+/// Tries where those of these calls can wait that are to: all together, one place after the other.
 fn try_waiting(programs: &mut Programs, features: &mut Features, calls: &[(Syscall, Way)]) {
-    let waiting = calls
-        .iter()
-        .filter_map(|&(call, way)| Some((call, way, way.waits?)));
-    for (call, way, waits) in waiting {
-        for at_entry in [false, true] {
-            let is_untried = call_hooks(call, way, features).is_err();
-            if waits.manner != Some(Manner::Busy) && is_untried {
-                try_asleep(programs, features, &[call], at_entry);
-            }
+    let left = |features: &Features, but: Manner| -> Vec<Syscall> {
+        let waiting = calls.iter().filter(|(call, way)| {
+            way.waits.is_some_and(|waits| waits.manner != Some(but))
+                && call_hooks(*call, *way, features).is_err()
+        });
+        waiting.map(|(call, _)| *call).collect()
+    };
+    for at_entry in [false, true] {
+        let calls = left(features, Manner::Busy);
+        if !calls.is_empty() {
+            try_asleep(programs, features, &calls, at_entry);
         }
-        if waits.manner != Some(Manner::Asleep) && call_hooks(call, way, features).is_err() {
-            probe_seen(programs, features);
-            find_entries(features, &[call]);
-        }
+    }
+    let calls = left(features, Manner::Asleep);
+    if !calls.is_empty() {
+        probe_seen(programs, features);
+        find_entries(features, &calls);
     }
 }
 

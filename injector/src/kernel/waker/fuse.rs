@@ -106,18 +106,18 @@ impl Connection {
     }
 
     /// Takes up the next request and answers it, a read by `EIO`: the page it wants stays as it
-    /// is, not there. Where that page lies in the file, if it was a read; `None` when nothing
-    /// is asked for.
+    /// is, not there. `before` hears first where that page lies in the file. Whether anything was
+    /// asked for.
     ///
     /// # Errors
     ///
     /// When the kernel has ended the connection.
-    pub(super) fn answer(&mut self, before: impl FnOnce(u64)) -> io::Result<Option<()>> {
+    pub(super) fn answer(&mut self, before: impl FnOnce(u64)) -> io::Result<bool> {
         let length = loop {
             match (&self.device).read(&mut self.buffer) {
                 Ok(length) => break length,
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => return Ok(None),
+                    Some(libc::EAGAIN) => return Ok(false),
                     // One that was ended while it was read.
                     Some(libc::ENOENT | libc::EINTR) => {}
                     _ => return Err(error),
@@ -143,7 +143,7 @@ impl Connection {
         if let Some((error, body)) = reply {
             self.send(unique, -error, &body)?;
         }
-        Ok(Some(()))
+        Ok(true)
     }
 
     /// Has the kernel make a page for each sleeper, in the name of this process: not there, but

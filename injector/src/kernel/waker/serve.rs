@@ -162,7 +162,7 @@ impl Waker {
                 sleeper[WOKEN].fetch_add(1, Release);
                 woken = Some(sleeper[DUE].load(Acquire) <= now);
             })?;
-            if asked.is_none() {
+            if !asked {
                 // Whoever is due and has not lain down yet comes, which is an event.
                 break;
             }
@@ -212,7 +212,7 @@ fn start_holder(connection: &mut Connection, mount: &OwnedFd) -> io::Result<(Pid
         if has_said {
             break;
         }
-        while connection.answer(|_| ())?.is_some() {}
+        while connection.answer(|_| ())? {}
     }
     let mut address = [0; size_of::<u64>()];
     File::from(hears).read_exact(&mut address)?;
