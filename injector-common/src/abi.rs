@@ -7,7 +7,7 @@
 use crate::{
     faults::Params,
     filter::PacketFilter,
-    names::{MAX_CALLS, MAX_LEVELS},
+    names::{CALL_NUMBERS, MAX_LEVELS},
     trigger::Trigger,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 23;
+pub const ABI_VERSION: u32 = 29;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,11 @@ pub struct Control {
     pub by_call: u64,
     /// Of those, rules for which it has to be found out where a file lies.
     pub by_place: u64,
+    /// Rules that leave out whoever executes one of the files in the table of spared ones.
+    pub sparing: u64,
+    /// The [`FileKey::bit`](crate::call_filter::FileKey::bit) of each of these files: whose bit is
+    /// not among them need not be looked for.
+    pub spared: u64,
     /// The distinct levels at which targeted cgroups lie; the root is 0.
     pub levels: [u32; MAX_LEVELS],
     /// How many of `levels` are in use.
@@ -102,6 +107,10 @@ pub struct RuleEntry {
     pub key: u32,
     /// Whose operations are counted and drawn for by themselves: one of the constants of [`per`].
     pub per: u32,
+    /// 1 when nothing is done to operations that it would have suffer.
+    pub shadow: u32,
+    /// Always 0.
+    pub _pad: u32,
 }
 
 /// What [`RuleEntry::per`] says.
@@ -114,6 +123,8 @@ pub mod per {
     pub const PROCESS: u32 = 2;
     /// Each thread's calls by themselves.
     pub const THREAD: u32 = 3;
+    /// The calls of each program that a process executes by themselves.
+    pub const PROGRAM: u32 = 4;
 }
 
 impl RuleEntry {
@@ -166,6 +177,8 @@ pub struct RuleStats {
     pub passed: u64,
     /// Operations selected after the budget was spent.
     pub exhausted: u64,
+    /// Operations that would have suffered, of a rule in shadow. It follows the one before.
+    pub shadowed: u64,
     /// Operations that should have suffered, but the kernel refused the action.
     pub errors: u64,
     /// Injections taken from the budget, successful or not.
@@ -300,12 +313,12 @@ pub const fn near_slot(near: u64, ifindex: u32) -> Option<u32> {
     }
 }
 
-/// Where a hook's calls begin in the call table, whose value is the mask of
-/// rules that name the call.
+/// Where a call is in a hook's part of the call table, by what programs know it by; its value is the
+/// mask of rules that name the call.
 #[inline(always)]
 #[must_use]
 pub const fn call_slot(hook: u32, number: u32) -> u32 {
-    hook * MAX_CALLS + number
+    hook * CALL_NUMBERS + number
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Which calls a rule means: by their arguments, by who makes them, and by the file that they
-//! are about.
+//! Which calls a rule means: by their arguments, by who makes them, and by the file or socket that
+//! they are about.
 
 /// Bytes of a process's name as the kernel keeps it, with the zero at its end
 /// (`TASK_COMM_LEN`, include/linux/sched.h).
@@ -39,6 +39,10 @@ pub mod test {
     pub const SOME_BITS: u32 = 5;
     /// It has none of them.
     pub const NO_BITS: u32 = 6;
+    /// It is one of the numbers below 64 whose bits the value has.
+    pub const ONE_OF: u32 = 7;
+    /// It is none of them.
+    pub const NONE_OF: u32 = 8;
     /// Added for a value below 0: the lower half of the argument is compared as a signed number,
     /// since that is what a C `int` leaves certain.
     pub const SIGNED: u32 = 1 << 8;
@@ -53,21 +57,22 @@ impl ArgumentTest {
         reason = "a C int is the lower half of its register"
     )]
     pub const fn holds(&self, argument: u64) -> bool {
-        // Both shifted into the unsigned range, so that one comparison serves both.
-        const SIGN: u64 = 1 << 63;
-        let (mut value, mut argument) = (self.value, argument);
+        let (value, mut argument, mut shift) = (self.value, argument, 0);
         if self.test & test::SIGNED != 0 {
-            value ^= SIGN;
-            argument = (argument as i32 as i64).cast_unsigned() ^ SIGN;
+            argument = (argument as i32 as i64).cast_unsigned();
+            // What is compared is shifted into the unsigned range, so that one comparison serves both.
+            shift = 1 << 63;
         }
         match self.test & !test::SIGNED {
             test::NONE => true,
             test::EQUAL => argument == value,
             test::DIFFERENT => argument != value,
-            test::LESS => argument < value,
-            test::MORE => argument > value,
+            test::LESS => argument ^ shift < value ^ shift,
+            test::MORE => argument ^ shift > value ^ shift,
             test::SOME_BITS => argument & value != 0,
             test::NO_BITS => argument & value == 0,
+            test::ONE_OF => argument < 64 && value >> (argument & 63) & 1 != 0,
+            test::NONE_OF => argument >= 64 || value >> (argument & 63) & 1 == 0,
             _ => false,
         }
     }
@@ -85,6 +90,8 @@ pub struct CallFilter {
     pub name_tail: [u64; NAME_BYTES / 8],
     /// The name of the process, zeros behind it.
     pub command: [u64; COMMAND_BYTES / 8],
+    /// Address families of sockets: bit n for that of number n.
+    pub families: u64,
     /// First of the users whose calls match, by effective id.
     pub user_first: u32,
     /// Last of them.
@@ -129,6 +136,12 @@ pub mod condition {
     pub const NOT_COMMAND: u32 = 1 << 10;
     /// Some argument is tested.
     pub const ARGUMENTS: u32 = 1 << 11;
+    /// The call is on a socket of one of `families`, or makes one.
+    pub const FAMILY: u32 = 1 << 12;
+    /// It is on a socket whose other end the rule's packet filter takes, or names such an end.
+    pub const PEER: u32 = 1 << 13;
+    /// Conditions on the socket.
+    pub const SOCKET: u32 = FAMILY | PEER;
     /// Conditions on the file.
     pub const FILE: u32 = BELOW | NOT_BELOW | NAME | WHOLE_NAME | TYPE | ACCESS;
 }
@@ -144,6 +157,7 @@ impl CallFilter {
         name_head: [0; NAME_BYTES / 8],
         name_tail: [0; NAME_BYTES / 8],
         command: [0; COMMAND_BYTES / 8],
+        families: 0,
         user_first: 0,
         user_last: 0,
         conditions: 0,
@@ -191,6 +205,13 @@ impl CallFilter {
         !self.asks(condition::ACCESS) || self.access & mode != 0
     }
 
+    /// Whether sockets of this family are meant.
+    #[inline(always)]
+    #[must_use]
+    pub const fn family(&self, family: u32) -> bool {
+        !self.asks(condition::FAMILY) || family < 64 && self.families >> (family & 63) & 1 != 0
+    }
+
     /// What comes of the comparison of a file's name.
     #[inline(always)]
     #[must_use]
@@ -211,6 +232,15 @@ pub struct FileKey {
     pub device: u32,
     /// Zero: map keys are compared byte by byte.
     pub _pad: u32,
+}
+
+impl FileKey {
+    /// One of 64 bits for each inode number, so that few files share one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bit(inode: u64) -> u64 {
+        1 << (inode & 63)
+    }
 }
 
 /// The rules that name a file, by the version of the rule (the lowest bit of its key).
@@ -248,22 +278,44 @@ mod tests {
         assert!(!holds(test::EQUAL, minus_100, 0xffff_ff9c));
         assert!(holds(test::MORE | test::SIGNED, minus_100, 3));
         assert!(holds(test::LESS | test::SIGNED, minus_100, 0xffff_ff00));
+        assert!(holds(
+            test::ONE_OF | test::SIGNED,
+            1 << 3,
+            0xff00_0000_0000_0003
+        ));
+        assert!(holds(test::NONE_OF | test::SIGNED, u64::MAX, minus_100));
     }
 
     #[test]
     fn an_unknown_test_is_never_passed() {
-        assert!(!holds(7, 0, 0) && !holds(u32::MAX, 0, 0));
+        assert!(!holds(9, 0, 0) && !holds(u32::MAX, 0, 0));
         assert!(holds(test::NONE, 5, 9));
     }
 
     proptest! {
         #[test]
         fn tests_come_in_opposites(value: u64, argument: u64) {
-            for (one, other) in [(test::EQUAL, test::DIFFERENT), (test::SOME_BITS, test::NO_BITS)] {
-                prop_assert_ne!(holds(one, value, argument), holds(other, value, argument));
+            for (one, other) in [
+                (test::EQUAL, test::DIFFERENT),
+                (test::SOME_BITS, test::NO_BITS),
+                (test::ONE_OF, test::NONE_OF),
+            ] {
+                for argument in [argument, argument % 70] {
+                    prop_assert_ne!(holds(one, value, argument), holds(other, value, argument));
+                }
             }
             let order = [test::LESS, test::EQUAL, test::MORE];
             prop_assert_eq!(order.iter().filter(|&&test| holds(test, value, argument)).count(), 1);
+        }
+
+        #[test]
+        fn a_set_holds_the_numbers_of_its_bits(numbers in proptest::collection::btree_set(0..64u64, 0..9), argument in 0..80u64) {
+            let bits = numbers.iter().fold(0, |bits, number| bits | 1 << number);
+            prop_assert_eq!(holds(test::ONE_OF, bits, argument), numbers.contains(&argument));
+            let filter = CallFilter { families: bits, conditions: condition::FAMILY, ..CallFilter::ANY };
+            let family = u32::try_from(argument).unwrap();
+            prop_assert_eq!(filter.family(family), numbers.contains(&argument));
+            prop_assert!(CallFilter::ANY.family(family));
         }
 
         #[test]

@@ -5,13 +5,16 @@
 
 use crate::random::{self, mix};
 
-/// A process or a thread. Its id can be another's later, but not with the same start.
+/// A process, one of the programs that it executes, or a thread. Its id can be another's later, but
+/// not with the same start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// Its thread-group id, or its thread id.
     pub id: u32,
     /// Boot time in ns at which it started.
     pub started_ns: u64,
+    /// Which of the process's programs it is, from 1; 0 for all of them together.
+    pub program: u64,
 }
 
 impl Caller {
@@ -19,6 +22,7 @@ impl Caller {
     pub const NOBODY: Self = Self {
         id: 0,
         started_ns: 0,
+        program: 0,
     };
 
     /// What a rule with this seed keeps the caller's turn by.
@@ -29,9 +33,14 @@ impl Caller {
     pub const fn key(&self, rule_seed: u64) -> u64 {
         let hash = mix(rule_seed ^ self.id as u64);
         // Multiplied, so that a word of 0 and one that is missing differ.
-        mix(hash.wrapping_mul(5) ^ self.started_ns)
+        let key = mix(hash.wrapping_mul(5) ^ self.started_ns);
+        // Odd, so that no two programs of a process have one key.
+        key.wrapping_add(self.program.wrapping_mul(PROGRAM_STEP))
     }
 }
+
+/// How far the keys of a process's programs lie apart: the golden ratio's fraction of 2⁶⁴.
+const PROGRAM_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A call of a caller: the caller's own number under the rule above, and the call's below.
 ///
@@ -100,11 +109,15 @@ mod tests {
         #[test]
         fn callers_are_told_apart(
             seed: u64, id in 1_u32.., other_id in 1_u32.., started_ns: u64, later in 1_u64..,
+            programs in 0_u64.., next in 1_u64..,
         ) {
-            let one = Caller { id, started_ns };
+            let one = Caller { id, started_ns, program: 0 };
             // The same id, taken by one that started later; and two that started together.
-            let again = Caller { id, started_ns: started_ns.wrapping_add(later) };
-            let beside = Caller { id: other_id, started_ns };
+            let again = Caller { started_ns: started_ns.wrapping_add(later), ..one };
+            let beside = Caller { id: other_id, ..one };
+            let program = |program| Caller { program, ..one };
+            let (now, then) = (program(programs), program(programs.wrapping_add(next)));
+            prop_assert_ne!(now.key(seed), then.key(seed));
             prop_assert_ne!(one.key(seed), again.key(seed));
             prop_assert!(id == other_id || one.key(seed) != beside.key(seed));
             prop_assert_ne!(one.key(seed), Caller::NOBODY.key(seed));

@@ -21,6 +21,10 @@ macro_rules! fields {
 }
 
 fields! {
+    /// `task_struct.flags`.
+    task_flags;
+    /// `task_struct.io_uring`; that of `files` in a kernel without it.
+    task_io_uring;
     /// `task_struct.tgid`.
     task_tgid;
     /// `task_struct.pid`.
@@ -29,6 +33,8 @@ fields! {
     task_leader;
     /// `task_struct.start_boottime`.
     task_started;
+    /// `task_struct.self_exec_id`.
+    task_execs;
     /// `task_struct.signal`.
     task_signal;
     /// `task_struct.real_cred`, whose credentials a task has.
@@ -37,6 +43,10 @@ fields! {
     task_cred;
     /// `cred.euid`.
     cred_euid;
+    /// `task_struct.mm`.
+    task_mm;
+    /// `mm_struct.exe_file`.
+    mm_exe;
     /// `task_struct.files`.
     task_files;
     /// `signal_struct.live`.
@@ -53,6 +63,20 @@ fields! {
     file_mode;
     /// `file.f_path`.
     file_path;
+    /// `file.f_inode`.
+    file_inode;
+    /// `file.private_data`, which is the `struct socket` of one.
+    file_private;
+    /// `socket.sk`.
+    socket_sock;
+    /// `sock_common.skc_family`.
+    sock_family;
+    /// `sock_common.skc_dport`.
+    sock_peer_port;
+    /// `sock_common.skc_daddr`.
+    sock_peer_v4;
+    /// `sock_common.skc_v6_daddr`.
+    sock_peer_v6;
     /// `path.dentry`.
     path_dentry;
     /// `linux_binprm.file`.

@@ -206,10 +206,7 @@ impl PacketFilter {
         };
         // Differences are gathered instead of branched on: each branch would
         // double the paths that the verifier walks for every rule.
-        let addresses = ((peer[0] ^ self.peer_addr[0]) & self.peer_mask[0])
-            | ((peer[1] ^ self.peer_addr[1]) & self.peer_mask[1])
-            | ((peer[2] ^ self.peer_addr[2]) & self.peer_mask[2])
-            | ((peer[3] ^ self.peer_addr[3]) & self.peer_mask[3]);
+        let addresses = self.differs_from(peer);
         let flags = (facts.tcp_flags & 0xff) as usize;
         let of_flags = self.tcp_flags[flags >> 6] >> (flags & 63);
         let known = (facts.tcp_flags / TCP_FLAGS_KNOWN) as u64;
@@ -221,6 +218,24 @@ impl PacketFilter {
             | !(known & of_flags | !known & self.flagless as u64);
         let strange = addresses as u64 | (outside & 1);
         strange == 0 && self.directions as u32 & direction != 0
+    }
+
+    /// Whether what is at the other end of a socket, or is to be, matches, but for the peer table;
+    /// the address as [`Facts::dst`], of `family` 4 or 6.
+    #[inline(always)]
+    #[must_use]
+    pub const fn takes_end(&self, family: u8, address: &[u32; 4], port: u16) -> bool {
+        let taken = self.families >> (family >> 1 & 1) & 1 != 0;
+        taken && self.differs_from(address) == 0 && self.peer_ports.holds(port)
+    }
+
+    /// Bits in which an address is not of the peer's network.
+    #[inline(always)]
+    const fn differs_from(&self, peer: &[u32; 4]) -> u32 {
+        ((peer[0] ^ self.peer_addr[0]) & self.peer_mask[0])
+            | ((peer[1] ^ self.peer_addr[1]) & self.peer_mask[1])
+            | ((peer[2] ^ self.peer_addr[2]) & self.peer_mask[2])
+            | ((peer[3] ^ self.peer_addr[3]) & self.peer_mask[3])
     }
 
     /// Whether the peer table must be asked, too.

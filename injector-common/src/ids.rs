@@ -52,4 +52,43 @@ impl RuleIndex {
     pub const fn mask(self) -> u64 {
         if self.0 < u64::BITS { 1 << self.0 } else { 0 }
     }
+
+    /// The first of the rules in a mask; that of rule 0 if there is none in it.
+    ///
+    /// BPF has no instruction that counts zeros.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first(mask: u64) -> Self {
+        // A power of 2, times this, has another value in its upper six bits for each exponent (de Bruijn
+        // sequence; Leiserson, Prokop and Randall, "Using de Bruijn Sequences to Index a 1 in a Computer
+        // Word", 1998).
+        const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
+        static PLACES: [u8; 64] = {
+            let mut places = [0; 64];
+            let mut place = 0u8;
+            while place < 64 {
+                places[(SEQUENCE << place >> 58) as usize] = place;
+                place += 1;
+            }
+            places
+        };
+        let lowest = mask & mask.wrapping_neg();
+        Self(PLACES[(lowest.wrapping_mul(SEQUENCE) >> 58) as usize] as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rule_of_a_mask_is_its_lowest_bit() {
+        for place in 0..u64::BITS {
+            let bit = RuleIndex(place).mask();
+            for above in [0, u64::MAX << place, 0xa5a5_a5a5_a5a5_a5a5 << place] {
+                assert_eq!(RuleIndex::first(bit | above), RuleIndex(place), "{above:x}");
+            }
+        }
+        assert_eq!(RuleIndex::first(0), RuleIndex(0));
+    }
 }

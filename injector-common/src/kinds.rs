@@ -12,8 +12,8 @@ pub enum Family {
     Syscall,
     /// Acts on `connect`, at the hooks of the root cgroup.
     Connect,
-    /// Acts on what a target is given, by the control files of its cgroup, or on its
-    /// processes. No program is involved.
+    /// Acts on what a target is given, by the control files of its cgroup or its namespaces, or
+    /// on its processes. No program is involved.
     Resource,
 }
 
@@ -86,6 +86,8 @@ fault_kinds! {
     14 => SysSignal, "sys-signal", Syscall;
     /// System calls take longer, for the thread that makes them.
     15 => SysDelay, "sys-delay", Syscall;
+    /// System calls do nothing and return a chosen success.
+    16 => SysReturn, "sys-return", Syscall;
     /// Nothing in the target runs.
     20 => CgroupFreeze, "cgroup-freeze", Resource;
     /// The target gets so much processor time and no more.
@@ -104,6 +106,8 @@ fault_kinds! {
     27 => CpuStress, "cpu-stress", Resource;
     /// A process beside those of the target holds memory of its cgroup.
     28 => MemoryPressure, "memory-pressure", Resource;
+    /// The target's clocks are ahead or behind.
+    29 => ClockOffset, "clock-offset", Resource;
 }
 
 #[cfg(test)]

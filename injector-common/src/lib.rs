@@ -16,6 +16,7 @@ pub mod abi;
 pub mod answer;
 pub mod call_filter;
 pub mod caller;
+pub mod calls32;
 pub mod conversation;
 pub mod dns;
 pub mod ends;
@@ -29,7 +30,9 @@ pub mod names;
 pub mod packet;
 pub mod parity;
 pub mod random;
+pub mod requests;
 pub mod sleep;
+pub mod socket_calls;
 pub mod trigger;
 #[cfg(feature = "user")]
 pub mod user;

@@ -16,6 +16,10 @@ pub const MAX_RULES: u32 = 64;
 /// One past the highest system call number that a rule can name.
 pub const MAX_CALLS: u32 = 512;
 
+/// One past the highest number that programs know a call by: those of 32-bit callers come behind
+/// the others ([`calls32`](crate::calls32)).
+pub const CALL_NUMBERS: u32 = 2 * MAX_CALLS;
+
 /// How many cgroups and processes the rules of one agent can target.
 pub const MAX_SCOPES: u32 = 16_384;
 
@@ -64,6 +68,9 @@ pub const MAX_ECHOES: u32 = 4_096;
 
 /// How many files and directories the rules of one agent can name.
 pub const MAX_FILES: u32 = 16_384;
+
+/// How many executables can be spared.
+pub const MAX_SPARED: u32 = 1_024;
 
 /// At how many different depths of the hierarchy targeted cgroups can lie.
 pub const MAX_LEVELS: usize = 8;
@@ -272,8 +279,14 @@ pub const SLEEPING_ENTRY: u32 = 60;
 /// beside those that do not.
 pub const SLEEPING_HOOKS: u32 = 61;
 
+/// Number of the hook at the return of system calls where they can wait asleep.
+pub const SLEEPING_RETURN: u32 = SLEEPING_HOOKS + 58;
+
+/// Number of the hook at the return of system calls where they can wait busy.
+pub const SEEN_RETURN: u32 = SLEEPING_RETURN + 1;
+
 /// One past the highest number of a hook.
-pub const HOOK_COUNT: u32 = SLEEPING_HOOKS + 58;
+pub const HOOK_COUNT: u32 = SEEN_RETURN + 1;
 
 /// Kernel functions that programs may call which the agent's own loader loads (kfuncs).
 ///
@@ -316,6 +329,8 @@ pub const MAP_ERRORS: &str = "inj_errors";
 pub const MAP_CALL_FILTERS: &str = "inj_call_filts";
 /// Files that rules name.
 pub const MAP_FILES: &str = "inj_files";
+/// Executables whose processes rules leave out.
+pub const MAP_SPARED: &str = "inj_spared";
 /// What the program that looks files up has found.
 pub const MAP_FOUND: &str = "inj_found";
 /// What is to be known of the interfaces that are acted on.
@@ -365,12 +380,20 @@ pub const PROG_RETURN: &str = "inj_return";
 pub const PROG_SPLIT: &str = "inj_split";
 /// System call entry.
 pub const PROG_SYSCALL: &str = "inj_syscall";
+/// Never attached: tries whether a program may override what a call returns.
+pub const PROG_TRIAL_OVERRIDE: &str = "inj_trial_over";
 /// Never attached: tries whether a security hook takes programs that sleep.
 pub const PROG_TRIAL_SLEEP: &str = "inj_sl_trial";
 /// System call entry, where it is decided that a call waits asleep.
 pub const PROG_LIE_DOWN: &str = "inj_lie_down";
 /// In the place of a system call, where it waits. Several of them serve one call.
 pub const PROG_ASLEEP: &str = "inj_asleep";
+/// System call return, where it is decided that the call waits asleep.
+pub const PROG_LIE_DOWN_LATE: &str = "inj_lie_late";
+/// System call return, where it waits asleep. Several of them serve one call.
+pub const PROG_ASLEEP_LATE: &str = "inj_asleep_late";
+/// System call return, where the call waits busy.
+pub const PROG_BUSY_LATE: &str = "inj_busy_late";
 /// System call entry, where the call is only seen.
 pub const PROG_SEEN: &str = "inj_seen_call";
 /// In the place of a system call.
@@ -397,6 +420,8 @@ pub const PROG_FORK: &str = "inj_fork";
 pub const PROG_EXIT: &str = "inj_exit";
 /// The end of a process or thread that was counted by itself.
 pub const PROG_FORGET: &str = "inj_forget";
+/// The end of a program that was counted by itself: its process executes another one.
+pub const PROG_FORGET_PROGRAM: &str = "inj_forget_prog";
 /// Never attached: looks up a file that the agent has open.
 pub const PROG_FIND: &str = "inj_find";
 /// Never attached: answers a test that compares decisions with the host's.

@@ -8,7 +8,7 @@
 use crate::{
     conversation::{self, Conversation},
     dns::NameReader,
-    faults::{Params, dns as dns_fault, net_corrupt::Region, net_delay, sys_errno},
+    faults::{Params, dns as dns_fault, net_corrupt::Region, net_delay, sys_errno, sys_return},
     filter::PacketFilter,
     flow::Flow,
     packet::Facts,
@@ -127,6 +127,11 @@ pub struct ParityResult {
     pub pattern: u32,
     /// [`sys_errno::clamp`] of [`sys_errno::return_value`].
     pub return_value: i32,
+    /// [`sys_return::result`] of [`sys_return::value`], or where what the flow holds is even, of what
+    /// the parameters hold.
+    pub pretended: i32,
+    /// Zero.
+    pub _pad: u32,
     /// 1 once all of this was filled in.
     pub reached: u32,
     /// [`dns_fault::takes_type`] of the low half of `n`, and above its bit what a
@@ -217,5 +222,11 @@ impl ParityResult {
         };
         self.listed = list.choose(in_flow) as i64;
         self.return_value = sys_errno::clamp(sys_errno::return_value(params, in_flow));
+        self.pretended = if in_flow & 1 != 0 {
+            sys_return::result(sys_return::packed(sys_return::value(params, in_flow)))
+        } else {
+            let [a, b, c, d, ..] = params[1].to_le_bytes();
+            sys_return::result(i32::from_le_bytes([a, b, c, d]))
+        };
     }
 }

@@ -39,7 +39,7 @@ pub enum Verdict {
     Pass = 0,
     /// It suffers the fault.
     Inject = 1,
-    /// It was selected, but the rule's budget is spent: it goes through.
+    /// It was selected, but the rule's budget is spent, or it is in shadow: it goes through.
     Exhausted = 2,
 }
 

@@ -5,7 +5,7 @@
 //! the kernel removes it (dead code, Linux 5.1; values of frozen maps, Linux 5.5):
 //! an agent with one rule is verified and run as if its kind were the only one.
 
-use crate::FaultKind;
+use crate::{FaultKind, kinds::Family};
 
 /// Name of the global.
 pub const GLOBAL: &str = "INJ_USES";
@@ -44,10 +44,29 @@ impl Uses {
     pub const ERROR_LISTS: Self = Self(1 << 42);
     /// Calls are counted per process or per thread.
     pub const CALLERS: Self = Self(1 << 43);
+    /// Conditions on calls are on sockets.
+    pub const SOCKETS: Self = Self(1 << 44);
+    /// Rules count what they would hit, and hit nothing.
+    pub const SHADOW: Self = Self(1 << 45);
+    /// The kernel can call a function so many times (`bpf_loop`, Linux 5.17): rules on calls that do not name
+    /// the call at hand are then passed over at once.
+    pub const LOOP: Self = Self(1 << 46);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))
         .and(Self::kind(FaultKind::Dns));
+
+    /// Calls fail, wait, return or are followed by a signal.
+    pub const CALLS: Self = {
+        let mut calls = Self::NOTHING;
+        let mut index = 0;
+        while index < FaultKind::ALL.len() {
+            let kind = FaultKind::ALL[index];
+            calls = calls.and_if(matches!(kind.family(), Family::Syscall), Self::kind(kind));
+            index += 1;
+        }
+        calls
+    };
 
     /// What rules of one kind use, whatever else they ask for.
     #[inline(always)]

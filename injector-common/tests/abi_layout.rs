@@ -62,11 +62,11 @@ macro_rules! layout {
 fn shared() -> Vec<Type> {
     layout! {
         Control {
-            lease_until_ns, deadline_ns, by_state, by_query, by_call, by_place, levels, level_count, by_process, rule_count, agent_tgid,
+            lease_until_ns, deadline_ns, by_state, by_query, by_call, by_place, sparing, spared, levels, level_count, by_process, rule_count, agent_tgid,
             guardian_tgid, waker_tgid, clear_from, by_hash,
         }
         RuleEntry {
-            start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, per,
+            start_ns, deadline_ns, seed, queue_memory, trigger, params, filter, kind, enabled, key, per, shadow, _pad,
         }
         RuleSlot { versions, current }
         Trigger { threshold, first, last, step, times, correlation }
@@ -78,7 +78,7 @@ fn shared() -> Vec<Type> {
         PeerName { owner, addr }
         NameKey { rule, name }
         CallFilter {
-            arguments, name_head, name_tail, command, user_first, user_last, conditions, file_types,
+            arguments, name_head, name_tail, command, families, user_first, user_last, conditions, file_types,
             access, head_length, tail_length, _pad,
         }
         ArgumentTest { value, index, test }
@@ -86,7 +86,7 @@ fn shared() -> Vec<Type> {
         FileKey { inode, device, _pad }
         FileRules { below, not }
         RuleStats {
-            matched, injected, passed, exhausted, errors, spent, dropped, first_hit_ns, unlisted, cut_short,
+            matched, injected, passed, exhausted, shadowed, errors, spent, dropped, first_hit_ns, unlisted, cut_short,
             last_draw,
         }
         Hit {
@@ -116,7 +116,7 @@ fn unrecorded() -> Vec<Type> {
             delay_ns, departure_ns, flow_seed, threshold, way, listed, src, dst, proto, transport_offset, payload_offset, end_offset,
             size, mark, conversation, src_port, dst_port, icmp_type, family, protected, is_fragment, echo_id, tcp_flags,
             number, dscp, state, has_conversation, roll, amount, selected,
-            verdict, parsed, matches, place, pattern, return_value, reached, asked,
+            verdict, parsed, matches, place, pattern, return_value, pretended, _pad, reached, asked,
         }
     }
 }

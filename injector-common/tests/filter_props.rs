@@ -129,6 +129,25 @@ proptest! {
     }
 
     #[test]
+    fn the_end_of_a_socket_is_taken_as_a_packet_to_it(
+        (address, other) in any_ends(),
+        prefix in 0..=128u32,
+        (first, last, port) in (any_port(), any_port(), any_port()),
+        kept in any::<bool>(),
+    ) {
+        let prefix = prefix % if address.is_ipv4() { 33 } else { 129 };
+        let filter = PacketFilter {
+            peer_ports: ports(first, last),
+            ..network(address, prefix)
+        };
+        let to = if kept { address } else { other };
+        let facts = Facts::of_connect(words(to), port, 6);
+        let taken = filter.takes_end(facts.family, &facts.dst, port);
+        prop_assert_eq!(taken, filter.matches(&facts, EGRESS));
+        prop_assert!(PacketFilter::ANY.takes_end(facts.family, &facts.dst, port));
+    }
+
+    #[test]
     fn families_do_not_mix(
         facts in any_facts(),
         v4 in any::<Ipv4Addr>(),

@@ -170,6 +170,8 @@ proptest! {
             enabled,
             key: 0,
             per: 0,
+            shadow: 0,
+            _pad: 0,
         };
         let edges = [start_ns.wrapping_sub(1), start_ns, deadline_ns.wrapping_sub(1), deadline_ns];
         for now in edges.into_iter().chain([now, u64::MAX]) {

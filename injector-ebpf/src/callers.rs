@@ -1,4 +1,4 @@
-//! Counting the calls of each process or thread by itself.
+//! Counting the calls of each process, program or thread by itself.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST, cty::c_void, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -13,7 +13,7 @@ use crate::{
     atomic::fetch_add,
     decide::{ENOUGH, GO_ON, ask_rules},
     maps::{CONTROL, TURNS, field},
-    objects::{Object, current_task, read},
+    objects::{Object, current_task, read, read_current},
 };
 
 /// The turn of a call that matches `rule`: that of its caller, or, where the rule does not count
@@ -23,10 +23,10 @@ use crate::{
 /// walks what follows once.
 #[inline(never)]
 pub(crate) fn turn(rule: &RuleEntry, n: u64) -> u64 {
-    let task = current_task();
     let caller = match rule.per {
-        per::PROCESS => read(task, field!(task_leader)).and_then(|leader| caller(leader)),
-        per::THREAD => caller(task),
+        per::PROCESS => caller(read_current(field!(task_leader)), 0),
+        per::PROGRAM => caller(read_current(field!(task_leader)), program()),
+        per::THREAD => caller(current_task(), 0),
         _ => return n,
     };
     let Some(caller) = caller else {
@@ -65,52 +65,93 @@ fn meet(rule_seed: u64) -> Option<Turn> {
 /// Whichever thread of a process executes a program takes the first one's id and start, so that
 /// the process stays the same.
 #[inline(always)]
-fn caller(task: Object) -> Option<Caller> {
+fn caller(task: Object, program: u64) -> Option<Caller> {
     Some(Caller {
+        program,
         id: read(task, field!(task_pid))?,
         started_ns: read(task, field!(task_started))?,
     })
 }
 
+/// Which program of its process the current task is in, from 1: the kernel counts them, for each
+/// thread alike, since only one is left when a process executes another.
+#[inline(always)]
+fn program() -> u64 {
+    read_current::<u64>(field!(task_execs)).wrapping_add(1)
+}
+
 /// `sched_process_exit(task)`, once for each thread: its room is for others.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn inj_forget(_ctx: RawTracePointContext) -> i32 {
-    if let (Some(control), Some(mut gone)) = (CONTROL.get(0), Gone::now()) {
-        gone.rule_count = control.rule_count;
-        ask_rules(forget, &mut gone);
+    if let Some(gone) = Gone::with_thread() {
+        gone.forget();
     }
     0
 }
 
-/// Who ends.
+/// `sched_process_exec(task, old_pid, bprm)`, when the kernel has counted the new program: the room
+/// of the one before it is for others.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn inj_forget_prog(_ctx: RawTracePointContext) -> i32 {
+    if let Some(gone) = Gone::with_program() {
+        gone.forget();
+    }
+    0
+}
+
+/// Who is no more; [`Caller::NOBODY`] where it goes on.
 struct Gone {
     thread: Caller,
-    /// With its last thread.
-    process: Option<Caller>,
+    process: Caller,
+    program: Caller,
     rule_count: u32,
 }
 
 impl Gone {
+    /// When the current thread ends: its process too, and the last program of that, if it is the
+    /// last one.
     #[inline(always)]
-    fn now() -> Option<Self> {
-        let task = current_task();
-        let signal: Object = read(task, field!(task_signal))?;
-        let process = if read::<i32>(signal, field!(signal_live))? == 0 {
-            caller(read(task, field!(task_leader))?)
-        } else {
-            None
-        };
+    fn with_thread() -> Option<Self> {
+        let signal: Object = read_current(field!(task_signal));
+        let (mut process, mut last) = (Caller::NOBODY, Caller::NOBODY);
+        if read::<i32>(signal, field!(signal_live))? == 0 {
+            process = caller(read_current(field!(task_leader)), 0)?;
+            last = Caller {
+                program: program(),
+                ..process
+            };
+        }
         Some(Self {
-            thread: caller(task)?,
+            thread: caller(current_task(), 0)?,
             process,
+            program: last,
             rule_count: 0,
         })
+    }
+
+    /// When the current process has left a program for another.
+    #[inline(always)]
+    fn with_program() -> Option<Self> {
+        Some(Self {
+            thread: Caller::NOBODY,
+            process: Caller::NOBODY,
+            program: caller(read_current(field!(task_leader)), program().wrapping_sub(1))?,
+            rule_count: 0,
+        })
+    }
+
+    #[inline(always)]
+    fn forget(mut self) {
+        if let Some(control) = CONTROL.get(0) {
+            self.rule_count = control.rule_count;
+            ask_rules(forget, &mut self);
+        }
     }
 }
 
 /// # Safety
 ///
-/// Called by the kernel, with a rule of the table and the state of [`inj_forget`].
+/// Called by the kernel, with a rule of the table and the state of [`Gone::forget`].
 unsafe extern "C" fn forget(
     _map: *mut c_void,
     index: *const u32,
@@ -122,11 +163,15 @@ unsafe extern "C" fn forget(
     if index >= gone.rule_count {
         return ENOUGH;
     }
-    // Whoever was never counted is not there.
-    match (rule.per, gone.process) {
-        (per::THREAD, _) => drop(TURNS.remove(gone.thread.key(rule.seed))),
-        (per::PROCESS, Some(process)) => drop(TURNS.remove(process.key(rule.seed))),
-        _ => {}
+    let caller = match rule.per {
+        per::THREAD => &gone.thread,
+        per::PROCESS => &gone.process,
+        per::PROGRAM => &gone.program,
+        _ => return GO_ON,
+    };
+    // By the key of nobody a rule counts its callers. Whoever was never counted is not there.
+    if caller.id != 0 {
+        let _ = TURNS.remove(caller.key(rule.seed));
     }
     GO_ON
 }

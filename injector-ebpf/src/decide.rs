@@ -1,11 +1,13 @@
 //! From rule to verdict, with its bookkeeping.
 
+use core::{hint::black_box, mem::offset_of};
+
 use aya_ebpf::{
     cty::c_void,
-    helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_boot_ns},
+    helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_boot_ns, bpf_loop},
 };
 use injector_common::{
-    Control, RuleEntry, RuleSlot, RuleStats, Trigger, Verdict, caller::Turn, dns::MAX_NAME,
+    Control, RuleEntry, RuleSlot, RuleStats, Trigger, Verdict, caller, dns::MAX_NAME,
     filter::EGRESS, names::CLEAR_SLOTS, packet::Facts, random, uses::Uses,
 };
 
@@ -81,6 +83,25 @@ pub(crate) fn repeat<T>(step: Step<T>, state: &mut T) {
     };
 }
 
+/// What [`repeat_many`] calls: how often it was called before, and whatever the caller handed over.
+/// Returns [`GO_ON`] or [`ENOUGH`].
+pub(crate) type Turn<T> = unsafe extern "C" fn(u64, *mut T) -> u64;
+
+/// Calls a function until it says [`ENOUGH`], at most so many times. For programs that are loaded only
+/// where the kernel has `bpf_loop` (Linux 5.17).
+#[inline(always)]
+pub(crate) fn repeat_many<T>(turn: Turn<T>, most: u32, state: &mut T) {
+    // SAFETY: the callback has the type that the helper wants, and the state outlives the call.
+    unsafe {
+        bpf_loop(
+            most,
+            turn as *mut c_void,
+            (&raw mut *state).cast::<c_void>(),
+            0,
+        )
+    };
+}
+
 // Enough for the bytes of the longest name.
 const _: () = assert!(CLEAR_SLOTS > MAX_NAME);
 
@@ -111,7 +132,7 @@ impl Live<'_> {
     /// An operation that the trigger selects suffers only if `also` selects it
     /// too, by its draw.
     ///
-    /// `Pass` and `Exhausted` are final and counted here; whoever gets `Inject`
+    /// `Pass` and `Exhausted` are final and counted here, and a rule in shadow gets nothing else. Whoever gets `Inject`
     /// reports what came of it with [`Live::done`].
     #[inline(always)]
     pub(crate) fn decide(
@@ -139,12 +160,21 @@ impl Live<'_> {
             // SAFETY: as above.
             unsafe { fetch_add(&raw mut (*stats).spent, 1) }
         };
-        let verdict = self.rule.trigger.within_budget(spent);
-        if verdict == Verdict::Exhausted {
-            // SAFETY: as above.
-            unsafe { fetch_add(&raw mut (*stats).exhausted, 1) };
+        let exhausted = u32::from(self.rule.trigger.within_budget(spent) == Verdict::Exhausted);
+        let shadow = if in_use(Uses::SHADOW) {
+            self.rule.shadow
+        } else {
+            0
+        };
+        if black_box(exhausted | shadow) == 0 {
+            return (Verdict::Inject, draw);
         }
-        (verdict, draw)
+        // One way on for both, of which the first counts.
+        const { assert!(offset_of!(RuleStats, shadowed) == offset_of!(RuleStats, exhausted) + 8) }
+        let which = black_box(exhausted) ^ 1;
+        // SAFETY: as above, of either field.
+        unsafe { fetch_add((&raw mut (*stats).exhausted).add((which & 1) as usize), 1) };
+        (Verdict::Exhausted, draw)
     }
 
     /// Whether the trigger selects operation `n` by its roll, and by what became of the
@@ -217,7 +247,7 @@ impl Live<'_> {
         if !in_use(Uses::CALLERS) {
             return self.in_rule(n);
         }
-        let turn = Turn(callers::turn(self.rule, n));
+        let turn = caller::Turn(callers::turn(self.rule, n));
         (turn.number(), turn.draw(self.rule.seed))
     }
 

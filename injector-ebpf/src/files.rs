@@ -5,8 +5,8 @@ use injector_common::call_filter::{CallFilter, FileKey, FileRules, NAME_BYTES, c
 
 use crate::{
     decide::{ENOUGH, GO_ON, repeat},
-    maps::{FILES, FOUND, field},
-    objects::{Object, current_task, read},
+    maps::{FILES, FOUND, SPARED, field},
+    objects::{Object, follow, read, read_current},
 };
 
 /// What a call is about.
@@ -28,6 +28,10 @@ impl Subject {
     /// An open file.
     #[inline(always)]
     pub(crate) fn file(file: Object) -> Option<Self> {
+        // Linux 7.3 knows that a mapping may have none, and wants to see that it was looked at.
+        if file.is_null() {
+            return None;
+        }
         let dentry = path_dentry(file.wrapping_add(field!(file_path) as usize))?;
         Some(Self {
             file,
@@ -59,20 +63,23 @@ impl Subject {
     /// The file that a descriptor of the current task stands for.
     #[inline(always)]
     pub(crate) fn descriptor(descriptor: u64) -> Option<Self> {
-        let descriptor = descriptor as u32;
-        let files: Object = read(current_task(), field!(task_files))?;
-        let table: Object = read(files, field!(files_fdt))?;
-        let room: u32 = read(table, field!(fdtable_max))?;
-        if descriptor >= room {
-            return None;
-        }
-        let slots: Object = read(table, field!(fdtable_fd))?;
-        let file: Object = read(slots.wrapping_add(descriptor as usize * 8), 0)?;
-        if file.is_null() {
-            return None;
-        }
-        Self::file(file)
+        Self::file(open_file(descriptor)?)
     }
+}
+
+/// The open file that a descriptor of the current task stands for.
+#[inline(always)]
+pub(crate) fn open_file(descriptor: u64) -> Option<Object> {
+    let descriptor = descriptor as u32;
+    let files: Object = read_current(field!(task_files));
+    let table: Object = read(files, field!(files_fdt))?;
+    let room: u32 = read(table, field!(fdtable_max))?;
+    if descriptor >= room {
+        return None;
+    }
+    let slots: Object = read(table, field!(fdtable_fd))?;
+    let file: Object = read(slots.wrapping_add(descriptor as usize * 8), 0)?;
+    (!file.is_null()).then_some(file)
 }
 
 #[inline(always)]
@@ -147,6 +154,33 @@ fn key_of(entry: Object) -> Option<FileKey> {
         device: read(superblock, field!(sb_device))?,
         _pad: 0,
     })
+}
+
+/// Whether the current task executes a file that is to be spared.
+///
+/// A function of its own: what comes after it would be verified once for each way through it.
+#[inline(never)]
+pub(crate) fn executes_spared(bits: u64) -> bool {
+    executed_spared(bits).is_some()
+}
+
+/// `bits` are those of the files that are to be spared.
+#[inline(always)]
+fn executed_spared(bits: u64) -> Option<()> {
+    let file: Object = follow(read_current(field!(task_mm)), field!(mm_exe))?;
+    let entry: Object = follow(file, field!(file_inode))?;
+    let inode: u64 = follow(entry, field!(inode_number))?;
+    if bits & FileKey::bit(inode) == 0 {
+        return None;
+    }
+    let superblock: Object = follow(entry, field!(inode_sb))?;
+    let key = FileKey {
+        inode,
+        device: follow(superblock, field!(sb_device))?,
+        _pad: 0,
+    };
+    // SAFETY: values are plain integers that only user space replaces.
+    unsafe { SPARED.get(key) }.map(|_| ())
 }
 
 /// Whether the call's file is open as the filter asks.

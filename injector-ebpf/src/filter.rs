@@ -31,7 +31,7 @@ pub(crate) fn matches(rule: &RuleEntry, facts: &Facts, direction: u32) -> bool {
 
 /// What the peer table says of one end of a packet: the longest network decides.
 #[inline(always)]
-fn known(name: PeerName) -> Option<u32> {
+pub(crate) fn known(name: PeerName) -> Option<u32> {
     PEERS.get(&Key::new(PeerName::BITS, name)).copied()
 }
 

@@ -30,6 +30,7 @@ mod scope;
 mod segments;
 mod skb;
 mod sleep;
+mod sockets;
 mod waiting;
 mod workspace;
 

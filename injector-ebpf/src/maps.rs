@@ -23,9 +23,9 @@ use injector_common::{
     fields::Fields,
     filter::{INGRESS, PeerName},
     names::{
-        CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CALLS, MAX_CONVERSATIONS, MAX_ECHOES, MAX_FILES,
-        MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_STREAMS,
-        MAX_TABLES, MAX_TURNS, NEAR_SITES, SEEN_BITS,
+        CALL_NUMBERS, CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CONVERSATIONS, MAX_ECHOES,
+        MAX_FILES, MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_SPARED,
+        MAX_STREAMS, MAX_TABLES, MAX_TURNS, NEAR_SITES, SEEN_BITS,
     },
     packet::EchoKey,
     sleep::{Dormitory, MAX_SLEEPERS, Sleeper},
@@ -102,11 +102,11 @@ pub(crate) static TURNS: HashMap<u64, u64, { MAX_TURNS as usize }, { BPF_F_NO_PR
 pub(crate) static LEDGER: RingBuf<Hit, { LEDGER_BYTES as usize }> = RingBuf::new();
 
 #[btf_map(name = "inj_calls")]
-pub(crate) static CALLS: Array<u64, { (MAX_CALLS * HOOK_COUNT) as usize }> = Array::new();
+pub(crate) static CALLS: Array<u64, { (CALL_NUMBERS * HOOK_COUNT) as usize }> = Array::new();
 
-/// The errors that a call can plausibly fail with, by its number.
+/// The errors that a call can plausibly fail with, by what it is known by.
 #[btf_map(name = "inj_errors")]
-pub(crate) static ERRORS: Array<ErrorList, { MAX_CALLS as usize }> = Array::new();
+pub(crate) static ERRORS: Array<ErrorList, { CALL_NUMBERS as usize }> = Array::new();
 
 /// Conditions of rules on calls, by the rule's key.
 #[btf_map(name = "inj_call_filts")]
@@ -118,6 +118,15 @@ pub(crate) static FILES: HashMap<
     FileKey,
     FileRules,
     { MAX_FILES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// Executables of services that rules leave out; the values mean nothing.
+#[btf_map(name = "inj_spared")]
+pub(crate) static SPARED: HashMap<
+    FileKey,
+    u32,
+    { MAX_SPARED as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 

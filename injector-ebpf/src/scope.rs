@@ -1,5 +1,7 @@
 //! Who is targeted: the rules aimed at a task or a socket.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
     helpers::{
@@ -19,6 +21,7 @@ use injector_common::{
 };
 
 use crate::{
+    files::executes_spared,
     maps::{CLEAR, SCOPES, SEEN, SOCKETS, count_unattributed, field},
     skb::Skb,
     workspace::Workspace,
@@ -78,7 +81,8 @@ fn rules_of_cgroups(control: &Control, id: u64, ancestor: impl Fn(i32) -> u64) -
 }
 
 /// The rules aimed at the calling task. None are aimed at the agent, at the processes that
-/// serve it, and at the init process, whatever the cgroup they live in.
+/// serve it, and at the init process, whatever the cgroup they live in; and those that spare
+/// services of the host not at these.
 #[inline(always)]
 pub(crate) fn of_current_task(control: &Control) -> u64 {
     let mut mask = 0;
@@ -105,7 +109,11 @@ pub(crate) fn of_current_task(control: &Control) -> u64 {
     if control.by_process != 0 {
         mask |= rules_of(u64::from(tgid), SCOPE_TGID);
     }
-    mask
+    if mask & control.sparing != 0 && control.spared != 0 && executes_spared(control.spared) {
+        mask &= !control.sparing;
+    }
+    // Known by no bit, so that the verifier walks what follows once.
+    black_box(mask)
 }
 
 /// Id of the root cgroup. Sockets of the kernel itself, which answers pings and

@@ -4,14 +4,14 @@ use aya_ebpf::{
     cty::c_void,
     helpers::{
         bpf_get_current_pid_tgid,
-        generated::{bpf_copy_from_user_task, bpf_ktime_get_boot_ns, bpf_loop},
+        generated::{bpf_copy_from_user_task, bpf_ktime_get_boot_ns},
     },
 };
 use injector_common::sleep::{MAX_SLEEPERS, MAX_TURNS, Sleeper, TRIES, address, slot};
 
 use crate::{
     atomic::fetch_add,
-    decide::{ENOUGH, GO_ON, armed},
+    decide::{ENOUGH, GO_ON, armed, repeat_many},
     kernel_calls::{task_from_pid, task_release},
     maps::{DORMITORY, SLEEPERS, STATS},
 };
@@ -86,17 +86,9 @@ impl Bed {
             slot: self.slot,
             _pad: 0,
         };
-        // SAFETY: an aligned u64 of a map value; the callback has the type that the helper wants,
-        // and the state outlives the call.
-        unsafe {
-            (&raw mut (*sleeper).due_ns).write_volatile(sleep.due_ns);
-            bpf_loop(
-                MAX_TURNS,
-                turn as *mut c_void,
-                (&raw mut sleep).cast::<c_void>(),
-                0,
-            );
-        }
+        // SAFETY: an aligned u64 of a map value.
+        unsafe { (&raw mut (*sleeper).due_ns).write_volatile(sleep.due_ns) };
+        repeat_many(turn, MAX_TURNS, &mut sleep);
         // SAFETY: as above.
         if unsafe { bpf_ktime_get_boot_ns() } < sleep.due_ns
             && let Some(stats) = STATS.get_ptr_mut(rule)
@@ -131,7 +123,7 @@ struct Sleep {
 /// # Safety
 ///
 /// Called by the kernel, with the state of [`Bed::sleep`].
-unsafe extern "C" fn turn(_turn: u32, sleep: *mut Sleep) -> u64 {
+unsafe extern "C" fn turn(_turn: u64, sleep: *mut Sleep) -> u64 {
     // SAFETY: see above.
     let (due_ns, slot) = unsafe { ((*sleep).due_ns, (*sleep).slot % MAX_SLEEPERS) };
     let (Some(sleeper), Some(dormitory)) = (SLEEPERS.get_ptr_mut(slot), DORMITORY.get(0)) else {

@@ -84,6 +84,8 @@ pub struct ConflictError {
     pub first: String,
     /// Name of the other.
     pub second: String,
+    /// Which one the other is, from 0, and of how many.
+    pub number: (usize, usize),
     /// Why they cannot both be meant.
     pub reason: Cow<'static, str>,
     /// How to resolve it.

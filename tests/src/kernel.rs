@@ -27,6 +27,8 @@ pub enum Where {
     Debian612,
     /// Debian 12's kernel, as shipped.
     Debian61,
+    /// The newest kernel in Debian's archives, as shipped.
+    DebianNewest,
     /// A virtual machine with a kernel that was given by its path.
     Given,
 }
@@ -44,6 +46,7 @@ impl Where {
             Ok("override") => Self::Override,
             Ok("debian-6.12") => Self::Debian612,
             Ok("debian-6.1") => Self::Debian61,
+            Ok("debian-newest") => Self::DebianNewest,
             Ok(path) if path.contains('/') => Self::Given,
             Ok(other) => panic!("INJECTOR_TEST_WHERE={other} is no machine of the tests"),
         }
@@ -95,6 +98,8 @@ pub enum Feature {
     Asleep,
     /// The cpu, memory, pids and io controllers of cgroup v2.
     Controllers,
+    /// Rules of kind `clock-offset`.
+    Clocks,
     /// Overriding a system call's result at its entry, which reaches all calls.
     Override,
     /// Programs in the place of system calls.
@@ -113,7 +118,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NetLoss,
         Self::SendErrno,
         Self::Segments,
@@ -128,6 +133,7 @@ impl Feature {
         Self::SysSignal,
         Self::Asleep,
         Self::Controllers,
+        Self::Clocks,
         Self::Override,
         Self::FmodRet,
         Self::Lsm,
@@ -155,11 +161,17 @@ impl Feature {
                 | Self::NetReset
                 | Self::Dns
                 | Self::NetRefuse
-                | Self::Controllers,
+                | Self::Controllers
+                | Self::Clocks,
                 _,
             )
             | (_, Where::Override)
-            | (Self::Tcx | Self::LoopbackDelay | Self::Asleep, Where::Debian612)
+            | (
+                Self::Tcx | Self::LoopbackDelay | Self::Asleep,
+                Where::Debian612 | Where::DebianNewest,
+            )
+            // Without CONFIG_FUNCTION_ERROR_INJECTION.
+            | (Self::FmodRet, Where::DebianNewest)
             | (
                 Self::NetDelay
                 | Self::SysErrno
@@ -168,9 +180,9 @@ impl Feature {
                 | Self::FmodRetSecurity
                 | Self::Netem
                 | Self::Fq,
-                Where::Debian612 | Where::Debian61,
+                Where::Debian612 | Where::Debian61 | Where::DebianNewest,
             ) => Ok(()),
-            (Self::Override, Where::Debian612 | Where::Debian61) => {
+            (Self::Override, Where::Debian612 | Where::Debian61 | Where::DebianNewest) => {
                 Err("Debian builds its kernels without CONFIG_BPF_KPROBE_OVERRIDE")
             }
             (Self::FmodRet, Where::Debian612 | Where::Debian61) => {
@@ -218,6 +230,7 @@ impl Feature {
                     ["cpu-quota", "memory-limit", "pids-limit", "io-limit"].map(kind_supported);
                 all.into_iter().try_fold(true, |all, one| Some(all && one?))
             }
+            Self::Clocks => kind_supported("clock-offset"),
             Self::Override => rung_supported("sys-errno", "kprobe"),
             Self::FmodRet => rung_supported("sys-errno", "fmod_ret"),
             Self::Lsm => rung_supported("sys-errno", "lsm"),

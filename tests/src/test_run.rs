@@ -100,6 +100,8 @@ pub const fn loss(filter: PacketFilter) -> RuleSlot {
         enabled: 1,
         key: RuleEntry::key(0, 0),
         per: 0,
+        shadow: 0,
+        _pad: 0,
     };
     RuleSlot {
         versions: [rule; 2],

@@ -1,13 +1,9 @@
-//! `injector doctor`: what it says agrees with what the tests know of each
-//! kernel, and asking costs little and leaves nothing.
-
-use std::time::Duration;
+//! `injector doctor`: what it says agrees with what the tests know of each kernel.
 
 use injector_common::FaultKind;
 use injector_tests::{
     agent,
     kernel::{Feature, Where, doctor},
-    residue::Snapshot,
 };
 
 #[test]
@@ -133,24 +129,6 @@ fn it_names_the_kernel_and_no_missing_capability() {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("read the release");
     assert_eq!(doctor()["kernel"], release.trim());
     assert_eq!(doctor()["capabilities_missing"], serde_json::json!([]));
-}
-
-#[test]
-fn it_is_quick_and_leaves_nothing() {
-    let snapshot = Snapshot::take(&[]);
-    let finished = agent::run(&["doctor"]);
-    assert_eq!(finished.code(), 0, "{finished:?}");
-    snapshot.assert_clean();
-    // Thirty times what it takes natively; a virtual machine is slower.
-    let limit = if Where::current().is_virtual() { 30 } else { 3 };
-    assert!(
-        finished.took < Duration::from_secs(limit),
-        "{:?}",
-        finished.took
-    );
-    for kind in FaultKind::ALL {
-        assert!(finished.stdout.contains(kind.name()), "{}", finished.stdout);
-    }
 }
 
 #[test]

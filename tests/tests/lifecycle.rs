@@ -169,8 +169,8 @@ crash_matrix! {
 
 /// Recipes for rules of `sys-errno`, as `disk-full` is.
 const OF_ERRNO: &[&str] = &["io-errno", "read-only", "fd-exhaustion", "oom", "fork-fail"];
-/// Kinds that a guardian serves: what becomes of it in all these ways `cgroup_freeze` tells, and
-/// of its workers `cpu_stress`.
+/// Kinds that a guardian serves: what becomes of it in all these ways `cgroup_freeze` tells, of
+/// its workers `cpu_stress`, and of a command with other clocks, in the ways that differ, `clock_offset`.
 const OF_GUARDIANS: &[&str] = &[
     "cgroup-freeze",
     "cpu-quota",
@@ -181,11 +181,14 @@ const OF_GUARDIANS: &[&str] = &[
     "proc-kill",
     "cpu-stress",
     "memory-pressure",
+    "clock-offset",
 ];
 /// The harm of a signal is no failure of the scene's victims: `sys_signal` ends it.
 const OF_SIGNALS: &[&str] = &["sys-signal"];
 /// Nor is a wait; who is in the middle of one when it ends `sys_delay` tells, in all these ways.
 const OF_DELAYS: &[&str] = &["sys-delay", "io-delay"];
+/// The programs are those of `sys-errno`, at the entry of calls.
+const OF_RETURNS: &[&str] = &["sys-return"];
 
 /// The registry has nothing that does not end in all these ways.
 #[test]
@@ -200,7 +203,7 @@ fn every_kind_and_every_recipe_is_in_the_matrix() {
     let listed = names.take_while(|name| !name.starts_with('`'));
     let mut missing: Vec<String> = kinds.chain(listed.map(str::to_owned)).collect();
     assert!(missing.iter().any(|name| name == "net-link"), "{list}");
-    let elsewhere = [OF_ERRNO, OF_GUARDIANS, OF_SIGNALS, OF_DELAYS].concat();
+    let elsewhere = [OF_ERRNO, OF_GUARDIANS, OF_SIGNALS, OF_DELAYS, OF_RETURNS].concat();
     missing.retain(|name| {
         let here = MATRIX.iter().any(|kind| kind.fault()[0] == name);
         !name.is_empty() && !here && !elsewhere.contains(&name.as_str())

@@ -369,6 +369,8 @@ impl Seen {
             ("place", result.pattern != 0),
             ("kept in order", result.departure_ns == vector.in_flow),
             ("fallback errno", result.return_value == -5),
+            ("a value", result.pretended > 0),
+            ("an error", result.pretended < 0),
         ] {
             self.0.entry(name).or_default()[usize::from(is)] += 1;
         }

@@ -191,6 +191,41 @@ if len(sys.argv) == 1:
     }
 }
 
+/// A process begins anew with each program, by its `execve`, and so does one that was forked.
+#[test]
+fn a_program_begins_anew_in_the_same_process() {
+    require!(SysErrno);
+    for (by, hits) in [
+        ("again()", 1),
+        ("threading.Thread(target=again).start()", 1),
+    ] {
+        let (said, rule) = told(
+            &format!(
+                "def again():
+    os.execv(sys.executable, ['python3', '-SB', sys.argv[0], 'again'])
+say(tried() + tried())
+if len(sys.argv) == 1:
+    {by}
+else:
+    say(tried())"
+            ),
+            &["--when", "3", "--per", "program"],
+        );
+        assert_eq!(said, "....x", "{by}");
+        assert_eq!((rule.matched, rule.injected), (5, hits), "{rule:?}");
+    }
+    let (said, rule) = told(
+        "count = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+say(tried() + tried())
+if count < 5: os.execv(sys.executable, ['python3', '-SB', sys.argv[0], str(count + 1)])
+if os.fork(): os.wait()
+else: say(tried() + tried())",
+        &["--when", "1", "--per", "program"],
+    );
+    assert_eq!(said, "x.".repeat(7));
+    assert_eq!((rule.matched, rule.injected), (14, 7), "{rule:?}");
+}
+
 /// The turns of the newest injector.
 fn turns() -> HashMap<MapData, u64, u64> {
     let maps = loaded_maps().map(|map| map.expect("a map's description"));
@@ -222,6 +257,33 @@ fn who_ends_is_forgotten() {
             "{per}"
         );
     }
+}
+
+/// Nor does a program whose process has left it for another.
+#[test]
+fn a_program_that_is_left_is_forgotten() {
+    require!(SysErrno);
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let script = format!(
+        "import os, sys, time
+count = int(sys.argv[1])
+try: os.mkdir('{path}/x')
+except OSError: open('{path}/%d' % count, 'w')
+if count < 7: os.execv(sys.executable, ['python3', '-SB', sys.argv[0], str(count + 1)])
+time.sleep(1000)"
+    );
+    fs::write(folder.path().join("script"), script).expect("a script");
+    let cgroup = Cgroup::new("victim");
+    let injection = inject(&cgroup, &["--when", "1", "--per", "program"]);
+    let script = format!("{path}/script");
+    let _victim = Place::cgroup(&cgroup).spawn("python3", &["-SB", &script, "1"]);
+    injector_tests::wait::until("the last program", || {
+        folder.path().join("7").exists().then_some(())
+    });
+    // The last one, and how many there were.
+    assert_eq!(turns().keys().count(), 2);
+    assert_eq!(injection.stop().rule().injected, 7);
 }
 
 /// Whoever cannot be counted is not hit, and that is told.

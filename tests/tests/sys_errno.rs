@@ -1,10 +1,13 @@
 //! `sys-errno`: system calls fail with the chosen error, and only those.
 
+use std::fs;
+
 use injector_tests::{
-    agent::{self, Injection},
+    agent::{self, Agent, Injection},
     cgroup::Cgroup,
     command::Place,
     kernel::{Feature, Where},
+    python::Victims,
     require,
     stats::binomial_999,
     victim::{CallVictim, Callers, Seen, assert_all_failed, failures, main_thread},
@@ -258,6 +261,61 @@ fn several_calls_in_one_rule() {
     assert_all_failed(&reader.round(COUNT), EIO);
     spared.assert_unharmed(COUNT);
     assert_eq!(injection.stop().rule().injected, 2 * COUNT);
+}
+
+/// Those that do not name the call are passed over, by a helper that Linux 5.15 lacks or without.
+#[test]
+fn rules_among_many_are_asked_in_their_order() {
+    require!(SysErrno);
+    for without in [false, true] {
+        let scene = Victims::new();
+        let there = scene.path("there");
+        let mut spec = "version: 1\nfor: 60s\nrules:\n".to_owned();
+        for (number, (call, errno, when)) in [
+            ("mkdir", "EPERM", "1.."),
+            ("openat", "EIO", "2"),
+            ("rmdir", "EPERM", "1.."),
+            ("openat", "ENOSPC", "2.."),
+            ("unlink", "EPERM", "1.."),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            spec.push_str(&format!(
+                "- {{name: r{number}, kind: sys-errno, target: command, call: '{call}', errno: {errno}, \
+                 when: '{when}', path: {there}}}\n"
+            ));
+        }
+        let file = scene.path("spec.yml");
+        fs::write(&file, spec).expect("a spec");
+        let program = scene.program(
+            "def seen():
+    try: return opens() or 0
+    except OSError as error: return error.errno
+tell(*(seen() for _ in range(5)))",
+        );
+        let line = [
+            "run", &file, "--output", "json", "--", "python3", "-S", "-c", &program,
+        ];
+        let hidden: &[(&str, &str)] = if without {
+            &[("INJECTOR_TEST_NO_LOOP", "1")]
+        } else {
+            &[]
+        };
+        let finished = Agent::start(Place::HERE, &line, hidden).wait();
+        assert_eq!(scene.told(), ["0 5 28 28 28"], "{finished:?}");
+        let counts: Vec<_> = finished
+            .report()
+            .rules
+            .iter()
+            .map(|rule| (rule.matched, rule.injected))
+            .collect();
+        assert_eq!(
+            counts,
+            [(0, 0), (5, 1), (0, 0), (4, 3), (0, 0)],
+            "{finished:?}"
+        );
+    }
 }
 
 /// Fails one call and checks that others, which reach the same security hook,

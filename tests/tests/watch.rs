@@ -164,6 +164,26 @@ fn rules_come_and_go() {
     flow_b.round(LOAD).assert_untouched(LOAD);
 }
 
+/// And goes back there, with its counts.
+#[test]
+fn a_rule_comes_out_of_shadow() {
+    require!(NetLoss);
+    let bed = Bed::new(Direction::Egress);
+    let (cgroup, flow) = &bed.a;
+    let real = loss("all", cgroup, &FAR_PORT.to_string());
+    let shadow = real.replace("kind:", "shadow: true, kind:");
+    let watched = Watched::start(&shadow);
+    assert_eq!(flow.round(LOAD).missing(), 0);
+    watched.change(&real);
+    assert_eq!(flow.round(LOAD).missing(), LOAD.count);
+    watched.change(&shadow);
+    assert_eq!(flow.round(LOAD).missing(), 0);
+    let rule = watched.injection.stop().rule();
+    assert_eq!(rule.matched, 3 * LOAD.count, "{rule:?}");
+    assert_eq!(rule.injected, LOAD.count, "{rule:?}");
+    assert_eq!(rule.shadowed, Some(2 * LOAD.count), "{rule:?}");
+}
+
 /// A rule that counts per flow goes on at each flow's number when it changes, also if it
 /// did not count so meanwhile.
 #[test]
@@ -506,4 +526,34 @@ fn what_cannot_be_had_changes_nothing() {
     watched.change(&rule);
     let rule = watched.injection.stop().rule();
     assert_eq!((rule.matched, rule.injected), (LOAD.count, LOAD.count));
+}
+
+/// A call that comes to wait at its other end too: what is attached stays, and the kernel takes no
+/// such number of programs at one function.
+#[test]
+fn a_change_that_needs_too_many_programs_is_refused_before_any_is_attached() {
+    require!(FmodRet);
+    let cgroup = Cgroup::new("victim");
+    let snapshot = Snapshot::take(&[]);
+    let victim = CallVictim::start(Place::cgroup(&cgroup), "fsync", Callers::One);
+    let target = cgroup.target();
+    let rule = |at: &str| {
+        format!(
+            "- {{name: {at}, kind: sys-delay, call: fsync, delay: 20ms, at: {at}, target: '{target}'}}\n"
+        )
+    };
+    let watched = Watched::start(&rule("enter"));
+    for rules in [rule("enter") + &rule("exit"), rule("exit")] {
+        watched.edit(&document(&rules), REFUSED);
+    }
+    let said = watched.injection.agent().stderr();
+    for more in ["17", "33"] {
+        let why = format!("room for {more} programs more at fsync, of 38");
+        assert!(said.contains(&why), "no {why} in {said}");
+    }
+    victim.assert_unharmed(5);
+    let report = watched.injection.stop().report();
+    assert_eq!(report.hits(), [("enter", 5, 5)]);
+    drop(victim);
+    snapshot.assert_clean();
 }

@@ -20,6 +20,7 @@ const ALL: [Manager; 4] = [Manager::Dnf, Manager::Pacman, Manager::Zypper, Manag
 /// Debian's name of a package, and its names for dnf, pacman and zypper. For apk none is needed:
 /// its packages also go by the programs that they bring.
 const NAMES: &[(&str, [&str; 3])] = &[
+    ("bindfs", ["bindfs", "bindfs", "bindfs"]),
     ("bpftool", ["bpftool", "bpf", "bpftool"]),
     ("busybox-static", ["busybox", "busybox", "busybox-static"]),
     ("curl", ["curl", "curl", "curl"]),
@@ -43,6 +44,8 @@ const NAMES: &[(&str, [&str; 3])] = &[
     ),
     ("redis-server", ["redis", "valkey", "redis"]),
     ("redis-tools", ["redis", "valkey", "redis"]),
+    ("restic", ["restic", "restic", "restic"]),
+    ("strace", ["strace", "strace", "strace"]),
     ("util-linux", ["util-linux", "util-linux", "util-linux"]),
     (
         "wireguard-tools",

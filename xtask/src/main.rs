@@ -6,6 +6,7 @@
 mod apt;
 mod bench;
 mod build;
+mod calls;
 mod demo;
 mod elsewhere;
 mod exec;
@@ -37,6 +38,7 @@ enum Cli {
     Kernel(kernel::Options),
     Lint(lint::Options),
     Bench(bench::Options),
+    Calls(calls::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Cli::Kernel(options) => kernel::run_command(&options),
         Cli::Lint(options) => lint::run_command(&options),
         Cli::Bench(options) => bench::run_command(&options),
+        Cli::Calls(options) => calls::run_command(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: error: {error:#}");

@@ -59,12 +59,18 @@ pub(crate) const VICTIMS: &[Package] = &[
     apt::program("redis-tools", "redis-benchmark"),
     apt::program("postgresql", "psql"),
     apt::program("curl", "curl"),
+    apt::program("restic", "restic"),
     apt::program("bpftool", "bpftool"),
     apt::program("wireguard-tools", "wg"),
 ];
 
-/// What `bench compare` measures beside the injector; netem comes with iproute2 and the kernel.
-pub(crate) const COMPARED: &[Package] = &[apt::program("nftables", "nft")];
+/// What `bench compare` and `bench syscall` measure beside the injector; netem comes with iproute2
+/// and the kernel.
+pub(crate) const COMPARED: &[Package] = &[
+    apt::program("nftables", "nft"),
+    apt::program("strace", "strace"),
+    apt::program("bindfs", "bindfs"),
+];
 
 /// Runs the subcommand.
 pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
@@ -111,7 +117,7 @@ pub(crate) fn victims() -> Result<()> {
     apt::ensure("tests and the demo", VICTIMS)
 }
 
-/// Installs the other makers of faults that `bench compare` measures.
+/// Installs the other makers of faults that benchmarks measure.
 pub(crate) fn compared() -> Result<()> {
     apt::ensure("comparing costs", COMPARED)
 }

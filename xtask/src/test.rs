@@ -8,6 +8,8 @@ mod cluster;
 mod jobs;
 mod results;
 mod script;
+#[cfg(test)]
+mod selection;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -26,7 +26,7 @@ use crate::{paths, setup};
 /// 126 when the emulator did.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// override, debian-6.1, debian-6.12, debian-7.3, or the path of a bzImage
+    /// override, debian-6.1, debian-6.12, debian-newest, another debian-SERIES, or the path of a bzImage
     #[arg(long, default_value = "override")]
     kernel: String,
     /// Number of processors [default: 2, and 1 with --icount]

@@ -16,4 +16,5 @@ pub mod net_reorder;
 pub mod net_reset;
 pub mod sys_delay;
 pub mod sys_errno;
+pub mod sys_return;
 pub mod sys_signal;

@@ -10,6 +10,15 @@ pub const MAX_SLEEP_US: u32 = 10_000_000;
 /// Longest time that a call waits busy, in µs: 1 ms. Nothing else runs on its processor then.
 pub const MAX_SPIN_US: u32 = 1_000;
 
+/// Whether what a call returned is what its caller gets. Of a call that a signal interrupts it is a
+/// word to the kernel itself, which has the call begin anew or makes an error of it
+/// (`ERESTARTSYS` to `ERESTART_RESTARTBLOCK`, include/linux/errno.h).
+#[inline(always)]
+#[must_use]
+pub const fn is_result(returned: i64) -> bool {
+    returned < -516 || returned > -512
+}
+
 /// `RuleEntry::params` of calls that wait `delay_us - jitter_us ..= delay_us + jitter_us`.
 #[must_use]
 pub const fn params(delay_us: u32, jitter_us: u32) -> Params {
@@ -44,6 +53,16 @@ pub const fn delay_us(params: Params, amount: u32, most: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_begins_anew_is_no_result() {
+        for returned in [i64::MIN, -4095, -517, -511, -4, -1, 0, 1, i64::MAX] {
+            assert!(is_result(returned), "{returned}");
+        }
+        for returned in -516..=-512 {
+            assert!(!is_result(returned), "{returned}");
+        }
+    }
 
     #[test]
     fn delays_are_spread_and_bounded() {

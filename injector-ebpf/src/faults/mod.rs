@@ -11,4 +11,5 @@ pub(crate) mod net_reject;
 pub(crate) mod net_reset;
 pub(crate) mod sys_delay;
 pub(crate) mod sys_errno;
+pub(crate) mod sys_return;
 pub(crate) mod sys_signal;

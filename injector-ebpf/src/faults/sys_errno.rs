@@ -1,20 +1,18 @@
 //! `sys-errno`: the call fails.
 
-use aya_ebpf::bindings::pt_regs;
 use injector_common::{faults::sys_errno, uses::Uses};
 
 use crate::{
-    calls,
     decide::Live,
     maps::{ERRORS, in_use},
 };
 
-/// What the call returns that a rule hits by this draw.
+/// What the call returns that a rule hits by this draw, by what it is known by.
 #[inline(always)]
-pub(crate) fn value(rule: &Live<'_>, draw: u64, registers: *const pt_regs) -> i32 {
+pub(crate) fn value(rule: &Live<'_>, draw: u64, call: u32) -> i32 {
     let params = rule.rule.params;
     if in_use(Uses::ERROR_LISTS) && sys_errno::is_plausible(params) {
-        plausible(registers, draw)
+        plausible(call, draw)
     } else {
         sys_errno::return_value(params, draw)
     }
@@ -24,7 +22,7 @@ pub(crate) fn value(rule: &Live<'_>, draw: u64, registers: *const pt_regs) -> i3
 ///
 /// A function of its own, for the sake of the stack.
 #[inline(never)]
-fn plausible(registers: *const pt_regs, draw: u64) -> i32 {
-    let list = calls::number(registers).and_then(|number| ERRORS.get(number));
+fn plausible(call: u32, draw: u64) -> i32 {
+    let list = ERRORS.get(call);
     list.map_or(sys_errno::clamp(0), |list| list.choose(draw))
 }

@@ -5,33 +5,33 @@
 //! each narrows itself by the number of the call that the task is in. The same programs can take
 //! the place of `security_HOOK` (`injector/src/kernel/modify_return.rs`).
 
+use core::hint::black_box;
+
 use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
-    macros::lsm,
-    programs::LsmContext,
+    bindings::pt_regs, helpers::bpf_get_current_pid_tgid, macros::lsm, programs::LsmContext,
 };
 use injector_common::{
     abi::call_slot,
-    names::{MAX_CALLS, SecurityHook},
+    calls32,
+    names::SecurityHook,
+    requests::{self, ENTER, PF_IO_WORKER},
 };
 
-use super::syscall::Entered;
 use crate::{
     atomic::fetch_add,
-    calls::{self, Facts},
+    calls::{self, Invocation, Named},
     decide::armed,
     files::Subject,
     maps::{CALLS, CONTROL, TRIAL, field},
-    objects::{Object, current_registers, current_task, read},
+    objects::{Object, current_registers, read, read_current},
     scope,
 };
 
-/// Code segment of 64-bit user space (`__USER_CS`, arch/x86/include/asm/segment.h).
-const USER_CS: u64 = 0x33;
+/// The privilege that code segments of user space have (`USER_RPL`, arch/x86/include/asm/segment.h).
+const USER_PRIVILEGE: u16 = 3;
 /// Offset of `thread_info.status` in `task_struct`, whose first member it is.
 const STATUS_OFFSET: u32 = 16;
-/// `TS_COMPAT`: the call came by the 32-bit entry, where numbers mean others.
+/// `TS_COMPAT`: the call came by the 32-bit entry, where numbers mean other calls.
 const TS_COMPAT: u32 = 2;
 /// `FMODE_NOACCOUNT` (include/linux/fs.h): a file that the kernel opened for
 /// itself, such as the one below an overlay.
@@ -80,16 +80,19 @@ pub(super) enum About {
 use About::{Entries, Entry, File, Nothing, Path, Program};
 
 impl About {
-    /// What the hook is about; `None` where that cannot be read.
+    /// Finds what the hook is about; `subject` stays as it is where that cannot be read.
     #[inline(always)]
-    fn subject(self, argument: impl Fn(usize) -> Object) -> Option<Subject> {
-        match self {
+    pub(super) fn find(self, argument: impl Fn(usize) -> Object, subject: &mut Subject) {
+        let found = match self {
             Nothing => None,
             File(at) => Subject::file(argument(at)),
             Path(at) => Subject::path(argument(at)),
             Entry(at) => Some(Subject::entries(argument(at), core::ptr::null())),
             Entries(one, other) => Some(Subject::entries(argument(one), argument(other))),
             Program(at) => Subject::program(argument(at)),
+        };
+        if let Some(found) = found {
+            *subject = found;
         }
     }
 }
@@ -174,27 +177,47 @@ fn inj_trial_open(ctx: LsmContext) -> i32 {
 pub(super) fn enter(
     hook: SecurityHook,
     about: About,
-    argument: impl Fn(usize) -> Object,
+    argument: impl Fn(usize) -> Object + Copy,
 ) -> Option<i32> {
-    let call = at_hook(hook as u32, about, argument)?;
-    calls::apply(call.control, call.mask, call.now, call.facts)
+    let call = at_hook(hook as u32, request_at(hook, argument), about, argument)?;
+    calls::apply(call, |subject| about.find(argument, subject))
 }
 
-/// The call at a security hook, if rules name it at the hook of this number.
+/// No request of io_uring: number 0 is a system call's.
+pub(super) const NO_REQUEST: u32 = 0;
+/// `MAY_WRITE` (include/linux/fs.h), as a shift.
+const MAY_WRITE_SHIFT: u32 = 1;
+
+/// What a request of io_uring is known by that reaches a hook.
+#[inline(always)]
+fn request_at(hook: SecurityHook, argument: impl Fn(usize) -> Object) -> u32 {
+    let Some(request) = requests::Request::at(hook) else {
+        return NO_REQUEST;
+    };
+    let writes = match request {
+        requests::Request::Read => argument(1) as usize as u32 >> MAY_WRITE_SHIFT & 1,
+        _ => 0,
+    };
+    request.known_as() + writes
+}
+
+/// The call at a security hook, or the request of io_uring if one can get there, if rules name it at
+/// the hook of this number.
 #[inline(always)]
 pub(super) fn at_hook(
     hook: u32,
+    request: u32,
     about: About,
     argument: impl Fn(usize) -> Object,
-) -> Option<Entered> {
+) -> Option<Named> {
     let (control, now) = armed()?;
     let scoped = scope::of_current_task(control);
     if scoped == 0 {
         return None;
     }
     let registers = current_registers();
-    let number = current_call(registers)?;
-    let mask = scoped & *CALLS.get(call_slot(hook, number))?;
+    let call = call_or_request(registers, request)?;
+    let mask = scoped & *CALLS.get(call_slot(hook, call))?;
     if mask == 0 || acts_as_another() {
         return None;
     }
@@ -203,43 +226,110 @@ pub(super) fn at_hook(
     {
         return None;
     }
-    let facts = Facts::of(control, mask, || about.subject(argument), registers);
-    Some(Entered {
+    Some(Named {
         control,
         mask,
         now,
-        facts,
+        invocation: Invocation {
+            registers,
+            // SAFETY: as in [`entered`].
+            memory: unsafe { (&raw const (*registers).rcx).read_volatile() } as u32,
+            call,
+        },
     })
 }
 
-/// Number of the 64-bit system call that the current task is in.
+/// The system call that the current task is in, by its [`current_registers`]: its number, or what it
+/// is known by if a 32-bit caller made it ([`calls32`]).
 ///
-/// `None` for a 32-bit call and for a worker of io_uring, whose registers hold
-/// no call at all.
+/// `None` for a thread of the kernel, and for a call of x32, whose number has a bit above all others.
 #[inline(always)]
 pub(super) fn current_call(registers: *const pt_regs) -> Option<u32> {
-    // SAFETY: every address is read through a helper that checks it.
+    let (no_user, number, _) = entered(registers);
+    if no_user != 0 || number >= u64::from(requests::FIRST) {
+        return None;
+    }
+    Some(known_as(registers, number))
+}
+
+/// The same at a security hook, or `request`, if one can get here, where the task serves io_uring.
+///
+/// `None` as well for whatever else the task does that is no part of a call.
+#[inline(always)]
+fn call_or_request(registers: *const pt_regs, request: u32) -> Option<u32> {
+    let (no_user, number, result) = entered(registers);
+    let flags: u32 = read_current(field!(task_flags));
+    // All of it is computed, since a branch would be two ways through what follows to the verifier.
+    let works = is_zero(u64::from(flags & PF_IO_WORKER)) ^ 1;
+    let enters = is_zero((number.wrapping_sub(ENTER)) >> 1);
+    let has_result = is_zero(result ^ NO_RESULT) ^ 1;
+    // What is left to do for a task that dies, such as to write its memory down, is no request; nor
+    // is what others have left to do, or a fault of its memory has begun.
+    let dies = u64::from(flags & (PF_EXITING | PF_DUMPCORE));
+    let ring: u64 = read_current(field!(task_io_uring));
+    let is_left = has_result & is_zero(no_user | dies) & (is_zero(ring) ^ 1);
+    let serves = works | enters | is_left;
+    let is_call = is_zero(no_user | (number / u64::from(requests::FIRST)) | has_result | serves);
+    let can = u64::from(request != NO_REQUEST) & serves;
+    if is_call | can == 0 {
+        return None;
+    }
+    let call = known_as(registers, number);
+    if request == NO_REQUEST {
+        return Some(call);
+    }
+    let serves = (black_box(serves) as u32).wrapping_neg();
+    Some(call & !serves | request & serves)
+}
+
+/// Of the task's registers: 0 if it came from user space, the number of a call, and its result.
+#[inline(always)]
+fn entered(registers: *const pt_regs) -> (u64, u64, u64) {
+    // SAFETY: the verifier knows those of the current task, and refuses any others.
     unsafe {
-        if bpf_probe_read_kernel(&raw const (*registers).cs).ok()? != USER_CS {
-            return None;
-        }
-        if read::<u32>(current_task(), STATUS_OFFSET)? & TS_COMPAT != 0 {
-            return None;
-        }
-        let number = bpf_probe_read_kernel(&raw const (*registers).orig_rax).ok()?;
-        (number < u64::from(MAX_CALLS)).then_some(number as u32)
+        let segment = (&raw const (*registers).cs).cast::<u16>().read_volatile();
+        (
+            u64::from(segment & USER_PRIVILEGE ^ USER_PRIVILEGE),
+            (&raw const (*registers).orig_rax).read_volatile(),
+            (&raw const (*registers).rax).read_volatile(),
+        )
     }
 }
+
+/// What the call of this number is known by which the current task is in.
+#[inline(always)]
+fn known_as(registers: *const pt_regs, number: u64) -> u32 {
+    // SAFETY: as in [`entered`].
+    let first = unsafe { (&raw const (*registers).rbx).read_volatile() };
+    const { assert!(calls32::known_as(0) == TS_COMPAT << 8) }
+    let call = number as u32 | (read_current::<u32>(STATUS_OFFSET) & TS_COMPAT) << 8;
+    let other = call ^ calls32::known_as(calls32::SOCKETCALL);
+    // Ones in all bits if it is another call.
+    let is_other = black_box((other | other.wrapping_neg()) >> 31).wrapping_neg();
+    call & is_other | calls32::by_socketcall(first as u32) & !is_other
+}
+
+/// 1 or 0, without a branch.
+#[inline(always)]
+fn is_zero(value: u64) -> u64 {
+    black_box((value | value.wrapping_neg()) >> 63) ^ 1
+}
+
+/// What a call returns as long as it has returned nothing: `-ENOSYS` (arch/x86/entry/entry_64.S).
+const NO_RESULT: u64 = (-38_i64).cast_unsigned();
+/// `PF_EXITING` (include/linux/sched.h): the task is about to end.
+const PF_EXITING: u32 = 1 << 2;
+/// `PF_DUMPCORE` (the same): its memory is being written down.
+const PF_DUMPCORE: u32 = 1 << 9;
 
 /// Whether the kernel has put other credentials on the task, as an overlay does while it asks the
 /// file system below it for what it was asked itself: the call has then reached the hook before,
 /// and must count once.
 #[inline(always)]
 fn acts_as_another() -> bool {
-    let task = current_task();
-    let own: Option<Object> = read(task, field!(task_real_cred));
-    let acting: Option<Object> = read(task, field!(task_cred));
-    matches!((own, acting), (Some(own), Some(acting)) if own != acting)
+    let own: u64 = read_current(field!(task_real_cred));
+    let acting: u64 = read_current(field!(task_cred));
+    own != acting
 }
 
 /// Whether the kernel opened the file for itself. A call on an overlay reaches
@@ -247,6 +337,10 @@ fn acts_as_another() -> bool {
 /// and must count once.
 #[inline(always)]
 fn opened_by_kernel(file: Object) -> bool {
+    // As in [`Subject::file`].
+    if file.is_null() {
+        return false;
+    }
     let mode: Option<u32> = read(file, field!(file_mode));
     mode.is_some_and(|mode| mode & FMODE_NOACCOUNT != 0)
 }

@@ -3,7 +3,8 @@
 //!
 //! At its entry a call waits in a program that the kernel does not let run again on a processor
 //! while it sleeps there. So several of them serve a call, of which the first that is free takes
-//! it, and another one, which does not sleep, decides before them.
+//! it, and another one, which does not sleep, decides before them. The same holds at its return,
+//! behind what it does, whatever comes of it.
 //!
 //! The agent's own loader loads these programs, since they call kernel functions
 //! (`injector/src/kernel/modify_return.rs`).
@@ -11,15 +12,15 @@
 use core::ptr::null_mut;
 
 use aya_ebpf::{
-    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
+    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, pt_regs, task_struct},
     cty::c_void,
     helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_task_storage_get},
     macros::lsm,
     programs::{FEntryContext, LsmContext},
 };
 use injector_common::{
-    faults::sys_delay::MAX_SLEEP_US,
-    names::{SLEEPING_ENTRY, SLEEPING_HOOKS, SecurityHook},
+    faults::sys_delay::{MAX_SLEEP_US, MAX_SPIN_US, is_result},
+    names::{SEEN_RETURN, SLEEPING_ENTRY, SLEEPING_HOOKS, SLEEPING_RETURN, SecurityHook},
 };
 
 use super::{
@@ -27,12 +28,13 @@ use super::{
         self,
         About::{self, Entry, File, Nothing, Path, Program},
     },
-    syscall::{self, Entered},
+    syscall,
 };
 use crate::{
     atomic::{exchange, fetch_add},
-    calls,
-    faults::sys_delay::{packed, unpacked},
+    calls::{self, Named},
+    faults::sys_delay::{packed, spin, unpacked},
+    files::Subject,
     maps::{DECIDED, DROWSY, STATS},
     objects::Object,
     sleep::{self, Bed},
@@ -84,9 +86,14 @@ sleeping_hooks! {
 }
 
 #[inline(always)]
-fn wait(hook: SecurityHook, about: About, argument: impl Fn(usize) -> Object) -> Option<()> {
-    let call = security::at_hook(SLEEPING_HOOKS + hook as u32, about, argument)?;
-    let (bed, us, rule) = decide(call)?;
+fn wait(hook: SecurityHook, about: About, argument: impl Fn(usize) -> Object + Copy) -> Option<()> {
+    let call = security::at_hook(
+        SLEEPING_HOOKS + hook as u32,
+        security::NO_REQUEST,
+        about,
+        argument,
+    )?;
+    let (bed, us, rule) = decide(call, |subject| about.find(argument, subject))?;
     bed.sleep(us, rule);
     bed.leave();
     None
@@ -96,7 +103,7 @@ fn wait(hook: SecurityHook, about: About, argument: impl Fn(usize) -> Object) ->
 #[lsm(hook = "file_open")]
 fn inj_sl_trial(ctx: LsmContext) -> i32 {
     if let Some(drowsy) = DROWSY.get_ptr_mut(0) {
-        asleep(drowsy);
+        asleep(drowsy, ENTERING);
     }
     ctx.arg(1)
 }
@@ -104,11 +111,11 @@ fn inj_sl_trial(ctx: LsmContext) -> i32 {
 /// Where and for how long a call waits, and by which rule. That it cannot is an error of the rule
 /// that would have it wait.
 #[inline(always)]
-fn decide(call: Entered) -> Option<(Bed, u32, u32)> {
+fn decide(call: Named, find: impl FnOnce(&mut Subject)) -> Option<(Bed, u32, u32)> {
     // Before the rules are asked: what they count is what then happens.
     let bed = Bed::take(call.now);
     let longest = if bed.is_there() { MAX_SLEEP_US } else { 0 };
-    let wait = calls::wait(call.control, call.mask, call.now, call.facts, longest);
+    let wait = calls::wait::<true>(call, find, longest);
     if let Some((us, rule)) = wait {
         return Some((bed, us, rule));
     }
@@ -117,6 +124,11 @@ fn decide(call: Entered) -> Option<(Bed, u32, u32)> {
     }
     None
 }
+
+/// Beside what was decided at a call's entry.
+const ENTERING: u64 = 0;
+/// Beside what was decided at its return. What was decided at one place is for that one alone.
+const RETURNING: u64 = 1 << 32;
 
 /// What was decided for the thread's call; null if nothing ever was and `create` is not set.
 #[inline(always)]
@@ -143,39 +155,68 @@ fn decided(create: bool) -> *mut u64 {
 #[unsafe(link_section = "fentry")]
 extern "C" fn inj_lie_down(ctx: *mut c_void) -> i32 {
     let ctx = FEntryContext::new(ctx);
-    let _ = lie_down(&ctx);
+    forget_left();
+    let _ = lie_down(SLEEPING_ENTRY, ctx.arg(0), ENTERING);
     0
 }
 
+/// `__x64_sys_*(const struct pt_regs *regs)`, behind it: decides whether the call waits.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry")]
+extern "C" fn inj_lie_late(ctx: *mut c_void) -> i32 {
+    let ctx = FEntryContext::new(ctx);
+    forget_left();
+    // The argument after the function's own: what it returned.
+    if is_result(ctx.arg(1)) {
+        let _ = lie_down(SLEEPING_RETURN, ctx.arg(0), RETURNING);
+    }
+    0
+}
+
+/// Takes back what was decided for an earlier call of the thread, which could not sleep since all
+/// programs were taken in which it could have: it is for no other call.
 #[inline(always)]
-fn lie_down(ctx: &FEntryContext) -> Option<()> {
-    let call = syscall::at_entry(SLEEPING_ENTRY, ctx.arg(0))?;
+fn forget_left() {
+    let Some(drowsy) = DROWSY.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: an aligned u64 of a map value.
+    if unsafe { drowsy.read_volatile() } == 0 {
+        return;
+    }
+    let place = decided(false);
+    if place.is_null() {
+        return;
+    }
+    // SAFETY: aligned u64s of map values.
+    let left = unsafe { exchange(place, 0) };
+    if left != 0 {
+        // SAFETY: as above.
+        unsafe { fetch_add(drowsy, u64::MAX) };
+        give_up(unpacked(left as i32).1);
+    }
+}
+
+#[inline(always)]
+fn lie_down(hook: u32, user: *const pt_regs, place_of: u64) -> Option<()> {
+    let call = syscall::at_entry(hook, user)?;
     let drowsy = DROWSY.get_ptr_mut(0)?;
     // The kernel may have no memory at hand where many threads come for the first time.
     let place = decided(true);
-    if !place.is_null() {
-        // One that a call before it left: all programs in which it could have slept were taken.
-        // SAFETY: aligned u64s of map values.
-        let left = unsafe { exchange(place, 0) };
-        if left != 0 {
-            // SAFETY: as above.
-            unsafe { fetch_add(drowsy, u64::MAX) };
-            give_up(unpacked(left as i32).1);
-        }
-    }
     let longest = if !place.is_null() && sleep::is_served(call.now) {
         MAX_SLEEP_US
     } else {
         0
     };
-    let (us, rule) = calls::wait(call.control, call.mask, call.now, call.facts, longest)?;
+    let find = |subject: &mut Subject| call.invocation.find_file(subject);
+    let (us, rule) = calls::wait::<false>(call, find, longest)?;
     if place.is_null() {
         return None;
     }
     // SAFETY: as above.
     unsafe {
         fetch_add(drowsy, 1);
-        exchange(place, packed(us, rule) as u64);
+        exchange(place, packed(us, rule) as u64 | place_of);
     }
     None
 }
@@ -204,23 +245,57 @@ extern "C" fn inj_asleep(ctx: *mut c_void) -> i64 {
     if let Some(drowsy) = DROWSY.get_ptr_mut(0) {
         // SAFETY: an aligned u64 of a map value.
         if unsafe { drowsy.read_volatile() } != 0 {
-            asleep(drowsy);
+            asleep(drowsy, ENTERING);
         }
     }
     earlier
 }
 
+/// Behind the call: the same.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry")]
+extern "C" fn inj_asleep_late(_ctx: *mut c_void) -> i32 {
+    if let Some(drowsy) = DROWSY.get_ptr_mut(0) {
+        // SAFETY: an aligned u64 of a map value.
+        if unsafe { drowsy.read_volatile() } != 0 {
+            asleep(drowsy, RETURNING);
+        }
+    }
+    0
+}
+
+/// Behind the call: waits busy.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry")]
+extern "C" fn inj_busy_late(ctx: *mut c_void) -> i32 {
+    let ctx = FEntryContext::new(ctx);
+    if is_result(ctx.arg(1))
+        && let Some(call) = syscall::at_entry(SEEN_RETURN, ctx.arg(0))
+        && let Some((us, _)) = calls::wait::<false>(
+            call,
+            |subject| call.invocation.find_file(subject),
+            MAX_SPIN_US,
+        )
+    {
+        spin(us);
+    }
+    0
+}
+
 #[inline(always)]
-fn asleep(drowsy: *mut u64) {
+fn asleep(drowsy: *mut u64, place_of: u64) {
     let place = decided(false);
     if place.is_null() {
         return;
     }
     // SAFETY: aligned u64s of map values.
-    let decided = unsafe { exchange(place, 0) };
-    if decided == 0 {
-        return;
-    }
+    let decided = unsafe {
+        let decided = place.read_volatile();
+        if decided == 0 || decided & RETURNING != place_of {
+            return;
+        }
+        exchange(place, 0)
+    };
     // SAFETY: as above; and a clock is read.
     let now = unsafe {
         fetch_add(drowsy, u64::MAX);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use injector_common::{
-    Control, FaultKind,
+    FaultKind,
     abi::call_slot,
     faults::sys_delay::MAX_SPIN_US,
     names::{SEEN_ENTRY, SYSCALL_ENTRY},
@@ -15,11 +15,11 @@ use injector_common::{
 
 use super::security::current_call;
 use crate::{
-    calls::{self, Facts, first_argument},
+    calls::{self, Invocation, Named},
     decide::armed,
     faults::sys_delay,
-    files::Subject,
     maps::{CALLS, in_use},
+    objects::current_registers,
     scope,
 };
 
@@ -41,7 +41,11 @@ fn inj_seen_call(ctx: ProbeContext) -> u32 {
     if let Some(user) = ctx.arg(0)
         && let Some(call) = at_entry(SEEN_ENTRY, user)
     {
-        let wait = calls::wait(call.control, call.mask, call.now, call.facts, MAX_SPIN_US);
+        let wait = calls::wait::<false>(
+            call,
+            |subject| call.invocation.find_file(subject),
+            MAX_SPIN_US,
+        );
         if in_use(Uses::kind(FaultKind::SysDelay))
             && let Some((us, _)) = wait
         {
@@ -51,42 +55,44 @@ fn inj_seen_call(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// Never attached: tells whether a program may override a result. Of `inj_syscall` the verifier says
+/// so only when it has walked all that comes before.
+#[kprobe]
+fn inj_trial_over(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context comes from the kernel.
+    unsafe { bpf_override_return(ctx.as_ptr().cast(), 0) };
+    0
+}
+
 /// What the call returns if a rule hits it at this hook, by the registers of its caller.
 #[inline(always)]
 pub(super) fn enter(hook: u32, user: *const pt_regs) -> Option<i32> {
     let call = at_entry(hook, user)?;
-    calls::apply(call.control, call.mask, call.now, call.facts)
-}
-
-/// A call of a target at its entry that rules name.
-pub(super) struct Entered {
-    pub(super) control: &'static Control,
-    /// These rules.
-    pub(super) mask: u64,
-    pub(super) now: u64,
-    pub(super) facts: Facts,
+    calls::apply_at_entry(call, |subject| call.invocation.find_file(subject))
 }
 
 /// The call at its entry, if rules name it at this hook.
 #[inline(always)]
-pub(super) fn at_entry(hook: u32, user: *const pt_regs) -> Option<Entered> {
+pub(super) fn at_entry(hook: u32, user: *const pt_regs) -> Option<Named> {
     let (control, now) = armed()?;
     let scoped = scope::of_current_task(control);
     if scoped == 0 {
         return None;
     }
-    // A function without arguments serves 32-bit callers too, whose numbers mean other calls.
-    let number = current_call(user)?;
-    let mask = scoped & *CALLS.get(call_slot(hook, number))?;
+    // A function without arguments serves 32-bit callers too, whose calls are not named here.
+    let call = current_call(current_registers())?;
+    let mask = scoped & *CALLS.get(call_slot(hook, call))?;
     if mask == 0 {
         return None;
     }
-    let subject = || Subject::descriptor(first_argument(user)?);
-    let facts = Facts::of(control, mask, subject, user);
-    Some(Entered {
+    Some(Named {
         control,
         mask,
         now,
-        facts,
+        invocation: Invocation {
+            registers: user,
+            memory: 0,
+            call,
+        },
     })
 }

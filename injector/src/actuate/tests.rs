@@ -170,6 +170,7 @@ fn plan() -> Plan {
         },
         Effect::FollowProcesses,
         Effect::ForgetCallers,
+        Effect::ForgetPrograms,
         Effect::FollowSockets,
         Effect::TagSockets { scope, rules: 1 },
         Effect::WriteSite {
@@ -333,7 +334,7 @@ fn what_is_stuck_after_a_mishap_is_all_reported() {
 
 proptest! {
     #[test]
-    fn stopping_goes_on_after_errors(stuck in any::<[bool; 14]>()) {
+    fn stopping_goes_on_after_errors(stuck in any::<[bool; 15]>()) {
         let effects: Vec<String> = plan().effects.iter().map(ToString::to_string).collect();
         prop_assert_eq!(effects.len(), stuck.len());
         let stuck: Vec<&String> = effects

@@ -16,11 +16,15 @@ use nix::{
 };
 use tokio::{
     process::{Child, Command},
+    runtime::Handle,
     time::timeout,
 };
 
 use super::watch::Watch;
-use crate::error::SpecError;
+use crate::{
+    error::SpecError,
+    kernel::timens::{self, ClockError, Offsets},
+};
 
 /// Exit status of a shell for a program that cannot be run.
 const CANNOT_RUN: i32 = 126;
@@ -61,10 +65,20 @@ impl Victim {
         })
     }
 
-    /// Starts the command in `cgroup`. Its first act there is the `execve` of
-    /// the program.
-    pub(super) fn start(self, cgroup: Option<&Path>) -> Running {
-        match self.spawn(cgroup) {
+    /// Starts the command in `cgroup`, with these clocks if any. Its first act there is the
+    /// `execve` of the program.
+    pub(super) fn start(self, cgroup: Option<&Path>, clocks: Option<Offsets>) -> Running {
+        let started = match clocks {
+            None => self.spawn(cgroup).map_err(ClockError::Start),
+            Some(clocks) => {
+                let runtime = Handle::current();
+                timens::with(clocks, || {
+                    let _entered = runtime.enter();
+                    self.spawn(cgroup)
+                })
+            }
+        };
+        match started {
             Ok(child) => Running::Started(child),
             Err(error) => {
                 tracing::error!("{} cannot be started: {error}", self.program.display());
@@ -76,15 +90,15 @@ impl Victim {
     fn spawn(&self, cgroup: Option<&Path>) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(&self.argv[1..]).arg0(&self.argv[0]);
-        if let Some(cgroup) = cgroup {
-            let mut procs = OpenOptions::new()
-                .write(true)
-                .open(cgroup.join("cgroup.procs"))?;
-            let join = move || procs.write_all(b"0");
-            // SAFETY: between fork and exec only a write to an open file
-            // happens; nothing is allocated and no lock is taken.
-            unsafe { command.pre_exec(join) };
-        }
+        let procs = cgroup.map(|cgroup| {
+            let mut file = OpenOptions::new();
+            file.write(true).open(cgroup.join("cgroup.procs"))
+        });
+        let mut procs = procs.transpose()?;
+        let join = move || procs.as_mut().map_or(Ok(()), |procs| procs.write_all(b"0"));
+        // SAFETY: between fork and exec at most a write to an open file
+        // happens; nothing is allocated and no lock is taken.
+        unsafe { command.pre_exec(join) };
         command.spawn()
     }
 }
@@ -103,6 +117,11 @@ pub(super) enum Running {
 }
 
 impl Running {
+    /// Whether it was started.
+    pub(super) const fn has_started(&self) -> bool {
+        matches!(self, Self::Started(_))
+    }
+
     /// Returns when it has ended.
     pub(super) async fn ended(&mut self) {
         if let Self::Started(child) = self

@@ -1,6 +1,7 @@
 //! One experiment from plan to report: applies, keeps the lease, watches for
 //! the end, reverts.
 
+mod clocks;
 mod command;
 pub mod ledger;
 mod names;
@@ -106,6 +107,7 @@ pub fn prepare(
         needs = needs.with_ledger();
     }
     let mut programs = Programs::open(needs)?;
+    clocks::check(experiment)?;
     let features = probe(&mut programs, experiment);
     let plan = plan::build(experiment, scopes, &features)?;
     // Without a rule on packets it does not matter.
@@ -174,8 +176,14 @@ pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
             experiment.duration
         );
         let kernel = injection.actuator().inner();
+        let clocks = clocks::of(&experiment);
         let writer = start_ledger(options.ledger.take(), experiment, kernel);
-        let mut victim = victim.map(|victim| victim.start(kernel.command_cgroup()));
+        let mut victim = victim.map(|victim| victim.start(kernel.command_cgroup(), clocks));
+        if let Some(victim) = &victim {
+            let experiment = injection.plan().experiment.clone();
+            let kernel = injection.actuator().inner();
+            kernel.count_command(&experiment, victim.has_started());
+        }
         let (stopped_by, signal) = watch
             .until_end(&mut injection, victim.as_mut(), options)
             .await;
@@ -263,8 +271,12 @@ fn report_rules(
             kind: rule.fault.kind(),
             backend,
             counts: (*stats).into(),
-            dropped: rule.fault.queue_memory().map(|_| stats.dropped),
+            dropped: (rule.fault.queue_memory())
+                .filter(|_| !rule.shadow || stats.dropped > 0)
+                .map(|_| stats.dropped),
             cut_short: (rule.fault.kind() == FaultKind::SysDelay).then_some(stats.cut_short),
+            // What it hit before or after, if it was changed, is among the injected ones.
+            shadowed: (rule.shadow || stats.shadowed > 0).then_some(stats.shadowed),
             resource: rule.fault.resource().map(|_| kernel.resources(index)),
         })
         .collect()

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     actuate::Injection,
     error::{Error, HostError},
-    kernel::KernelActuator,
+    kernel::{KernelActuator, clock},
     model::Experiment,
     report::{RuleCounts, StoppedBy, live::LiveView},
 };
@@ -77,7 +77,11 @@ impl Watch {
             panic!("INJECTOR_TEST_PANIC=run");
         }
         let mut experiment = injection.plan().experiment.clone();
-        let start = Instant::now();
+        // The guardian and the programs count from there; some time has gone by since then.
+        let begun_ns = injection.actuator().inner().start_ns();
+        let since = || Duration::from_nanos(clock::boot_ns().saturating_sub(begun_ns));
+        let start = Instant::now().checked_sub(since());
+        let start = start.unwrap_or_else(Instant::now);
         let mut turns = interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut view = options.live.then(|| LiveView::new(&experiment.rules));
@@ -104,8 +108,15 @@ impl Watch {
                 }
                 signal = self.signal() => break (StoppedBy::Signal, Some(signal)),
                 () = sleep_until(start + experiment.duration) => break (StoppedBy::Deadline, None),
-                () = ended(victim.as_deref_mut()) => break (StoppedBy::CommandExit, None),
+                // At the deadline the guardian may have told it to end.
+                () = ended(victim.as_deref_mut()) => if since() < experiment.duration {
+                    break (StoppedBy::CommandExit, None)
+                },
                 _ = turns.tick() => {}
+            }
+            // Sleep of the machine does not stop that clock, but those of timers.
+            if since() >= experiment.duration {
+                break (StoppedBy::Deadline, None);
             }
             let kernel = injection.actuator().inner();
             match kernel.renew_lease() {

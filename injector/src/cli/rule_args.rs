@@ -67,6 +67,10 @@ pub struct RuleArgs {
     #[arg(long, value_name = "WHAT", help_heading = "Trigger")]
     pub per: Option<Text<Per>>,
 
+    /// Count what would be hit, and hit nothing: the same decisions, on real operations
+    #[arg(long, help_heading = "Trigger")]
+    pub shadow: bool,
+
     /// Seed of the decisions; the same seed gives the same decisions [default: drawn and reported]
     #[arg(
         long,
@@ -114,6 +118,7 @@ impl RuleArgs {
             when: self.when.map(|text| text.0),
             times: self.times.map(|text| text.0),
             per: self.per.map(|text| text.0),
+            shadow: self.shadow,
             start: None,
             duration: Some(self.duration.0),
         }

@@ -135,7 +135,9 @@ impl Args {
             changes,
             hits: self.ledger.is_some() || self.replay.is_some(),
         };
-        launch::prepare(&found.experiment, ready).map_err(|error| self.locate(error))
+        let rules = found.experiment.rules.len();
+        launch::prepare(&found.experiment, ready)
+            .map_err(|error| self.locate(error, &found.text, Some(rules)))
     }
 
     /// Where the experiment is written.
@@ -177,14 +179,17 @@ impl Args {
         if !self.command.is_empty() {
             input.command = Some(self.command.clone());
         }
-        build(input, entropy).map_err(|error| self.locate(error))
+        // It was read as UTF-8.
+        let text = String::from_utf8_lossy(bytes);
+        build(input, entropy).map_err(|error| self.locate(error, &text, None))
     }
 
-    /// Says of an error where what is wrong was written.
-    fn locate(&self, error: Error) -> Error {
-        let place = Place {
+    /// Says of an error where in the file what is wrong was written. With a number of rules, it
+    /// numbers those of the experiment, and a recipe is several of them.
+    fn locate(&self, error: Error, text: &str, rules: Option<usize>) -> Error {
+        let place = |field: &str, rules| Place {
             file: self.path().to_owned(),
-            line_column: None,
+            line_column: document::find(text, field, rules),
         };
         // What was not read from the file.
         let own = |field: &str| {
@@ -193,12 +198,19 @@ impl Args {
         };
         match error {
             Error::Spec(error) if own(&error.field) => inject::name_option(error).into(),
-            Error::Spec(error) if error.place.is_none() => error.at(place).into(),
-            Error::Conflict(error) => ConflictError {
-                place: Some(place.into()),
-                ..error
+            Error::Spec(error) if error.place.is_none() => {
+                let place = place(&error.field, rules);
+                error.at(place).into()
             }
-            .into(),
+            Error::Conflict(error) => {
+                let (number, rules) = error.number;
+                let place = place(&format!("rules[{number}]"), Some(rules));
+                ConflictError {
+                    place: Some(place.into()),
+                    ..error
+                }
+                .into()
+            }
             other @ (Error::Spec(_)
             | Error::Unsupported(_)
             | Error::Permission(_)

@@ -1,29 +1,39 @@
 //! The conditions that every kind of the call family has.
 
+mod arguments;
+pub(crate) mod never;
+pub(crate) mod sockets;
+
 use std::path::PathBuf;
 
 use injector_common::call_filter::MAX_ARGUMENT_TESTS;
 
 use crate::{
     error::SpecError,
-    model::{Access, Argument, CallFilter, Calls, Choice, FileName, FileType},
+    faults::packet,
+    model::{
+        Access, AddressFamily, Argument, CallFilter, Calls, Choice, FileName, FileType, Target,
+    },
     spec::{
         call_filter::{Command, FilePath, Users},
         calls::{self, CallWord, Selected},
+        net::{Peer, Ports},
         packet::{Signed, choice},
+        socket::Descriptor,
         text::Text,
     },
 };
 
 /// Defines the `Raw` of a kind or recipe that acts on calls: its own options, and conditions on
-/// the calls. With `(calls)` it names the calls too.
+/// the calls, or those groups of conditions that are named, in this order: `places`, `types`,
+/// `arguments`, `descriptor`, `sockets`, `callers`. With `(calls)` it names the calls too.
 ///
 /// A macro for the reason that that of packets is one.
 macro_rules! call_kind {
     ($(#[$meta:meta])* pub struct Raw (calls) { $($own:tt)* }) => {
         $crate::faults::calls::call_kind! {
             $(#[$meta])*
-            pub struct Raw {
+            pub struct Raw with places, types, arguments, descriptor, sockets, callers {
                 /// The system calls that are hit, by name or number as in syscalls(2) or by class as %file
                 #[arg(long, value_name = "CALL[,CALL…]", value_delimiter = ',', required = true)]
                 #[serde(deserialize_with = "crate::spec::text::comma_list")]
@@ -40,63 +50,145 @@ macro_rules! call_kind {
             }
         }
     };
-    ($(#[$meta:meta])* pub struct Raw { $($own:tt)* }) => {
-        $(#[$meta])*
+    ($(#[$meta:meta])* pub struct Raw with $($group:ident),+ { $($own:tt)* }) => {
+        $crate::faults::calls::call_kind! { @ [$(#[$meta])*] [$($own)*] [] [] $($group)+ }
+    };
+    (@ [$($meta:tt)*] [$($own:tt)*] [$($fields:tt)*] [$($names:ident)*] places $($rest:ident)*) => {
+        $crate::faults::calls::call_kind! {
+            @ [$($meta)*] [$($own)*]
+            [
+                $($fields)*
+
+                /// Only calls about this file, or one below this directory, whatever name or link leads to it;
+                /// as the target sees it. Here and below: may repeat where it says so; a leading ! leaves out
+                #[arg(long, value_name = "PATH", help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::list")]
+                pub path: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::FilePath>>>,
+
+                /// Only calls about files of this name, in whatever directory: with at most one *, such as *.wal
+                #[arg(long, value_name = "NAME", help_heading = "Call filter")]
+                #[serde(default)]
+                pub file_name: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::FileName>>>,
+            ]
+            [$($names)* path file_name] $($rest)*
+        }
+    };
+    (@ [$($meta:tt)*] [$($own:tt)*] [$($fields:tt)*] [$($names:ident)*] types $($rest:ident)*) => {
+        $crate::faults::calls::call_kind! {
+            @ [$($meta)*] [$($own)*]
+            [
+                $($fields)*
+
+                /// Only calls about files of these types: file, dir, symlink, block, char, pipe or socket; may repeat
+                #[arg(long, value_name = "TYPE", value_delimiter = ',', help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+                pub file_type: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::FileType>>>,
+
+                /// Only calls that open a file, or have one open, to read or to write
+                #[arg(long, value_name = "ACCESS", help_heading = "Call filter")]
+                #[serde(default)]
+                pub access: Option<$crate::spec::text::Text<$crate::model::Access>>,
+            ]
+            [$($names)* file_type access] $($rest)*
+        }
+    };
+    (@ [$($meta:tt)*] [$($own:tt)*] [$($fields:tt)*] [$($names:ident)*] arguments $($rest:ident)*) => {
+        $crate::faults::calls::call_kind! {
+            @ [$($meta)*] [$($own)*]
+            [
+                $($fields)*
+
+                /// Only calls whose argument, counted from 0, is as said: 2&O_CREAT, 2>=4096, 0==3; may repeat,
+                /// and all must hold
+                #[arg(long, value_name = "TEST", help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::list")]
+                pub arg: Vec<$crate::spec::text::Text<$crate::model::Argument>>,
+            ]
+            [$($names)* arg] $($rest)*
+        }
+    };
+    (@ [$($meta:tt)*] [$($own:tt)*] [$($fields:tt)*] [$($names:ident)*] descriptor $($rest:ident)*) => {
+        $crate::faults::calls::call_kind! {
+            @ [$($meta)*] [$($own)*]
+            [
+                $($fields)*
+
+                /// Only calls whose first argument is this descriptor: 3; several go up to 63
+                #[arg(long, value_name = "FD", value_delimiter = ',', help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+                pub fd: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::socket::Descriptor>>>,
+            ]
+            [$($names)* fd] $($rest)*
+        }
+    };
+    (@ [$($meta:tt)*] [$($own:tt)*] [$($fields:tt)*] [$($names:ident)*] sockets $($rest:ident)*) => {
+        $crate::faults::calls::call_kind! {
+            @ [$($meta)*] [$($own)*]
+            [
+                $($fields)*
+
+                /// Only calls on sockets of these families, or that make one: inet, inet6, unix, netlink, packet,
+                /// vsock, … or a number
+                #[arg(long, value_name = "FAMILY", value_delimiter = ',', help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+                pub family: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::AddressFamily>>>,
+
+                /// Only calls on sockets that are connected to peers in these networks, such as 10.0.0.0/8 or
+                /// 2001:db8::/32, or of these names, and calls that name such a peer. Of several that take a
+                /// peer in, the longest decides
+                #[arg(long, value_name = "PEER", value_delimiter = ',', help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+                pub peer: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::net::Peer>>>,
+
+                /// Only those whose peer is this target: cgroup:PATH or pid:N, in a network namespace of its
+                /// own. Joins --peer
+                #[arg(long, value_name = "TARGET", help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::list")]
+                pub peer_target: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Target>>>,
+
+                /// Only those at these ports of the peer: A or A-B
+                #[arg(long, value_name = "PORTS", value_delimiter = ',', help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
+                pub peer_port: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::net::Ports>>>,
+            ]
+            [$($names)* family peer peer_target peer_port] $($rest)*
+        }
+    };
+    (@ [$($meta:tt)*] [$($own:tt)*] [$($fields:tt)*] [$($names:ident)*] callers $($rest:ident)*) => {
+        $crate::faults::calls::call_kind! {
+            @ [$($meta)*] [$($own)*]
+            [
+                $($fields)*
+
+                /// Only calls of this user by effective id, or of a range of them, such as 1000 or 100000..165535
+                #[arg(long, value_name = "UID", help_heading = "Call filter")]
+                #[serde(default)]
+                pub uid: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::Users>>>,
+
+                /// Only calls of threads with this name, as in /proc/PID/comm
+                #[arg(long, value_name = "NAME", help_heading = "Call filter")]
+                #[serde(default)]
+                pub comm: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::Command>>>,
+            ]
+            [$($names)* uid comm] $($rest)*
+        }
+    };
+    (@ [$($meta:tt)*] [$($own:tt)*] [$($fields:tt)*] [$($name:ident)*]) => {
+        $($meta)*
         #[derive(clap::Args, serde::Deserialize, Debug)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct Raw {
             $($own)*
 
-            /// Only calls about this file, or one below this directory, whatever name or link leads to it;
-            /// as the target sees it. Here and below: may repeat where it says so; a leading ! leaves out
-            #[arg(long, value_name = "PATH", help_heading = "Call filter")]
-            #[serde(default, deserialize_with = "crate::spec::text::list")]
-            pub path: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::FilePath>>>,
-
-            /// Only calls about files of this name, in whatever directory: with at most one *, such as *.wal
-            #[arg(long, value_name = "NAME", help_heading = "Call filter")]
-            #[serde(default)]
-            pub file_name: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::FileName>>>,
-
-            /// Only calls about files of these types: file, dir, symlink, block, char, pipe or socket; may repeat
-            #[arg(long, value_name = "TYPE", value_delimiter = ',', help_heading = "Call filter")]
-            #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
-            pub file_type: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::FileType>>>,
-
-            /// Only calls that open a file, or have one open, to read or to write
-            #[arg(long, value_name = "ACCESS", help_heading = "Call filter")]
-            #[serde(default)]
-            pub access: Option<$crate::spec::text::Text<$crate::model::Access>>,
-
-            /// Only calls whose argument, counted from 0, is as said: 2&O_CREAT, 2>=4096, 0==3; may repeat,
-            /// and all must hold
-            #[arg(long, value_name = "TEST", help_heading = "Call filter")]
-            #[serde(default, deserialize_with = "crate::spec::text::list")]
-            pub arg: Vec<$crate::spec::text::Text<$crate::model::Argument>>,
-
-            /// Only calls of this user by effective id, or of a range of them, such as 1000 or 100000..165535
-            #[arg(long, value_name = "UID", help_heading = "Call filter")]
-            #[serde(default)]
-            pub uid: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::Users>>>,
-
-            /// Only calls of threads with this name, as in /proc/PID/comm
-            #[arg(long, value_name = "NAME", help_heading = "Call filter")]
-            #[serde(default)]
-            pub comm: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::Command>>>,
+            $($fields)*
         }
 
         impl Raw {
             /// The conditions that it names.
             fn filter(&self) -> Result<$crate::model::CallFilter, $crate::error::SpecError> {
-                $crate::faults::calls::filter(&$crate::faults::calls::Options {
-                    path: &self.path,
-                    file_name: self.file_name.as_ref(),
-                    file_type: &self.file_type,
-                    access: self.access.as_ref().map(|text| text.0),
-                    arg: &self.arg,
-                    uid: self.uid.as_ref(),
-                    comm: self.comm.as_ref(),
-                })
+                let mut options = $crate::faults::calls::Options::NONE;
+                $(options.$name = &self.$name;)*
+                $crate::faults::calls::filter(&options)
             }
         }
     };
@@ -106,18 +198,43 @@ pub(crate) use call_kind;
 /// The conditions, as written.
 pub(crate) struct Options<'a> {
     pub(crate) path: &'a [Text<Signed<FilePath>>],
-    pub(crate) file_name: Option<&'a Text<Signed<FileName>>>,
+    pub(crate) file_name: &'a Option<Text<Signed<FileName>>>,
     pub(crate) file_type: &'a [Text<Signed<FileType>>],
-    pub(crate) access: Option<Access>,
+    pub(crate) access: &'a Option<Text<Access>>,
     pub(crate) arg: &'a [Text<Argument>],
-    pub(crate) uid: Option<&'a Text<Signed<Users>>>,
-    pub(crate) comm: Option<&'a Text<Signed<Command>>>,
+    pub(crate) fd: &'a [Text<Signed<Descriptor>>],
+    pub(crate) family: &'a [Text<Signed<AddressFamily>>],
+    pub(crate) peer: &'a [Text<Signed<Peer>>],
+    pub(crate) peer_target: &'a [Text<Signed<Target>>],
+    pub(crate) peer_port: &'a [Text<Signed<Ports>>],
+    pub(crate) uid: &'a Option<Text<Signed<Users>>>,
+    pub(crate) comm: &'a Option<Text<Signed<Command>>>,
+}
+
+impl Options<'_> {
+    /// None of them.
+    pub(crate) const NONE: Self = Self {
+        path: &[],
+        file_name: &None,
+        file_type: &[],
+        access: &None,
+        arg: &[],
+        fd: &[],
+        family: &[],
+        peer: &[],
+        peer_target: &[],
+        peer_port: &[],
+        uid: &None,
+        comm: &None,
+    };
 }
 
 /// The calls that these words name, with these conditions.
 pub(crate) fn named(words: &[Text<CallWord>], filter: CallFilter) -> Result<Calls, SpecError> {
     let words: Vec<CallWord> = words.iter().map(|text| text.0.clone()).collect();
-    let Selected { wanted, optional } = calls::select(&words)?;
+    let selected = calls::select(&words)?;
+    sockets::check(&selected, &filter)?;
+    let Selected { wanted, optional } = selected;
     Ok(Calls {
         wanted,
         optional,
@@ -158,15 +275,19 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<CallFilter, SpecError> {
         let allowed = format!("at most {MAX_ARGUMENT_TESTS}");
         return Err(SpecError::new("arg", "tests too much", allowed));
     }
-    Ok(CallFilter {
+    let mut filter = CallFilter {
         paths,
-        file_names: single(options.file_name, |name| name),
+        file_names: single(options.file_name.as_ref(), |name| name),
         file_types,
-        access: options.access,
+        access: options.access.as_ref().map(|text| text.0),
         arguments: options.arg.iter().map(|text| text.0.clone()).collect(),
-        users: single(options.uid, Into::into),
-        commands: single(options.comm, |command| command.0),
-    })
+        users: single(options.uid.as_ref(), Into::into),
+        commands: single(options.comm.as_ref(), |command| command.0),
+        ..CallFilter::default()
+    };
+    sockets::add(options, &mut filter)?;
+    arguments::check(&filter)?;
+    Ok(filter)
 }
 
 /// A choice of one value, or none.
@@ -247,6 +368,22 @@ fn conditions(filter: &CallFilter) -> Vec<String> {
         .collect();
     if !tests.is_empty() {
         say("where argument", vec![tests.join(" and ")], Vec::new());
+    }
+    let numbers = |numbers: &[u32]| numbers.iter().map(ToString::to_string).collect();
+    say(
+        "on descriptor",
+        numbers(&filter.descriptors.these),
+        numbers(&filter.descriptors.not),
+    );
+    let families = |families: &[AddressFamily]| families.iter().map(ToString::to_string).collect();
+    say(
+        "on sockets of",
+        families(&filter.families.these),
+        families(&filter.families.not),
+    );
+    if let Some(peers) = &filter.peers {
+        let peer = packet::describe_peers(peers, "to");
+        say("on sockets", vec![peer.trim_start().to_owned()], Vec::new());
     }
     let users = |users: &[std::ops::RangeInclusive<u32>]| {
         let text = |users: &std::ops::RangeInclusive<u32>| match (users.start(), users.end()) {

@@ -7,6 +7,7 @@
 pub(crate) mod calls;
 pub(crate) mod packet;
 pub(crate) mod plausible;
+pub(crate) mod pretended;
 
 use std::fmt::Write as _;
 
@@ -151,6 +152,7 @@ kinds! {
     sys_errno::SysErrno,
     sys_signal::SysSignal,
     sys_delay::SysDelay,
+    sys_return::SysReturn,
     cgroup_freeze::CgroupFreeze,
     cpu_quota::CpuQuota,
     memory_limit::MemoryLimit,
@@ -160,6 +162,7 @@ kinds! {
     proc_kill::ProcKill,
     cpu_stress::CpuStress,
     memory_pressure::MemoryPressure,
+    clock_offset::ClockOffset,
 }
 
 /// The options of a kind beside those of every rule.
@@ -260,6 +263,7 @@ impl RawFault {
             | Self::Dns(_)
             | Self::SysErrno(_)
             | Self::SysDelay(_)
+            | Self::SysReturn(_)
             | Self::SysSignal(_)
             | Self::CgroupFreeze(_)
             | Self::CpuQuota(_)
@@ -269,7 +273,8 @@ impl RawFault {
             | Self::ProcSignal(_)
             | Self::ProcKill(_)
             | Self::CpuStress(_)
-            | Self::MemoryPressure(_) => &None,
+            | Self::MemoryPressure(_)
+            | Self::ClockOffset(_) => &None,
         };
         given.as_ref().map_or(Share(0), |text| text.0)
     }
@@ -300,6 +305,7 @@ pub fn explain(fault: &Fault) -> String {
             CallFault::Plausible => sys_errno::explain_plausible(calls),
             CallFault::Signal(signal) => sys_signal::explain(calls, *signal),
             CallFault::Delay(delay) => sys_delay::explain(calls, delay),
+            CallFault::Return(value) => sys_return::explain(calls, *value),
         },
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
         Fault::Resource(fault) => match fault {
@@ -313,6 +319,7 @@ pub fn explain(fault: &Fault) -> String {
                 cpu_stress::explain(*workers, *load_ppm)
             }
             ResourceFault::MemoryPressure { bytes } => memory_pressure::explain(*bytes),
+            ResourceFault::Clock(shift) => clock_offset::explain(*shift),
         },
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn explain(filter: &PacketFilter, link: &Link) -> String {
     let packets = packet::describe(filter);
     let each = match link.per {
         Per::Flow => " for each flow",
-        Per::Rule | Per::Process | Per::Thread => "",
+        Per::Rule | Per::Process | Per::Thread | Per::Program => "",
     };
     let burst = match link.burst {
         0 => String::new(),

@@ -7,11 +7,12 @@
 //!   of `nanosleep` and `clock_nanosleep`, which have told the time that was left;
 //! - `EINPROGRESS` of `connect`, which goes on connecting;
 //! - `ESTALE`, at which the kernel itself tries again to open a file: the call would count twice;
+//! - of requests of io_uring `EAGAIN`, for the same reason;
 //! - errors of the kernel's own above 133, such as `ERESTARTNOINTR`.
 //!
 //! Calls that no page has errors of are not here, nor are those that hardly any program makes.
 
-use injector_common::faults::sys_errno::MAX_LISTED;
+use injector_common::{faults::sys_errno::MAX_LISTED, requests::Request};
 use nix::libc;
 
 use crate::model::{Errno, Syscall};
@@ -273,12 +274,34 @@ listed! {
 /// known.
 #[must_use]
 pub(crate) fn errors(call: Syscall) -> Option<Vec<Errno>> {
-    let numbers = numbers(call.name)?.iter();
+    // A request of io_uring fails as the call does that it stands for.
+    let name = call.name.strip_prefix(Syscall::OF_IO_URING);
+    let name = match name.unwrap_or(call.name) {
+        "send" => "sendto",
+        "recv" => "recvfrom",
+        name => name,
+    };
+    let errors = numbers(name)?.iter();
+    let errors = errors.filter_map(|&number| Errno::of(number.unsigned_abs()));
     Some(
-        numbers
-            .filter_map(|&number| Errno::of(number.unsigned_abs()))
+        errors
+            .filter(|&errno| !is_tried_again(call, errno))
             .collect(),
     )
+}
+
+/// Whether the kernel does not end a request of io_uring with this error, but tries it again, at once or
+/// when it may go on (`io_uring/io_uring.c`, `io_uring/net.c`).
+#[must_use]
+pub(crate) fn is_tried_again(call: Syscall, errno: Errno) -> bool {
+    let again: &[i32] = match call.as_request() {
+        None => &[],
+        Some(Request::Connect) => &[libc::EAGAIN, libc::EINPROGRESS, libc::ECONNABORTED],
+        Some(_) => &[libc::EAGAIN],
+    };
+    again
+        .iter()
+        .any(|number| number.unsigned_abs() == errno.value)
 }
 
 /// Why a call has no errors here.

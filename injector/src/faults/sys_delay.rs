@@ -7,7 +7,7 @@ use injector_common::FaultKind;
 use super::{FaultKindDef, calls, net_delay};
 use crate::{
     error::SpecError,
-    model::{CallDelay, CallFault, Calls, Fault, MAX_SLEEP, MAX_SPIN, Manner},
+    model::{CallDelay, CallFault, Calls, Fault, MAX_SLEEP, MAX_SPIN, Manner, Moment},
     spec::{
         duration::{self, Span},
         text::Text,
@@ -34,6 +34,12 @@ calls::call_kind! {
         #[arg(long, value_name = "MANNER")]
         #[serde(default)]
         pub wait: Option<Text<Manner>>,
+
+        /// When they wait: at enter, before they do anything, or at exit, when they have done their
+        /// work and their caller does not know [default: enter]
+        #[arg(long, value_name = "MOMENT")]
+        #[serde(default)]
+        pub at: Option<Text<Moment>>,
     }
 }
 
@@ -54,7 +60,13 @@ kprobes; nothing else runs on its processor then.
 
 The wait comes at the hook, behind what the kernel does before: an open of a file that is not there
 fails at once. A call that another rule fails at its entry does not get to a hook behind it. Words of
---call are those of `sys-errno`.";
+--call are those of `sys-errno`.
+
+With --at exit a call does its work first, and its caller waits for the result: others see the file
+written, and the writer does not know. It waits whatever came of the call, also if it failed, or if
+another rule failed it; only a call that a signal interrupts goes on at once. Asleep it does so where
+the kernel lets programs take the place of calls, and busy where it lets them run behind a function
+(fexit). What never returns to its caller, such as execve, is refused.";
     const EXAMPLES: &'static str = "\
 Examples:
   A directory on a slow disk: every open below it takes 50 ms more:
@@ -65,12 +77,18 @@ Examples:
       --percent 10 --for 1m
 
   Every sync of a command takes 100 ms, where the kernel lets it:
-    injector inject sys-delay --call fsync,fdatasync --delay 100ms --for 1m -- ./app";
+    injector inject sys-delay --call fsync,fdatasync --delay 100ms --for 1m -- ./app
+
+  A commit gets through, and whoever asked for it learns of it late:
+    injector inject sys-delay --target cgroup:/db --call fdatasync --at exit --delay 2s --when 5 --for 1m";
     type Raw = Raw;
 
     fn validate(raw: Raw) -> Result<Fault, SpecError> {
         let calls = raw.calls()?;
-        let delay = checked(&raw.delay, raw.jitter.as_ref(), raw.wait.as_ref())?;
+        let delay = CallDelay {
+            at: raw.at.as_ref().map(|text| text.0).unwrap_or_default(),
+            ..checked(&raw.delay, raw.jitter.as_ref(), raw.wait.as_ref())?
+        };
         Ok(Fault::Call(calls, CallFault::Delay(delay)))
     }
 }
@@ -90,6 +108,7 @@ pub(crate) fn checked(
         delay,
         jitter,
         manner: wait.map(|text| text.0),
+        at: Moment::Enter,
     };
     let longest = delay.longest();
     if longest > MAX_SLEEP {
@@ -127,7 +146,12 @@ pub(super) fn explain(calls: &Calls, delay: &CallDelay) -> String {
         Some(Manner::Asleep) => " asleep",
         Some(Manner::Busy) => " busy",
     };
-    format!("has {} wait{manner} for {time}", calls::describe(calls))
+    let at = match delay.at {
+        Moment::Enter => "",
+        Moment::Exit => " before it returns",
+    };
+    let which = calls::describe(calls);
+    format!("has {which} wait{manner} for {time}{at}")
 }
 
 #[cfg(test)]
@@ -174,5 +198,10 @@ mod tests {
             told("--delay 50ms --jitter 20ms --wait asleep"),
             "has openat wait asleep for 50ms ± 20ms"
         );
+        assert_eq!(
+            told("--delay 50ms --at exit"),
+            "has openat wait for 50ms before it returns"
+        );
+        assert_eq!(told("--delay 50ms --at enter"), told("--delay 50ms"));
     }
 }

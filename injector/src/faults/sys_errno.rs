@@ -51,6 +51,9 @@ Classes of calls are those of strace: %file (calls that take a file name), %proc
 `!` before a call or class leaves it out. If one of the calls cannot be made to fail here, the rule
 is refused; with `?` before the call or class it is left out instead, and a note says so.
 
+Requests of io_uring are not the calls that do the same, and are named for themselves: io_uring:read,
+io_uring:openat, …, and %io_uring for all that a security hook sees. Their arguments cannot be asked for.
+
 `--errno plausible` is one of the errors that section 2 of the manual lists for the call, each as
 likely as another. `injector doctor --call CALL` shows them. A call whose errors are not known is
 refused, or left out with `?`.";
@@ -67,12 +70,20 @@ Examples:
     injector inject sys-errno --target pid:4242 --call '?%file,!execve,!execveat' --errno EIO \\
       --percent 1 --for 1m
 
+  Whichever way a database reads its files:
+    injector inject sys-errno --target cgroup:/db --call pread64,io_uring:read --errno EIO \
+      --path /var/lib/db --percent 1 --for 1m
+
   A disk that mostly errs and sometimes is full:
     injector inject sys-errno --target pid:4242 --call write --errno EIO=9,ENOSPC=1 --for 1m
 
   Whatever these calls can fail with, as their manual pages tell:
     injector inject sys-errno --target pid:4242 --call openat,read,write,connect --errno plausible \\
       --percent 1 --for 1m
+
+  What a database sends does not come any more, on connections that are open:
+    injector inject sys-errno --target cgroup:/web --call read,recvfrom,recvmsg \
+      --peer 10.0.0.7 --peer-port 5432 --errno ECONNRESET --for 1m
 
   The third connect of a command is refused:
     injector inject sys-errno --call connect --errno ECONNREFUSED --when 3 --for 1m -- ./app";

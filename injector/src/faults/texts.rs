@@ -25,6 +25,10 @@ fn kinds_in_words() {
             "fails dup, munmap with one of the errors of its manual page, each as likely \
              (dup: EBADF, EMFILE; munmap: EINVAL, ENOMEM)",
         ),
+        (
+            "sys-return, call: [write, sendto], value: 100",
+            "has write, sendto do nothing and return 100",
+        ),
         ("cgroup-freeze", "freezes all processes of the target"),
         (
             "cpu-quota, cpus: 0.5",

@@ -22,7 +22,9 @@ use aya::{
     maps::{Array, HashMap, MapData},
     programs::{KProbe, ProgramError},
 };
-use injector_common::{Control, NetnsInode, RuleStats, ScopeKey, names, uses::Uses};
+use injector_common::{
+    Control, NetnsInode, RuleStats, ScopeKey, call_filter::FileKey, names, uses::Uses,
+};
 
 pub use self::{hops::Undelivered, packets::check_room};
 use self::{
@@ -79,6 +81,7 @@ pub struct KernelActuator {
     calls: Array<MapData, u64>,
     /// Which entries of `calls` some rule is in.
     named_calls: BTreeSet<u32>,
+    spared: HashMap<MapData, FileKey, u32>,
     clear: Words,
     /// The rules that are aimed at cgroups. Those aimed at processes change as these
     /// fork and end.
@@ -107,6 +110,8 @@ pub struct KernelActuator {
     cgroup: Option<cgroup::OwnCgroup>,
     /// Sets values, if any rule does.
     guardian: Option<Guardian>,
+    /// The rules that shift the command's clocks, and whether it was started so.
+    clocked: Vec<(usize, bool)>,
     /// Wakes calls, if any rule lets them wait asleep.
     waker: Option<Waker>,
     /// How long packets may still wait once no more are sent to wait.
@@ -163,6 +168,7 @@ impl KernelActuator {
             take(names::MAP_SITES_NEAR)?,
         )?;
         let calls = Array::try_from(take(names::MAP_CALLS)?)?;
+        let spared = HashMap::try_from(take(names::MAP_SPARED)?)?;
         let clear = Words::new(take(names::MAP_CLEAR)?, 2 * names::CLEAR_SLOTS)?;
         let counters = Counters::new(take(names::MAP_STATS)?, take(names::MAP_UNATTRIBUTED)?)?;
         let wants_hits = uses.any(Uses::LEDGER);
@@ -197,6 +203,7 @@ impl KernelActuator {
             sites,
             calls,
             named_calls: BTreeSet::new(),
+            spared,
             clear,
             cgroups: BTreeMap::new(),
             counters,
@@ -214,6 +221,7 @@ impl KernelActuator {
             cgroup_path: None,
             cgroup: None,
             guardian: None,
+            clocked: Vec::new(),
             waker: None,
             drain: Duration::ZERO,
         })
@@ -336,6 +344,9 @@ impl KernelActuator {
                 self.follow(effect, names::PROG_EXIT, "sched_process_exit")
             }
             Effect::ForgetCallers => self.follow(effect, names::PROG_FORGET, "sched_process_exit"),
+            Effect::ForgetPrograms => {
+                self.follow(effect, names::PROG_FORGET_PROGRAM, "sched_process_exec")
+            }
             Effect::FollowSockets => self.follow_sockets(effect),
             Effect::TagSockets { scope, rules } => self.tag_sockets(scope, *rules),
             Effect::AttachPackets {
@@ -392,7 +403,14 @@ impl KernelActuator {
                 self.attached.push((effect.clone(), link));
                 Ok(())
             }
-            Effect::AttachSleepingEntry { call } => self.attach_sleeping_entry(plan, effect, *call),
+            Effect::AttachSleepingEntry { call, sleepers } => {
+                self.attach_sleeping_entry(effect, *call, *sleepers)
+            }
+            Effect::AttachReturn {
+                call,
+                manner,
+                sleepers,
+            } => self.attach_return(effect, *call, *manner, *sleepers),
             Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
             Effect::AttachSend { hears } => self.attach_send(effect, *hears),
             Effect::StartGuardian => self.start_guardian(plan),
@@ -429,6 +447,7 @@ impl KernelActuator {
         self.settings.rule_count = u32::try_from(experiment.rules.len())?;
         self.settings.deadline_ns = start.saturating_add(wire::nanos(experiment.duration));
         self.drain = self.drain.max(drain(plan));
+        self.spare_services(experiment)?;
         self.programs.release_types();
         // For both, the rules that are and those that are to be.
         self.settings.by_state |= by_state;
@@ -454,6 +473,7 @@ impl KernelActuator {
         self.settings.by_query = by_query;
         self.settings.by_call = by_call;
         self.settings.by_place = by_place;
+        self.settings.sparing = wire::sparing(experiment);
         // The first time, one write of the control block puts everything in force at once.
         Ok(self.renew_lease()?)
     }
@@ -532,6 +552,7 @@ impl Actuator for KernelActuator {
             // Their programs are detached above.
             | Effect::FollowProcesses
             | Effect::ForgetCallers
+            | Effect::ForgetPrograms
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
@@ -539,6 +560,7 @@ impl Actuator for KernelActuator {
             | Effect::AttachSecurity { .. }
             | Effect::AttachSleepingHook { .. }
             | Effect::AttachSleepingEntry { .. }
+            | Effect::AttachReturn { .. }
             | Effect::AttachConnect { .. }
             | Effect::AttachSend { .. }
             // The guardian's end is that of all it was handed over.

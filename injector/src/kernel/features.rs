@@ -2,6 +2,7 @@
 //! it ran, detach. A configuration file would say less, and sometimes lie.
 
 mod calls;
+mod requests;
 mod resources;
 mod rungs;
 mod security;
@@ -26,7 +27,7 @@ use super::{
     needs::Needs,
     netlink::{self, NewDevice},
     netns,
-    object::{Programs, describe, once, refusal},
+    object::{Programs, describe, once, refusal, side_by_side},
     queue,
 };
 use crate::{
@@ -126,9 +127,12 @@ impl Default for Tried {
                 send: untried(),
                 security: BTreeMap::new(),
                 modified_security: BTreeMap::new(),
+                requests: BTreeMap::new(),
                 waker: untried(),
                 sleeping_hooks: BTreeMap::new(),
                 sleeping_entries: BTreeMap::new(),
+                sleeping_returns: BTreeMap::new(),
+                busy_returns: BTreeMap::new(),
             },
         }
     }
@@ -330,23 +334,15 @@ fn try_attach_by(ebpf: &mut Ebpf, by: PacketAttach) -> Result<(), ProgramError> 
     links::attach_packets(program, "lo", TcAttachType::Egress, by).map(drop)
 }
 
-/// Loads the programs of both directions side by side: most of the time until the
-/// first hit is the verifier's, which walks each of them on one processor.
+/// Loads the programs of both directions.
 fn load_packets(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
-    std::thread::scope(|scope| {
-        let loads: Vec<_> = ebpf
-            .programs_mut()
-            .filter(|(name, _)| [names::PROG_INGRESS, names::PROG_EGRESS].contains(name))
-            .map(|(_, program)| {
-                scope.spawn(|| {
-                    let program: &mut SchedClassifier = program.try_into()?;
-                    once(program.load())
-                })
-            })
-            .collect();
-        loads.into_iter().try_for_each(|load| {
-            // A thread that panicked has said why.
-            load.join().unwrap_or(Err(ProgramError::NotLoaded))
-        })
+    let programs = ebpf
+        .programs_mut()
+        .filter(|(name, _)| [names::PROG_INGRESS, names::PROG_EGRESS].contains(name));
+    side_by_side(programs.collect(), |(_, program)| {
+        let program: &mut SchedClassifier = program.try_into()?;
+        once(program.load())
     })
+    .into_iter()
+    .collect()
 }

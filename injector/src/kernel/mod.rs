@@ -31,6 +31,7 @@ mod sites;
 mod sockets;
 mod symbols;
 mod tc;
+pub mod timens;
 pub mod waker;
 mod wire;
 mod words;

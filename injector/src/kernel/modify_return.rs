@@ -26,7 +26,7 @@ use aya_obj::{
     generated::{
         BPF_ALU64, BPF_CALL, BPF_EXIT, BPF_F_SLEEPABLE, BPF_JMP, BPF_K, BPF_MOV,
         BPF_PSEUDO_KFUNC_CALL,
-        bpf_attach_type::{BPF_LSM_MAC, BPF_MODIFY_RETURN, BPF_TRACE_FENTRY},
+        bpf_attach_type::{BPF_LSM_MAC, BPF_MODIFY_RETURN, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT},
         bpf_attr, bpf_cmd, bpf_insn,
         bpf_prog_type::{BPF_PROG_TYPE_LSM, BPF_PROG_TYPE_TRACING},
     },
@@ -43,6 +43,10 @@ pub(super) enum By {
     ModifyReturnAsleep,
     /// It runs before the function.
     Entry,
+    /// It runs behind the function.
+    Return,
+    /// The same, and it may sleep.
+    ReturnAsleep,
     /// It is asked at a security hook, and may sleep.
     SecurityAsleep,
 }
@@ -206,13 +210,13 @@ fn call_kernel_functions(code: &mut [bpf_insn], kernel: &Btf) -> Result<(), BtfE
     Ok(())
 }
 
-/// Whether programs can take the place of a function: loads and attaches one that does nothing,
-/// and lets the function run.
+/// Whether programs can be attached to a function in this way: loads and attaches one that does
+/// nothing, and lets the function run.
 ///
 /// # Errors
 ///
 /// What the kernel refused.
-pub(super) fn try_on(function: u32) -> Result<(), ProgramError> {
+pub(super) fn try_on(function: u32, by: By) -> Result<(), ProgramError> {
     // r0 = 0; exit
     let code = [BPF_ALU64 | BPF_MOV | BPF_K, BPF_JMP | BPF_EXIT].map(|code| {
         // SAFETY: an instruction of zeros is one.
@@ -220,7 +224,7 @@ pub(super) fn try_on(function: u32) -> Result<(), ProgramError> {
         instruction.code = u8::try_from(code).unwrap_or_default();
         instruction
     });
-    let mut attr = attributes(&code, "inj_fmod_trial", function, By::ModifyReturn);
+    let mut attr = attributes(&code, "inj_fmod_trial", function, by);
     // SAFETY: the fields of BPF_PROG_LOAD, all of them integers.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
     load.license = c"Dual MIT/GPL".as_ptr() as u64;
@@ -271,6 +275,8 @@ fn attributes(code: &[bpf_insn], name: &str, function: u32, by: By) -> bpf_attr 
         By::ModifyReturn => (BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN, 0),
         By::ModifyReturnAsleep => (BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN, BPF_F_SLEEPABLE),
         By::Entry => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, 0),
+        By::Return => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT, 0),
+        By::ReturnAsleep => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT, BPF_F_SLEEPABLE),
         By::SecurityAsleep => (BPF_PROG_TYPE_LSM, BPF_LSM_MAC, BPF_F_SLEEPABLE),
     };
     load.prog_type = kind as u32;

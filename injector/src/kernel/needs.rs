@@ -53,8 +53,10 @@ impl Needs {
     pub fn of(experiment: &Experiment) -> Self {
         let rules = &experiment.rules;
         let fields = rules.iter().any(|rule| {
-            rule.fault.kind().family() == Family::Syscall
-                || matches!(rule.fault, Fault::Packet(..))
+            matches!(
+                rule.fault.kind().family(),
+                Family::Syscall | Family::Connect
+            ) || matches!(rule.fault, Fault::Packet(..))
                 || rule
                     .targets
                     .iter()
@@ -92,10 +94,15 @@ impl Needs {
 fn parts(rule: &Rule) -> Uses {
     let fault = &rule.fault;
     let (detours, queues) = match fault {
-        Fault::Packet(_, fault) => (fault.detours(), fault.holds()),
-        Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_) => (false, false),
+        Fault::Packet(_, fault) if !rule.shadow => (fault.detours(), fault.holds()),
+        Fault::Packet(..) | Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_) => {
+            (false, false)
+        }
     };
     let asks_of_calls = fault.calls().is_some_and(|calls| !calls.filter.is_any());
+    let asks_of_sockets = fault
+        .calls()
+        .is_some_and(|calls| calls.filter.asks_for_socket());
     let splits = fault.filter().is_some_and(PacketFilter::splits);
     let asks = |so: fn(&PacketFilter) -> bool| fault.conditions().is_some_and(so);
     let ports = asks(|filter| !(filter.peer_ports.is_any() && filter.local_ports.is_any()));
@@ -111,7 +118,9 @@ fn parts(rule: &Rule) -> Uses {
         .and_if(splits, Uses::SEGMENTS)
         .and_if(rule.trigger.correlation != 0, Uses::CORRELATION)
         .and_if(asks_of_calls, Uses::CALL_FILTERS)
+        .and_if(asks_of_sockets, Uses::SOCKETS)
         .and_if(fault.is_plausible(), Uses::ERROR_LISTS)
+        .and_if(rule.shadow, Uses::SHADOW)
 }
 
 #[cfg(test)]
@@ -132,6 +141,7 @@ mod tests {
             per: Per::Rule,
             start: Duration::ZERO,
             duration: Duration::from_secs(1),
+            shadow: false,
             removed: false,
         }
     }
@@ -200,6 +210,18 @@ mod tests {
         };
         let plausible = Uses::kind(FaultKind::SysErrno).and(Uses::ERROR_LISTS);
         assert_eq!(parts(&by_thread), plausible.and(Uses::CALLERS));
+
+        let mut of_sockets = Calls::default();
+        of_sockets.filter.peers = Some(Box::new(PacketFilter {
+            peer_ports: Choice::from(vec![80..=80]),
+            ..any()
+        }));
+        let on_sockets = Rule {
+            fault: Fault::Call(of_sockets, CallFault::Plausible),
+            ..rule(any(), PacketFault::LOSS)
+        };
+        let filtered = plausible.and(Uses::CALL_FILTERS).and(Uses::PORTS);
+        assert_eq!(parts(&on_sockets), filtered.and(Uses::SOCKETS));
 
         let mut correlated = rule(any(), PacketFault::LOSS);
         correlated.trigger.correlation = 1;

@@ -2,13 +2,17 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    fmt, io,
+    env, fmt, io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    panic,
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use aya::{
     Btf, BtfError, Ebpf, EbpfLoader, VerifierLogLevel,
-    programs::{Lsm, ProgramError},
+    programs::{Lsm, ProgramError, ProgramType},
+    sys::{BpfHelper, is_helper_supported},
 };
 
 use injector_common::{
@@ -24,8 +28,8 @@ use super::{
     modify_return::{self, By, Linked, MapFds},
     needs::Needs,
 };
-use crate::error::Unsupported;
 pub(super) use crate::error::describe;
+use crate::{error::Unsupported, model::Manner};
 
 /// The compiled programs; empty in a build without the BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-ebpf.o"));
@@ -77,6 +81,16 @@ impl fmt::Debug for Programs {
     }
 }
 
+/// Whether the kernel has the helper that calls a function so many times. Tests want it to seem not
+/// to: `INJECTOR_TEST_NO_LOOP`.
+fn has_loop() -> bool {
+    let hidden = env::var_os("INJECTOR_TEST_NO_LOOP").is_some();
+    // Programs go on without it, so that one that cannot be found out about need not be there.
+    !hidden
+        && is_helper_supported(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_loop)
+            .unwrap_or(false)
+}
+
 impl Programs {
     /// Creates the maps and readies the programs; none is in the kernel yet.
     ///
@@ -101,6 +115,8 @@ impl Programs {
         } else {
             Fields::UNKNOWN
         };
+        let uses = needs.uses.without(Uses::LOOP);
+        let uses = uses.and_if(uses.any(Uses::CALLS) && has_loop(), Uses::LOOP);
         let log_level = log::level();
         // The kernel sets the memory of these maps aside when it makes them.
         let room = |needed, most| if needed { most } else { 1 };
@@ -127,7 +143,7 @@ impl Programs {
             .map_max_entries(names::MAP_TURNS, turns)
             .map_max_entries(names::MAP_LEDGER, ledger)
             .override_global(aya_log::LEVEL, &log_level, true)
-            .override_global(uses::GLOBAL, &needs.uses.bits(), true)
+            .override_global(uses::GLOBAL, &uses.bits(), true)
             .override_global(fields::GLOBAL, &fields, true)
             .load(OBJECT)?;
         let maps = modify_return::map_fds(&ebpf)?;
@@ -136,7 +152,7 @@ impl Programs {
             maps,
             linked: None,
             direct: BTreeMap::new(),
-            uses: needs.uses,
+            uses,
             types: None,
             tried: Tried::default(),
         })
@@ -156,6 +172,24 @@ impl Programs {
         let program: &mut Lsm = program.try_into()?;
         once(program.load(hook, types))?;
         Ok(program)
+    }
+
+    /// Loads the programs of these security hooks, each for itself, and says how that went.
+    pub(super) fn load_each_security(
+        &mut self,
+        hooks: &[SecurityHook],
+    ) -> Result<BTreeMap<SecurityHook, Result<(), ProgramError>>, ProgramError> {
+        let types = kernel_types(&mut self.types)?;
+        let programs = self.ebpf.programs_mut().filter_map(|(name, program)| {
+            let hook = hooks.iter().find(|hook| hook.program() == name)?;
+            Some((*hook, program))
+        });
+        let loaded = side_by_side(programs.collect(), |(hook, program)| {
+            let program: Result<&mut Lsm, _> = program.try_into();
+            let loaded = program.and_then(|program| once(program.load(hook.attach(), types)));
+            (hook, loaded)
+        });
+        Ok(loaded.into_iter().collect())
     }
 
     /// Loads a program in the place of the first of these functions that the kernel has types
@@ -203,6 +237,30 @@ impl Programs {
         }
     }
 
+    /// Loads a program at the return of a call: the one that decides that it waits asleep or, by
+    /// its number from 0, one of those in which it does.
+    pub(super) fn load_sleeping_return(
+        &mut self,
+        functions: &[String],
+        sleeps: Option<u32>,
+    ) -> Result<BorrowedFd<'_>, ProgramError> {
+        match sleeps {
+            None => self.load_direct(names::PROG_LIE_DOWN_LATE, functions, By::Return, 0),
+            Some(number) => {
+                let by = By::ReturnAsleep;
+                self.load_direct(names::PROG_ASLEEP_LATE, functions, by, number)
+            }
+        }
+    }
+
+    /// Loads the program at the return of a call in which it waits busy.
+    pub(super) fn load_busy_return(
+        &mut self,
+        functions: &[String],
+    ) -> Result<BorrowedFd<'_>, ProgramError> {
+        self.load_direct(names::PROG_BUSY_LATE, functions, By::Return, 0)
+    }
+
     fn load_direct(
         &mut self,
         program: &'static str,
@@ -238,13 +296,36 @@ impl Programs {
     /// kernel has types of.
     pub(super) fn try_modifying(&mut self, functions: &[String]) -> Result<(), ProgramError> {
         let types = kernel_types(&mut self.types)?;
-        modify_return::try_on(modify_return::function_id(types, functions)?)
+        modify_return::try_on(
+            modify_return::function_id(types, functions)?,
+            By::ModifyReturn,
+        )
+    }
+
+    /// Tries whether a program can be attached behind the first of these functions that the kernel
+    /// has types of.
+    pub(super) fn try_behind(&mut self, functions: &[String]) -> Result<(), ProgramError> {
+        let types = kernel_types(&mut self.types)?;
+        modify_return::try_on(modify_return::function_id(types, functions)?, By::Return)
     }
 
     /// Tries whether a call can wait asleep at its entry.
     pub(super) fn try_sleeping_entry(&mut self, functions: &[String]) -> Result<(), ProgramError> {
         let asleep = self.load_sleeping_entry(functions, Some(0))?;
         modify_return::attach(asleep).map(drop)
+    }
+
+    /// Tries whether a call can wait at its return, asleep or busy.
+    pub(super) fn try_return(
+        &mut self,
+        functions: &[String],
+        manner: Manner,
+    ) -> Result<(), ProgramError> {
+        let program = match manner {
+            Manner::Asleep => self.load_sleeping_return(functions, Some(0)),
+            Manner::Busy => self.load_busy_return(functions),
+        };
+        modify_return::attach(program?).map(drop)
     }
 
     /// Gives back memory once everything is loaded: the kernel's types take
@@ -274,6 +355,26 @@ pub(super) const fn connect_programs(chooses: bool) -> [&'static str; 2] {
     }
 }
 
+/// Acts on each of these, on as many at once as there are processors. Most of the time until the
+/// first hit is the verifier's, which walks a program on one of them.
+pub(super) fn side_by_side<T: Send, R: Send>(items: Vec<T>, act: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let workers = workers.min(items.len());
+    let items = Mutex::new(items.into_iter());
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        let work = || std::iter::from_fn(next).map(&act).collect::<Vec<_>>();
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        (workers.into_iter())
+            .flat_map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|why| panic::resume_unwind(why))
+            })
+            .collect()
+    })
+}
+
 /// Loading a program that is loaded already is no error.
 pub(super) fn once(result: Result<(), ProgramError>) -> Result<(), ProgramError> {
     match result {
@@ -284,16 +385,41 @@ pub(super) fn once(result: Result<(), ProgramError>) -> Result<(), ProgramError>
 
 /// Why the kernel refused a program, in one line.
 pub(super) fn refusal(error: &ProgramError) -> String {
-    let tail = verifier_tail(error);
-    let telling = tail
-        .iter()
-        .rev()
-        .find(|line| !line.starts_with("processed ") && !line.starts_with("verification time"));
-    match (telling, error) {
-        (Some(line), _) => format!("the verifier says: {line}"),
-        (None, ProgramError::LoadError { io_error, .. }) => io_error.to_string(),
-        (None, _) => describe(error),
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return describe(error);
+    };
+    match verdict(&verifier_log.to_string()) {
+        Some(verdict) => format!("the verifier says: {verdict}"),
+        None => io_error.to_string(),
     }
+}
+
+/// What a verifier's log says was not accepted.
+fn verdict(log: &str) -> Option<String> {
+    // Up to Linux 7.2 it is the last line but for figures. Later ones point at the instruction in
+    // the midst of its neighbours, and add advice that is the same for many errors.
+    const POINTED: &str = "^-- error: ";
+    let lines: Vec<&str> = log.lines().map(str::trim).collect();
+    let pointed = (lines.iter().enumerate().rev())
+        .find_map(|(at, line)| Some((at, line.split_once(POINTED)?.1)));
+    if let Some((at, error)) = pointed {
+        // Broken where it is long, behind a bar.
+        let more = lines[at + 1..].iter().map_while(|line| {
+            let more = line.strip_prefix('|')?.trim();
+            (!more.is_empty() && !more.contains("^-- ")).then_some(more)
+        });
+        let words: Vec<&str> = [error.trim()].into_iter().chain(more).collect();
+        return Some(words.join(" "));
+    }
+    let figures = |line: &str| {
+        line.is_empty() || line.starts_with("processed ") || line.starts_with("verification time")
+    };
+    let last = lines.iter().rev().find(|line| !figures(line))?;
+    Some((*last).to_owned())
 }
 
 /// The last lines of a verifier's log, which say what it did not accept.
@@ -311,4 +437,44 @@ pub(super) fn verifier_tail(error: &ProgramError) -> Vec<String> {
         .iter()
         .map(|line| (*line).to_owned())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_is_acted_on_once() {
+        for count in [0_u32, 1, 2, 100] {
+            let mut acted = side_by_side((0..count).collect(), |item| item);
+            acted.sort_unstable();
+            assert_eq!(acted, (0..count).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_last_line_but_for_figures_is_the_verdict() {
+        let log = "463: (bf) r1 = r6\n464: (85) call bpf_override_return#58\n\
+                   program of this type cannot use helper bpf_override_return#58\n\
+                   verification time 12 usec\nprocessed 14571 insns (limit 1000000)\n\n";
+        let verdict = verdict(log);
+        let expected = "program of this type cannot use helper bpf_override_return#58";
+        assert_eq!(verdict.as_deref(), Some(expected));
+        assert_eq!(super::verdict("processed 2 insns\n"), None);
+        assert_eq!(super::verdict(""), None);
+    }
+
+    /// As Linux 7.3 does.
+    #[test]
+    fn the_line_that_is_pointed_at_is_the_verdict() {
+        let log = "      557 | fun(a, b)\n          |     ^-- update: R3 changed\n\
+                   \u{20}         |     ^-- error: R3 pointer arithmetic on trusted_ptr_or_null_\n\
+                   \u{20}         |         prohibited, null-check it first\n\
+                   \u{20}     558 | ...\n  Instruction context:\n\
+                   \u{20} >>>  464 | (85) call bpf_override_return#58\nSuggestion:\n\
+                   \u{20} Make sure that a NULL check precedes.\nprocessed 418 insns\n";
+        let expected =
+            "R3 pointer arithmetic on trusted_ptr_or_null_ prohibited, null-check it first";
+        assert_eq!(verdict(log).as_deref(), Some(expected));
+    }
 }

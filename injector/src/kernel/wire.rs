@@ -11,7 +11,8 @@ use injector_common::{
     abi::per,
     faults::{
         Params, net_corrupt, net_delay, net_duplicate, net_loss, net_partition, net_rate,
-        net_refuse, net_reject, net_reorder, net_reset, sys_delay, sys_errno, sys_signal,
+        net_refuse, net_reject, net_reorder, net_reset, sys_delay, sys_errno, sys_return,
+        sys_signal,
     },
     filter::PacketFilter as WireFilter,
     random::rule_seed,
@@ -23,8 +24,10 @@ pub(super) use self::dns::queries;
 pub(super) use self::filter::{peer_key, peer_value, peers};
 use crate::model::{
     After, Answer, CallFault, CallFilter, Checksum, Damage, Delay, End, ErrorChoice, Experiment,
-    Extent, Fault, LossModel, PacketFault, Per, Region, Rule, Unreachable, Visibility,
+    Extent, Fault, LossModel, PacketFault, PacketFilter, Per, Region, Rule, Unreachable,
+    Visibility,
 };
+use crate::resolve::services;
 
 /// A rule that is never in force.
 pub(super) const BLANK: RuleEntry = RuleEntry {
@@ -39,6 +42,8 @@ pub(super) const BLANK: RuleEntry = RuleEntry {
     enabled: 0,
     key: 0,
     per: per::RULE,
+    shadow: 0,
+    _pad: 0,
 };
 
 /// The entry of the rule at `index`, for an experiment that starts at boot
@@ -77,6 +82,7 @@ pub(super) fn entry(
             Fault::Call(_, CallFault::Delay(delay)) => {
                 sys_delay::params(micros(delay.delay), micros(delay.jitter))
             }
+            Fault::Call(_, CallFault::Return(value)) => sys_return::params(*value),
             Fault::Refuse { errno, .. } => net_refuse::params(errno.value),
             // The guardian's, and no program's.
             Fault::Resource(_) => Params::default(),
@@ -93,7 +99,10 @@ pub(super) fn entry(
             Per::Flow => per::FLOW,
             Per::Process => per::PROCESS,
             Per::Thread => per::THREAD,
+            Per::Program => per::PROGRAM,
         },
+        shadow: u32::from(rule.shadow),
+        _pad: 0,
     }
 }
 
@@ -209,16 +218,22 @@ pub(super) fn site(rules: u64, owner: u64, sends: u64, splits: u64) -> SiteEntry
 
 /// The rules for which conversations have to be remembered.
 pub(super) fn by_state(experiment: &Experiment) -> u64 {
-    let rules = (0u32..).zip(&experiment.rules);
-    let rules = rules.filter(|(_, rule)| !rule.removed);
-    let filtered = rules.filter_map(|(index, rule)| Some((index, rule.fault.filter()?)));
-    let following = filtered.filter(|(_, filter)| filter.follows_conversations());
-    following.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
+    rules_that(experiment, |rule| {
+        let filter = rule.fault.filter();
+        filter.is_some_and(PacketFilter::follows_conversations)
+    })
 }
 
 /// The rules that have conditions on calls.
 pub(super) fn by_call(experiment: &Experiment) -> u64 {
     calls_that(experiment, |filter| !filter.is_any())
+}
+
+/// The rules that leave out services of the host. The guardian leaves them out by itself.
+pub(super) fn sparing(experiment: &Experiment) -> u64 {
+    rules_that(experiment, |rule| {
+        rule.fault.resource().is_none() && services::spares(rule)
+    })
 }
 
 /// The rules for which it has to be found out where a file lies.
@@ -227,16 +242,19 @@ pub(super) fn by_place(experiment: &Experiment) -> u64 {
 }
 
 fn calls_that(experiment: &Experiment, so: fn(&CallFilter) -> bool) -> u64 {
-    let rules = (0u32..).zip(&experiment.rules);
-    let asking = rules.filter(|(_, rule)| {
-        !rule.removed && rule.fault.calls().is_some_and(|calls| so(&calls.filter))
-    });
-    asking.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
+    rules_that(experiment, |rule| {
+        rule.fault.calls().is_some_and(|calls| so(&calls.filter))
+    })
 }
 
 /// The rules for which queries of DNS have to be read.
 pub(super) fn by_query(experiment: &Experiment) -> u64 {
+    rules_that(experiment, |rule| rule.fault.queries().is_some())
+}
+
+/// Those of the rules that are still there of which this holds, as a mask.
+fn rules_that(experiment: &Experiment, so: impl Fn(&Rule) -> bool) -> u64 {
     let rules = (0u32..).zip(&experiment.rules);
-    let asking = rules.filter(|(_, rule)| !rule.removed && rule.fault.queries().is_some());
-    asking.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
+    let rules = rules.filter(|(_, rule)| !rule.removed && so(rule));
+    rules.fold(0, |mask, (index, _)| mask | RuleIndex(index).mask())
 }

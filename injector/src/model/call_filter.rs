@@ -2,9 +2,12 @@
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf};
 
-use injector_common::call_filter::test;
+use injector_common::{
+    call_filter::test,
+    socket_calls::{address_argument, has_header},
+};
 
-use super::filter::Choice;
+use super::{FirstArgument, PacketFilter, Syscall, filter::Choice};
 
 /// A conjunction of conditions on a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +21,16 @@ pub struct CallFilter {
     pub file_types: Choice<FileType>,
     /// How the file is open.
     pub access: Option<Access>,
-    /// What the arguments are; all must hold. At most
+    /// What the arguments are; all must hold. With a condition on descriptors at most
     /// [`MAX_ARGUMENT_TESTS`](injector_common::call_filter::MAX_ARGUMENT_TESTS).
     pub arguments: Vec<Argument>,
+    /// The descriptor that is its first argument. Of several all are below 64.
+    pub descriptors: Choice<u32>,
+    /// The family of the socket that it is on or makes.
+    pub families: Choice<AddressFamily>,
+    /// Who is at the other end of its socket, or whom it names: a filter of the packets that would
+    /// go there, which says no more than their peer; `None` for anybody and nobody.
+    pub peers: Option<Box<PacketFilter>>,
     /// Who calls, by effective user id; at most one range.
     pub users: Choice<RangeInclusive<u32>>,
     /// What the calling thread is called; at most one, of 1 to 15 bytes.
@@ -35,6 +45,9 @@ impl Default for CallFilter {
             file_types: Choice::ANY,
             access: None,
             arguments: Vec::new(),
+            descriptors: Choice::ANY,
+            families: Choice::ANY,
+            peers: None,
             users: Choice::ANY,
             commands: Choice::ANY,
         }
@@ -58,10 +71,120 @@ impl CallFilter {
             && self.access.is_none())
     }
 
+    /// Whether some condition is on the socket that a call is on: a call on none never meets it.
+    #[must_use]
+    pub const fn asks_for_socket(&self) -> bool {
+        !self.families.is_any() || self.peers.is_some()
+    }
+
+    /// Whether peers are meant that one network does not tell from others.
+    #[must_use]
+    pub fn asks_table_of_peers(&self) -> bool {
+        self.peers.as_deref().is_some_and(|peers| {
+            let any = peers.peers.is_any() && peers.named_peers.is_any();
+            !any && peers.single_peer().is_none()
+        })
+    }
+
+    /// Why a call never meets these conditions, if that is certain by its arguments.
+    #[must_use]
+    pub fn never_met_by(&self, call: Syscall) -> Option<Unmet> {
+        let by_argument = !self.arguments.is_empty() || !self.descriptors.is_any();
+        if call.as_request().is_some() && (by_argument || self.asks_for_socket()) {
+            return Some(Unmet::Request);
+        }
+        let first = FirstArgument::of(call);
+        if !self.descriptors.is_any() && !first.is_descriptor() {
+            return Some(Unmet::Descriptor);
+        }
+        if self.asks_for_socket() && !first.tells_socket() {
+            return Some(Unmet::Socket);
+        }
+        if self.peers.is_some() && !first.tells_peer() {
+            return Some(Unmet::Peer);
+        }
+        // An address that a call names goes by its own family, whatever the socket's.
+        let names = address_argument(call.number) != 0 || has_header(call.number);
+        (self.has_no_peer_of_inet() && !names).then_some(Unmet::Family)
+    }
+
+    /// Whether, of the sockets that have peers, only those are meant that have none but of IPv4, and
+    /// none of these.
+    fn has_no_peer_of_inet(&self) -> bool {
+        let takes = |family| self.families.takes(&family);
+        let none = |peers: &PacketFilter| {
+            let [v4, _] = peers.peers.addresses();
+            v4.is_empty() && peers.named_peers.is_any()
+        };
+        takes(AddressFamily::INET)
+            && !takes(AddressFamily::INET6)
+            && self.peers.as_deref().is_some_and(none)
+    }
+
     /// Whether every call that meets the other's conditions certainly meets these.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.is_any() || self == other
+    }
+}
+
+/// What a call lacks that a condition asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unmet {
+    /// A descriptor as its first argument.
+    Descriptor,
+    /// A socket.
+    Socket,
+    /// A peer.
+    Peer,
+    /// One of the socket's family.
+    Family,
+    /// Registers that hold its arguments.
+    Request,
+}
+
+impl Unmet {
+    /// The same as the rest of a sentence that begins with the call.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Descriptor => "has no descriptor as its first argument",
+            Self::Request => "is a request of io_uring, whose arguments no program can read",
+            Self::Socket => "is on no socket that its first argument tells of",
+            Self::Peer => "is on a socket that has no peer",
+            Self::Family => {
+                "is on a socket of inet, whose peer is one of IPv4 and none of those that are meant"
+            }
+        }
+    }
+}
+
+/// The family of a socket's addresses: 0 to 63.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressFamily(u8);
+
+impl AddressFamily {
+    /// IPv4.
+    pub const INET: Self = Self(2);
+    /// IPv6.
+    pub const INET6: Self = Self(10);
+
+    /// The one with this number (`AF_*`, include/linux/socket.h), if it can be told apart.
+    #[must_use]
+    pub fn new(number: u32) -> Option<Self> {
+        let number = u8::try_from(number).ok()?;
+        (number < 64).then_some(Self(number))
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..64).map(Self)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0 as u32
     }
 }
 

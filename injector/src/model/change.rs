@@ -107,6 +107,7 @@ mod tests {
             per: Per::Rule,
             start: Duration::ZERO,
             duration: Duration::from_secs(60),
+            shadow: false,
             removed: false,
         }
     }

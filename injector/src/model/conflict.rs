@@ -9,7 +9,7 @@ use std::path::Path;
 use injector_common::Trigger;
 
 use super::{
-    After, Answer, Fault, LossModel, PacketFault, Rule, Target,
+    After, Answer, CallFault, Fault, LossModel, PacketFault, Rule, Target,
     overlap::{filter_covers, filters_overlap},
 };
 use crate::error::ConflictError;
@@ -33,6 +33,7 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
                 place: None,
                 first: first.name.clone(),
                 second: second.name.clone(),
+                number: (b, rules.len()),
                 reason: reason.into(),
                 allowed: ALLOWED,
             };
@@ -51,6 +52,12 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
                 && (cover(a, b) || cover(b, a))
             {
                 return Err(refuse(reason));
+            }
+            if let Some(reason) = same_clock(first, second) {
+                return Err(ConflictError {
+                    allowed: "one rule for each clock: monotonic, boottime",
+                    ..refuse(reason)
+                });
             }
             if let Some(reason) = same_file(first, second)
                 && overlap_in_time(first, second)
@@ -118,23 +125,33 @@ fn outlasts(a: &Rule, b: &Rule) -> bool {
 }
 
 fn unconditional(rule: &Rule) -> bool {
-    rule.trigger == Trigger::ALWAYS
+    rule.trigger == Trigger::ALWAYS && !rule.shadow
 }
 
-/// Two failing calls, of which the first leaves nothing to the second.
+/// Two rules of which the first has calls come back before the second could.
 fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
     let (Fault::Call(calls, fault), Fault::Call(others, other)) = (&first.fault, &second.fault)
     else {
         return None;
     };
-    let (errors, _) = fault.errors_in_words().zip(other.errors_in_words())?;
+    let (result, _) = fault.result_in_words().zip(other.result_in_words())?;
     let wanted = &calls.wanted;
     let common = wanted.iter().find(|call| others.wanted.contains(call))?;
     (unconditional(first) && calls.filter.covers(&others.filter)).then(|| {
-        format!(
-            "`{}` fails every {} of the same target with {}, so `{}` can never fail it",
-            first.name, common.name, errors, second.name
-        )
+        let (one, two, call) = (&first.name, &second.name, common.name);
+        match fault {
+            CallFault::Return(_) => format!(
+                "`{one}` has every {call} of the same target return {result}, so `{two}` can never \
+                 hit it"
+            ),
+            CallFault::Errno(_)
+            | CallFault::Plausible
+            | CallFault::Signal(_)
+            | CallFault::Delay(_) => format!(
+                "`{one}` fails every {call} of the same target with {result}, so `{two}` can never \
+                 fail it"
+            ),
+        }
     })
 }
 
@@ -153,17 +170,23 @@ fn hides_connect(first: &Rule, second: &Rule) -> Option<String> {
     })
 }
 
-/// A failing `connect` that leaves nothing to a refusal.
+/// A `connect` that is not made, which leaves nothing to a refusal.
 fn fails_connect(call: &Rule, refusal: &Rule) -> Option<String> {
     let (Fault::Call(calls, fault), Fault::Refuse { .. }) = (&call.fault, &refusal.fault) else {
         return None;
     };
-    fault.errors_in_words()?;
+    fault.result_in_words()?;
     let connects = calls.wanted.iter().any(|call| call.name == "connect");
     (unconditional(call) && connects && calls.filter.is_any()).then(|| {
         format!(
-            "`{}` fails every connect before `{}` could",
-            call.name, refusal.name
+            "`{}` {} every connect before `{}` could",
+            call.name,
+            if matches!(fault, CallFault::Return(_)) {
+                "answers"
+            } else {
+                "fails"
+            },
+            refusal.name
         )
     })
 }
@@ -190,6 +213,15 @@ fn same_file(first: &Rule, second: &Rule) -> Option<String> {
     let file = one.setting()?.file;
     (file == other.setting()?.file && one.device() == other.device())
         .then(|| format!("both set {file} of the same cgroup"))
+}
+
+/// Two shifts of one clock of the command, which has one.
+fn same_clock(first: &Rule, second: &Rule) -> Option<String> {
+    let clocks = |rule: &Rule| Some(rule.fault.resource()?.clock()?.clocks.which());
+    let ([monotonic, boottime], [also_monotonic, also_boottime]) =
+        (clocks(first)?, clocks(second)?);
+    ((monotonic && also_monotonic) || (boottime && also_boottime))
+        .then(|| "both shift one clock of the command".to_owned())
 }
 
 /// A loss that leaves no packet to another rule.

@@ -11,6 +11,11 @@ use crate::{
     },
 };
 
+#[path = "conflict_returns.rs"]
+mod returns;
+#[path = "conflict_shadow.rs"]
+mod shadow;
+
 #[derive(Parser)]
 #[command(no_binary_name = true)]
 struct Line {

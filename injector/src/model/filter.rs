@@ -13,7 +13,7 @@ use super::{
 };
 
 /// A conjunction of conditions on a packet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PacketFilter {
     /// Which way.
     pub direction: Direction,

@@ -144,6 +144,8 @@ pub enum Per {
     Process,
     /// For each thread.
     Thread,
+    /// For each program that a process executes, with all its threads.
+    Program,
 }
 
 impl Per {
@@ -155,12 +157,13 @@ impl Per {
             Self::Flow => "flow",
             Self::Process => "process",
             Self::Thread => "thread",
+            Self::Program => "program",
         }
     }
 
     /// Whether calls are counted by who makes them.
     #[must_use]
     pub const fn is_caller(self) -> bool {
-        matches!(self, Self::Process | Self::Thread)
+        matches!(self, Self::Process | Self::Thread | Self::Program)
     }
 }

@@ -4,12 +4,15 @@
 //! put in force: that is `plan`'s business.
 
 mod call_filter;
+mod calls;
+mod calls32;
 pub mod change;
 pub mod conflict;
 mod damage;
 mod dns;
 pub(crate) mod errors;
 pub mod filter;
+mod first_argument;
 mod link;
 mod marks;
 mod overlap;
@@ -19,10 +22,15 @@ pub mod sets;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use injector_common::{FaultKind, Trigger, faults::sys_delay};
-use nix::sys::signal::Signal;
+use injector_common::{FaultKind, Trigger};
 
-pub use call_filter::{Access, Argument, ArgumentTest, CallFilter, FileName, FileType};
+pub use call_filter::{
+    Access, AddressFamily, Argument, ArgumentTest, CallFilter, FileName, FileType, Unmet,
+};
+pub(crate) use calls::value_in_words;
+pub use calls::{
+    CallDelay, CallFault, Calls, MAX_SLEEP, MAX_SPIN, Manner, Moment, Syscall, Waits, Way,
+};
 pub use damage::{Checksum, Damage, Extent, Region};
 pub use dns::{Dns, NamePattern, RecordType, Reply};
 pub use errors::{Errno, ErrorChoice};
@@ -30,8 +38,11 @@ pub use filter::{
     Choice, Cidr, Direction, Dscp, HostName, Mark, NamedPeer, PacketFilter, Protocol, State,
     TcpFlags, Unit,
 };
+pub use first_argument::FirstArgument;
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
-pub use resource::{CpuQuota, Device, IoLimit, MemoryLimit, ResourceFault, Setting, Signals};
+pub use resource::{
+    ClockShift, Clocks, CpuQuota, Device, IoLimit, MemoryLimit, ResourceFault, Setting, Signals,
+};
 pub use rung::Rung;
 
 /// Rules on one timeline, with a seed and an end.
@@ -66,6 +77,9 @@ pub struct Rule {
     pub trigger: Trigger,
     /// Whose operations are counted, and drawn for, together.
     pub per: Per,
+    /// Whether it only counts what it would hit. None of one whose fault
+    /// [acts on what is not hit](Fault::never_in_shadow) too.
+    pub shadow: bool,
     /// When it starts, counted from the experiment's start.
     pub start: Duration,
     /// How long it lasts. `start + duration` never exceeds the experiment's.
@@ -103,124 +117,6 @@ pub enum Fault {
     },
     /// Something happens to what the target is given.
     Resource(ResourceFault),
-}
-
-/// Which system calls.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Calls {
-    /// The calls, without repeats.
-    pub wanted: Vec<Syscall>,
-    /// Others that are hit too where the kernel lets them be, without repeats and at least one
-    /// if there are none `wanted`.
-    pub optional: Vec<Syscall>,
-    /// Which of these calls.
-    pub filter: CallFilter,
-    /// The way to meet them; if none, the best that works for each call.
-    pub rung: Option<Rung>,
-}
-
-impl Calls {
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = Syscall> {
-        self.wanted.iter().chain(&self.optional).copied()
-    }
-}
-
-/// How calls have to be met.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Way {
-    /// By which rung; if none, by the best that works.
-    pub rung: Option<Rung>,
-    /// Whether it has to be known there which file a call is about.
-    pub by_file: bool,
-    /// Whether the file has to be open there.
-    pub open: bool,
-    /// Whether the file has to exist there already.
-    pub made: bool,
-    /// Whether it is enough that they are seen, since they go on.
-    pub seen: bool,
-    /// How they wait there, if they do.
-    pub waits: Option<Waits>,
-}
-
-/// How calls have to be able to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Waits {
-    /// In which manner; if none, in the best that works.
-    pub manner: Option<Manner>,
-    /// Whether it is never longer than a call may wait busy.
-    pub briefly: bool,
-}
-
-/// In which manner a call waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Manner {
-    /// The thread sleeps.
-    Asleep,
-    /// It keeps its processor.
-    Busy,
-}
-
-/// Longest time that a call waits asleep.
-pub const MAX_SLEEP: Duration = Duration::from_micros(sys_delay::MAX_SLEEP_US as u64);
-
-/// Longest time that a call waits busy.
-pub const MAX_SPIN: Duration = Duration::from_micros(sys_delay::MAX_SPIN_US as u64);
-
-/// What happens to system calls.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CallFault {
-    /// They fail with one of these errors, of which there are no repeats: at least one and at
-    /// most [`MAX_ERRORS`](injector_common::faults::sys_errno::MAX_ERRORS).
-    Errno(Vec<ErrorChoice>),
-    /// They fail with one of the errors that their manual pages list. All calls that have to be
-    /// hit have such a list.
-    Plausible,
-    /// They bring a signal to the thread that makes them; none that stops a process.
-    Signal(Signal),
-    /// They wait before they begin.
-    Delay(CallDelay),
-}
-
-/// How long calls wait: evenly spread over `delay - jitter ..= delay + jitter`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallDelay {
-    /// The middle, at least 1 µs.
-    pub delay: Duration,
-    /// No more than the delay.
-    pub jitter: Duration,
-    /// In which manner; if none, in the best that works for each call.
-    pub manner: Option<Manner>,
-}
-
-impl CallDelay {
-    /// The longest that a call waits.
-    #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.delay.saturating_add(self.jitter)
-    }
-}
-
-impl CallFault {
-    /// The parameterless name of the fault.
-    #[must_use]
-    pub const fn kind(&self) -> FaultKind {
-        match self {
-            Self::Errno(_) | Self::Plausible => FaultKind::SysErrno,
-            Self::Signal(_) => FaultKind::SysSignal,
-            Self::Delay(_) => FaultKind::SysDelay,
-        }
-    }
-
-    /// What calls fail with, if they do.
-    #[must_use]
-    pub(crate) fn errors_in_words(&self) -> Option<String> {
-        match self {
-            Self::Errno(errors) => Some(errors::in_words(errors)),
-            Self::Plausible => Some("an error that its manual page lists".to_owned()),
-            Self::Signal(_) | Self::Delay(_) => None,
-        }
-    }
 }
 
 /// What happens to packets.
@@ -274,6 +170,18 @@ pub enum PacketFault {
 }
 
 impl Fault {
+    /// Why a rule can not only count what it would hit, if it cannot.
+    #[must_use]
+    pub const fn never_in_shadow(&self) -> Option<&'static str> {
+        match self {
+            Self::Packet(_, PacketFault::Rate(_) | PacketFault::Reorder { .. }) => {
+                Some("every packet waits, also those that it does not hit")
+            }
+            Self::Resource(_) => Some("it decides on no operation"),
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
+        }
+    }
+
     /// The parameterless name of the fault.
     #[must_use]
     pub const fn kind(&self) -> FaultKind {
@@ -354,11 +262,12 @@ impl Fault {
         }
     }
 
-    /// The filter, of packets or of what a `connect` would lead to.
-    pub const fn conditions_mut(&mut self) -> Option<&mut PacketFilter> {
+    /// The filter, of packets or of what a call would lead to.
+    pub fn conditions_mut(&mut self) -> Option<&mut PacketFilter> {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
-            Self::Call(..) | Self::Resource(_) => None,
+            Self::Call(calls, _) => calls.filter.peers.as_deref_mut(),
+            Self::Resource(_) => None,
         }
     }
 
@@ -381,20 +290,7 @@ impl Fault {
     #[must_use]
     pub fn call_way(&self) -> Option<Way> {
         match self {
-            Self::Call(calls, fault) => Some(Way {
-                rung: calls.rung,
-                by_file: calls.filter.asks_for_file(),
-                open: calls.filter.access.is_some(),
-                made: !calls.filter.file_types.is_any(),
-                seen: matches!(fault, CallFault::Signal(_)),
-                waits: match fault {
-                    CallFault::Delay(delay) => Some(Waits {
-                        manner: delay.manner,
-                        briefly: delay.longest() <= MAX_SPIN,
-                    }),
-                    CallFault::Errno(_) | CallFault::Plausible | CallFault::Signal(_) => None,
-                },
-            }),
+            Self::Call(calls, fault) => Some(fault.way(calls)),
             Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
@@ -411,10 +307,11 @@ impl Fault {
     /// The conditions on what it acts on: on packets, or on a call as on the
     /// packets that it would send.
     #[must_use]
-    pub const fn conditions(&self) -> Option<&PacketFilter> {
+    pub fn conditions(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
-            Self::Call(..) | Self::Resource(_) => None,
+            Self::Call(calls, _) => calls.filter.peers.as_deref(),
+            Self::Resource(_) => None,
         }
     }
 }
@@ -569,13 +466,4 @@ pub enum After {
     Bytes(u64),
     /// Once it has lasted so long, above 0.
     Time(Duration),
-}
-
-/// A system call of this architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Syscall {
-    /// Its name as in `syscalls(2)` and strace.
-    pub name: &'static str,
-    /// Its number.
-    pub number: u32,
 }

@@ -1,5 +1,5 @@
-//! What happens to a target's resources, by values of its cgroup's control files, and to its
-//! processes.
+//! What happens to a target's resources, by values of its cgroup's control files, to its
+//! processes, and to the clocks that they read.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -33,6 +33,51 @@ pub enum ResourceFault {
         /// In bytes, whole mebibytes.
         bytes: u64,
     },
+    /// Clocks that it reads are ahead or behind.
+    Clock(ClockShift),
+}
+
+/// Clocks that are ahead or behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockShift {
+    /// Which.
+    pub clocks: Clocks,
+    /// By how much they are ahead, in ns; behind, if negative. Never 0, and at most
+    /// 4 611 686 018 s either way.
+    pub by_ns: i64,
+}
+
+/// Clocks that a namespace can shift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clocks {
+    /// Both of them.
+    Both,
+    /// `CLOCK_MONOTONIC`, with `CLOCK_MONOTONIC_RAW` and `CLOCK_MONOTONIC_COARSE`.
+    Monotonic,
+    /// `CLOCK_BOOTTIME`, with `CLOCK_BOOTTIME_ALARM`.
+    Boottime,
+}
+
+impl Clocks {
+    /// Whether `CLOCK_MONOTONIC` is one of them, and whether `CLOCK_BOOTTIME` is.
+    #[must_use]
+    pub const fn which(self) -> [bool; 2] {
+        match self {
+            Self::Both => [true, true],
+            Self::Monotonic => [true, false],
+            Self::Boottime => [false, true],
+        }
+    }
+
+    /// Their names, as in clock_gettime(2).
+    #[must_use]
+    pub const fn names(self) -> &'static str {
+        match self {
+            Self::Both => "CLOCK_MONOTONIC and CLOCK_BOOTTIME",
+            Self::Monotonic => "CLOCK_MONOTONIC",
+            Self::Boottime => "CLOCK_BOOTTIME",
+        }
+    }
 }
 
 /// Signals to processes.
@@ -147,6 +192,7 @@ impl ResourceFault {
             Self::Signal(_) => FaultKind::ProcSignal,
             Self::CpuStress { .. } => FaultKind::CpuStress,
             Self::MemoryPressure { .. } => FaultKind::MemoryPressure,
+            Self::Clock(_) => FaultKind::ClockOffset,
         }
     }
 
@@ -182,7 +228,10 @@ impl ResourceFault {
                 controller: Some("io"),
                 value: limit.keys(),
             },
-            Self::Signal(_) | Self::CpuStress { .. } | Self::MemoryPressure { .. } => return None,
+            Self::Signal(_)
+            | Self::CpuStress { .. }
+            | Self::MemoryPressure { .. }
+            | Self::Clock(_) => return None,
         };
         Some(setting)
     }
@@ -202,6 +251,23 @@ impl ResourceFault {
             | Self::CpuQuota(_)
             | Self::MemoryLimit(_)
             | Self::PidsLimit(_)
+            | Self::Signal(_)
+            | Self::CpuStress { .. }
+            | Self::MemoryPressure { .. }
+            | Self::Clock(_) => None,
+        }
+    }
+
+    /// The clocks that it shifts, if it does.
+    #[must_use]
+    pub const fn clock(&self) -> Option<ClockShift> {
+        match self {
+            Self::Clock(shift) => Some(*shift),
+            Self::Freeze
+            | Self::CpuQuota(_)
+            | Self::MemoryLimit(_)
+            | Self::PidsLimit(_)
+            | Self::IoLimit(_)
             | Self::Signal(_)
             | Self::CpuStress { .. }
             | Self::MemoryPressure { .. } => None,

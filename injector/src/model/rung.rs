@@ -22,6 +22,15 @@ impl Rung {
         Self::FmodRetSecurity,
     ];
 
+    /// Whether it meets a call before anything of it is done.
+    #[must_use]
+    pub const fn is_at_entry(self) -> bool {
+        match self {
+            Self::Kprobe | Self::FmodRet => true,
+            Self::Lsm | Self::FmodRetSecurity => false,
+        }
+    }
+
     /// Its name, as users write it and as plans and reports have it.
     #[must_use]
     pub const fn name(self) -> &'static str {

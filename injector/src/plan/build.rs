@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 
-use super::{CallHook, Effect, Features, Hop, Plan, limits};
+use super::{CallHook, Effect, Features, Hop, Plan, limits, sleepers};
 use crate::{
     error::{Error, Unsupported},
     model::{
-        Direction, Experiment, Fault, PacketFault, PacketFilter, QueueMemory, ResourceFault, Rule,
-        Syscall,
+        Direction, Experiment, Fault, Manner, PacketFault, PacketFilter, Per, QueueMemory,
+        ResourceFault, Rule, Syscall,
     },
     resolve::{Interface, Netns, RuleScope, Scope, Whom},
 };
@@ -43,6 +43,8 @@ pub fn build(
             continue;
         }
         parts.by_caller |= rule.per.is_caller();
+        parts.by_program |= rule.per == Per::Program;
+        parts.notes.extend(scope.left_out.clone());
         if !scope.files.is_empty() {
             parts.write.push(Effect::NameFiles {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -60,6 +62,8 @@ pub fn build(
         backends.push(match &rule.fault {
             Fault::Call(calls, _) => parts.calls(rule, calls, mask, features)?,
             Fault::Refuse { errno, .. } => parts.connects(rule, *errno, features)?,
+            // That a namespace can be had was seen before.
+            Fault::Resource(ResourceFault::Clock(_)) => "timens",
             // That the target has the control file was seen when it was looked up.
             Fault::Resource(_) => "guardian",
             Fault::Packet(filter, fault) => {
@@ -136,6 +140,8 @@ struct Parts {
     by_process: bool,
     /// Calls are counted by who makes them.
     by_caller: bool,
+    /// By the program that makes them, among others.
+    by_program: bool,
     calls: Vec<(CallHook, Syscall, u64)>,
     /// Programs at `connect`, and whether they choose its error.
     connects: Option<bool>,
@@ -196,8 +202,9 @@ impl Parts {
             found: reason.clone().into(),
         })?;
         let direction = filter.direction;
-        let holds = fault.queue_memory();
-        let detours = fault.detours();
+        // In shadow nothing waits.
+        let holds = fault.queue_memory().filter(|_| !rule.shadow);
+        let detours = fault.detours() && !rule.shadow;
         let splits = filter.splits();
         if detours || splits {
             need(
@@ -224,7 +231,7 @@ impl Parts {
             }
             let site = self.site(netns);
             site.holds = site.holds.max(holds);
-            site.fills_checksums |= fault.fills_checksums();
+            site.fills_checksums |= fault.fills_checksums() && !rule.shadow;
             for interface in &netns.interfaces {
                 let by_name = filter.interfaces.these.contains(&interface.name);
                 if detours && interface.name == "lo" && !features.loopback_hop.is_supported() {
@@ -327,6 +334,9 @@ impl Parts {
         if self.by_caller {
             effects.push(Effect::ForgetCallers);
         }
+        if self.by_program {
+            effects.push(Effect::ForgetPrograms);
+        }
         for (scope, rules) in self.scopes.list {
             effects.push(Effect::WriteScope { scope, rules });
         }
@@ -356,15 +366,26 @@ impl Parts {
         let mut entries: Vec<(Syscall, bool)> = Vec::new();
         let mut seen: Vec<Syscall> = Vec::new();
         let mut asleep: Vec<Effect> = Vec::new();
+        let mut returning: Vec<(Syscall, Manner)> = Vec::new();
+        let waiting: Vec<Syscall> = self
+            .calls
+            .iter()
+            .filter(|(hook, ..)| hook.sleeps_at_call())
+            .map(|(_, call, _)| *call)
+            .collect();
         for (hook, call, rules) in self.calls {
             effects.push(Effect::WriteCall { hook, call, rules });
             match hook {
                 CallHook::Entry { modifies } => entries.push((call, modifies)),
                 CallHook::Seen => seen.push(call),
+                CallHook::Returning(manner) => returning.push((call, manner)),
                 CallHook::Asleep(hook) => {
                     let attach = match hook {
                         Some(hook) => Effect::AttachSleepingHook { hook },
-                        None => Effect::AttachSleepingEntry { call },
+                        None => Effect::AttachSleepingEntry {
+                            call,
+                            sleepers: sleepers::of(call, &waiting),
+                        },
                     };
                     if !asleep.contains(&attach) {
                         asleep.push(attach);
@@ -404,12 +425,22 @@ impl Parts {
                 .into_iter()
                 .map(|(hook, modifies)| Effect::AttachSecurity { hook, modifies }),
         );
-        if !asleep.is_empty() {
+        if !asleep.is_empty()
+            || returning
+                .iter()
+                .any(|(_, manner)| *manner == Manner::Asleep)
+        {
             effects.push(Effect::StartWaker);
             // Behind the others, since the kernel asks the last one attached first: a call that
             // is to wait and to fail waits, and then fails.
             effects.extend(asleep);
         }
+        let attach = |(call, manner)| Effect::AttachReturn {
+            call,
+            manner,
+            sleepers: sleepers::of(call, &waiting),
+        };
+        effects.extend(returning.into_iter().map(attach));
         if let Some(chooses) = self.connects {
             effects.push(Effect::AttachConnect { chooses });
         }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use injector_common::{IfIndex, NetnsInode};
 
-use super::{Effect, Hop, Plan};
+use super::{
+    CallHook, Effect, Hop, Plan,
+    sleepers::{MOST, programs},
+};
 use crate::{
     error::{Error, Unsupported},
-    model::{Direction, Rule},
+    model::{Direction, Rule, Syscall},
     resolve::Whom,
 };
 
@@ -20,7 +23,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Where devices that packets wait or are split in would have to be made anew.
+/// Where devices that packets wait or are split in would have to be made anew, or more programs be
+/// attached to a function than the kernel takes there.
 pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
     check_handed(now, next)?;
     let mut steps = Vec::new();
@@ -128,16 +132,40 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                     None => steps.push(effect.clone()),
                 }
             }
+            Effect::AttachEntry { .. }
+            | Effect::AttachSleepingEntry { .. }
+            | Effect::AttachReturn { .. } => {
+                let same_place = |known: &Effect| at_function(known) == at_function(effect);
+                if now.effects.iter().any(same_place) {
+                    continue;
+                }
+                check_programs(now, &steps, effect)?;
+                // What a removed rule has left there would have it count hits that are none.
+                if let Some((call, hook)) = at_function(effect)
+                    && now
+                        .effects
+                        .iter()
+                        .filter_map(at_function)
+                        .any(|(known, other)| known == call && hook.hides(other))
+                {
+                    let needs = format!(
+                        "no program in the place of {}, or behind it, where a kprobe overrides \
+                         its result",
+                        call.name
+                    );
+                    return Err(anew(&needs, "one that is attached there".to_owned()).into());
+                }
+                steps.push(effect.clone());
+            }
             Effect::CreateCgroup { .. }
             | Effect::FollowProcesses
             | Effect::ForgetCallers
+            | Effect::ForgetPrograms
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
-            | Effect::AttachEntry { .. }
             | Effect::AttachSeen { .. }
             | Effect::StartWaker
             | Effect::AttachSleepingHook { .. }
-            | Effect::AttachSleepingEntry { .. }
             | Effect::AttachConnect { .. } => {
                 if !now.effects.iter().any(|known| includes(known, effect)) {
                     steps.push(effect.clone());
@@ -198,6 +226,41 @@ fn anew(needs: &str, found: String) -> Unsupported {
     }
 }
 
+/// Refuses an effect for whose programs there would be no room at the function of a call, beside
+/// those that stay there and those of other steps.
+fn check_programs(now: &Plan, steps: &[Effect], effect: &Effect) -> Result<(), Unsupported> {
+    let Some((call, _)) = at_function(effect) else {
+        return Ok(());
+    };
+    let there = now.effects.iter().chain(steps);
+    let there = there.filter(|known| at_function(known).is_some_and(|(known, _)| known == call));
+    let (there, more) = (there.map(programs).sum::<u32>(), programs(effect));
+    if more == 0 || there + more <= MOST {
+        return Ok(());
+    }
+    Err(anew(
+        &format!(
+            "room for {more} programs more at {}, of {MOST} that the kernel takes at one function",
+            call.name
+        ),
+        format!("{there} of this experiment there, which stay until its end"),
+    ))
+}
+
+/// What is attached to the function of a call, and which.
+const fn at_function(effect: &Effect) -> Option<(Syscall, CallHook)> {
+    if let Effect::AttachEntry { call, modifies } = effect {
+        let modifies = *modifies;
+        Some((*call, CallHook::Entry { modifies }))
+    } else if let Effect::AttachSleepingEntry { call, .. } = effect {
+        Some((*call, CallHook::Asleep(None)))
+    } else if let Effect::AttachReturn { call, manner, .. } = effect {
+        Some((*call, CallHook::Returning(*manner)))
+    } else {
+        None
+    }
+}
+
 /// Whether an effect that was performed did all that another one would.
 fn includes(known: &Effect, wanted: &Effect) -> bool {
     if let (Some(known), Some(wanted)) = (attachment(known), attachment(wanted)) {
@@ -217,6 +280,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::NameFiles { .. }
         | Effect::FollowProcesses
         | Effect::ForgetCallers
+        | Effect::ForgetPrograms
         | Effect::FollowSockets
         | Effect::WriteSite { .. }
         | Effect::WriteCall { .. }
@@ -227,6 +291,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::StartWaker
         | Effect::AttachSleepingHook { .. }
         | Effect::AttachSleepingEntry { .. }
+        | Effect::AttachReturn { .. }
         | Effect::AttachConnect { .. }
         | Effect::AttachSend { .. }
         | Effect::StartGuardian

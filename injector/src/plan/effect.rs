@@ -3,7 +3,8 @@
 use std::fmt;
 
 use injector_common::names::{
-    MODIFIED_ENTRY, SEEN_ENTRY, SLEEPING_ENTRY, SLEEPING_HOOKS, SYSCALL_ENTRY, SecurityHook,
+    MODIFIED_ENTRY, SEEN_ENTRY, SEEN_RETURN, SLEEPING_ENTRY, SLEEPING_HOOKS, SLEEPING_RETURN,
+    SYSCALL_ENTRY, SecurityHook,
 };
 
 use crate::{
@@ -23,6 +24,8 @@ pub enum CallHook {
     Seen,
     /// Where it can wait asleep: at a security hook behind its entry, or else at its entry.
     Asleep(Option<SecurityHook>),
+    /// Where it can wait before it returns, in this manner.
+    Returning(Manner),
     /// At a security hook behind it.
     Security {
         /// The hook.
@@ -44,7 +47,19 @@ impl CallHook {
             Self::Security { hook, .. } => hook as u32,
             Self::Asleep(None) => SLEEPING_ENTRY,
             Self::Asleep(Some(hook)) => SLEEPING_HOOKS + hook as u32,
+            Self::Returning(Manner::Asleep) => SLEEPING_RETURN,
+            Self::Returning(Manner::Busy) => SEEN_RETURN,
         }
+    }
+
+    /// What programs there know a call by. 32-bit callers pass by another function at the entry, but
+    /// for calls without arguments, which are left alone with the others.
+    pub fn known_as(self, call: Syscall) -> impl Iterator<Item = u32> {
+        let by_both = match self {
+            Self::Security { .. } | Self::Asleep(Some(_)) => true,
+            Self::Entry { .. } | Self::Seen | Self::Asleep(None) | Self::Returning(_) => false,
+        };
+        call.known_as().take(if by_both { usize::MAX } else { 1 })
     }
 
     /// Whether it is behind the call's entry; `None` where a call is only seen or made to wait,
@@ -54,13 +69,13 @@ impl CallHook {
         match self {
             Self::Entry { .. } => Some(false),
             Self::Security { .. } => Some(true),
-            Self::Seen | Self::Asleep(_) => None,
+            Self::Seen | Self::Asleep(_) | Self::Returning(_) => None,
         }
     }
 
     /// Whether of programs here and there on one call those that override its result are without
-    /// effect: the kernel calls what is attached in the place of a function whatever a kprobe
-    /// made of it (measured on Linux 6.12).
+    /// effect: the kernel calls what is attached in the place of a function, or behind it, whatever a
+    /// kprobe made of it (measured on Linux 6.12).
     #[must_use]
     pub const fn hides(self, other: Self) -> bool {
         const fn overrides(hook: CallHook) -> bool {
@@ -69,10 +84,18 @@ impl CallHook {
         const fn replaces(hook: CallHook) -> bool {
             matches!(
                 hook,
-                CallHook::Entry { modifies: true } | CallHook::Asleep(None)
+                CallHook::Entry { modifies: true }
+                    | CallHook::Asleep(None)
+                    | CallHook::Returning(_)
             )
         }
         overrides(self) && replaces(other) || replaces(self) && overrides(other)
+    }
+
+    /// Whether calls sleep there at their own function.
+    #[must_use]
+    pub const fn sleeps_at_call(self) -> bool {
+        matches!(self, Self::Asleep(None) | Self::Returning(Manner::Asleep))
     }
 
     /// In which manner a call that is to wait does so there.
@@ -80,6 +103,7 @@ impl CallHook {
     pub const fn manner(self) -> Manner {
         match self {
             Self::Asleep(_) => Manner::Asleep,
+            Self::Returning(manner) => manner,
             Self::Entry { .. } | Self::Seen | Self::Security { .. } => Manner::Busy,
         }
     }
@@ -89,7 +113,10 @@ impl CallHook {
     pub const fn rung(self) -> Rung {
         match self {
             Self::Entry { modifies: false } | Self::Seen => Rung::Kprobe,
-            Self::Entry { modifies: true } | Self::Asleep(None) => Rung::FmodRet,
+            // The kernel has both by the same means.
+            Self::Entry { modifies: true } | Self::Asleep(None) | Self::Returning(_) => {
+                Rung::FmodRet
+            }
             Self::Asleep(Some(_))
             | Self::Security {
                 modifies: false, ..
@@ -168,6 +195,8 @@ pub enum Effect {
     FollowProcesses,
     /// Forgets the counts of processes and threads that end.
     ForgetCallers,
+    /// Forgets the counts of programs for which a process executes another one.
+    ForgetPrograms,
     /// Aims rules at a scope.
     WriteScope {
         /// Who.
@@ -247,6 +276,17 @@ pub enum Effect {
     AttachSleepingEntry {
         /// The call.
         call: Syscall,
+        /// How many can sleep there at once on each processor.
+        sleepers: u32,
+    },
+    /// Attaches what lets a call wait before it returns.
+    AttachReturn {
+        /// The call.
+        call: Syscall,
+        /// In which manner it waits.
+        manner: Manner,
+        /// How many can sleep there at once on each processor, if asleep.
+        sleepers: u32,
     },
     /// Attaches programs at `connect`.
     AttachConnect {
@@ -352,6 +392,9 @@ impl fmt::Display for Effect {
             Self::ForgetCallers => {
                 f.write_str("forget the counts of processes and threads that end")
             }
+            Self::ForgetPrograms => {
+                f.write_str("forget the counts of programs when a process executes another one")
+            }
             Self::FollowSockets => f.write_str("follow the new sockets of targets"),
             Self::TagSockets { scope, rules } => {
                 write!(
@@ -402,8 +445,12 @@ impl fmt::Display for Effect {
                     hook.attach()
                 )
             }
-            Self::AttachSleepingEntry { call } => {
+            Self::AttachSleepingEntry { call, .. } => {
                 write!(f, "attach to the entry of {}, to wait asleep", call.name)
+            }
+            Self::AttachReturn { call, manner, .. } => {
+                let name = call.name;
+                write!(f, "attach to the return of {name}, to wait {}", In(*manner))
             }
             Self::AttachConnect { chooses } => {
                 f.write_str("attach to connect below the root cgroup, for IPv4 and IPv6")?;
@@ -428,6 +475,14 @@ impl fmt::Display for Effect {
                 fault,
             } => {
                 let Some(setting) = fault.setting() else {
+                    if fault.clock().is_some() {
+                        return write!(
+                            f,
+                            "have the guardian end what still runs in {} at the end of rule {index}, \
+                             since clocks cannot be put back",
+                            ScopeText(scope)
+                        );
+                    }
                     if !fault.is_for_processes() {
                         return write!(
                             f,
@@ -486,10 +541,23 @@ impl fmt::Display for HookText {
             CallHook::Asleep(Some(hook)) => {
                 write!(f, "security hook {}, to wait asleep", hook.attach())
             }
+            CallHook::Returning(manner) => write!(f, "its return, to wait {}", In(manner)),
             CallHook::Security { hook, modifies } => {
                 write!(f, "security hook {}{}", hook.attach(), By(modifies))
             }
         }
+    }
+}
+
+/// In which manner a call waits.
+struct In(Manner);
+
+impl fmt::Display for In {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Manner::Asleep => "asleep",
+            Manner::Busy => "busy",
+        })
     }
 }
 

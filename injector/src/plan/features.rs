@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use injector_common::{FaultKind, names::SecurityHook};
 
-use crate::model::Syscall;
+use crate::model::{Manner, Syscall};
 
 /// Whether something works here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,15 +122,51 @@ pub struct Features {
     pub security: BTreeMap<SecurityHook, Support>,
     /// Whether their programs can take the place of the function that asks at the hook, per hook.
     pub modified_security: BTreeMap<SecurityHook, Support>,
+    /// Whether the kernel knows a request of io_uring, per request that was asked about.
+    pub requests: BTreeMap<Syscall, Support>,
     /// Whether somebody can wake calls that wait asleep.
     pub waker: Support,
     /// Where somebody can, whether a call can wait asleep there, per security hook.
     pub sleeping_hooks: BTreeMap<SecurityHook, Support>,
     /// The same at its entry, per call that was asked about.
     pub sleeping_entries: BTreeMap<Syscall, Support>,
+    /// The same at its return, per call that was asked about.
+    pub sleeping_returns: BTreeMap<Syscall, Support>,
+    /// Whether it can wait busy there, per call that was asked about.
+    pub busy_returns: BTreeMap<Syscall, Support>,
 }
 
 impl Features {
+    /// What some kernel may be able to do to these calls: everything.
+    pub(crate) fn of_any_kernel(calls: impl Iterator<Item = Syscall>) -> Self {
+        let calls: BTreeMap<_, _> = calls.map(|call| (call, Support::Supported)).collect();
+        let hooks = SecurityHook::ALL.iter();
+        let hooks: BTreeMap<_, _> = hooks.map(|&hook| (hook, Support::Supported)).collect();
+        Self {
+            packets: Ok(PacketAttach::Tcx),
+            packets_refused: Vec::new(),
+            fair_queue: Support::Supported,
+            hop_devices: Support::Supported,
+            loopback_hop: Support::Supported,
+            override_return: Support::Supported,
+            seen_entry: Support::Supported,
+            entries: calls.clone(),
+            modify_return: Support::Supported,
+            modified_entries: calls.clone(),
+            refuse: Support::Supported,
+            deny: Support::Supported,
+            send: Support::Supported,
+            security: hooks.clone(),
+            modified_security: hooks.clone(),
+            requests: calls.clone(),
+            waker: Support::Supported,
+            sleeping_hooks: hooks,
+            sleeping_entries: calls.clone(),
+            sleeping_returns: calls.clone(),
+            busy_returns: calls,
+        }
+    }
+
     /// Whether a call can be failed at its entry, by a program that overrides its result or by
     /// one that takes its place.
     #[must_use]
@@ -143,10 +179,25 @@ impl Features {
         entry_in(entries, support, call)
     }
 
+    /// Whether the kernel knows a request of io_uring.
+    #[must_use]
+    pub fn request(&self, request: Syscall) -> Support {
+        entry_in(&self.requests, &Support::Supported, request)
+    }
+
     /// Whether a call can wait asleep at its entry.
     #[must_use]
     pub fn sleeping_entry(&self, call: Syscall) -> Support {
         entry_in(&self.sleeping_entries, &self.waker, call)
+    }
+
+    /// Whether a call can wait this way at its return.
+    #[must_use]
+    pub fn at_return(&self, call: Syscall, manner: Manner) -> Support {
+        match manner {
+            Manner::Asleep => entry_in(&self.sleeping_returns, &self.waker, call),
+            Manner::Busy => entry_in(&self.busy_returns, &Support::Supported, call),
+        }
     }
 
     /// Whether a call can be seen at its entry.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use injector_common::names::SecurityHook;
 
 use super::{CallHook, Features, Support};
-use crate::model::{MAX_SPIN, Manner, Rung, Syscall, Waits, Way};
+use crate::model::{FirstArgument, MAX_SPIN, Manner, Moment, Rung, Syscall, Waits, Way};
 
 use SecurityHook as H;
 
@@ -19,7 +19,12 @@ use SecurityHook as H;
 /// Measured on Linux 6.1 and 6.12 with each of these calls (`tests/tests/sys_calls.rs`).
 #[must_use]
 pub fn security_hooks(call: &str) -> &'static [&'static [SecurityHook]] {
-    match call {
+    match call.strip_prefix(Syscall::OF_IO_URING).unwrap_or(call) {
+        // Newer than the hook.
+        "ftruncate" if call != "ftruncate" => &[&[H::FileTruncate]],
+        // Names that requests of io_uring have and calls do not.
+        "send" => &[&[H::SocketSendmsg]],
+        "recv" => &[&[H::SocketRecvmsg]],
         "open" | "openat" | "openat2" | "creat" | "open_by_handle_at" => &[&[H::FileOpen]],
         "read" | "pread64" | "readv" | "preadv" | "preadv2" | "write" | "pwrite64" | "writev"
         | "pwritev" | "pwritev2" | "getdents" | "getdents64" | "fallocate" => {
@@ -128,12 +133,19 @@ pub fn usable_hooks(
 /// Why the call cannot be met this way.
 pub fn hooks_by(rung: Rung, call: Syscall, features: &Features) -> Result<Vec<CallHook>, String> {
     let at_entry = |modifies| match features.entry(call, modifies) {
+        _ if call.as_request().is_some() => Err(NO_ENTRY.to_owned()),
         Support::Supported => Ok(vec![CallHook::Entry { modifies }]),
         no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
             Err(no.reason().to_owned())
         }
     };
     let at_hooks = |known, modifies| {
+        if call.as_request().is_some()
+            && let no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) =
+                features.request(call)
+        {
+            return Err(no.reason().to_owned());
+        }
         let hooks = usable_hooks(call.name, known)?.into_iter();
         Ok(hooks
             .map(|hook| CallHook::Security { hook, modifies })
@@ -147,6 +159,9 @@ pub fn hooks_by(rung: Rung, call: Syscall, features: &Features) -> Result<Vec<Ca
     }
 }
 
+/// Why a request of io_uring is not met where calls are entered.
+const NO_ENTRY: &str = "requests of io_uring pass no system call's entry";
+
 /// Where programs that meet a call are attached here: by the way that was asked for, or else by
 /// the first that works.
 ///
@@ -159,6 +174,10 @@ pub fn hooks_by(rung: Rung, call: Syscall, features: &Features) -> Result<Vec<Ca
 ///
 /// Why the call cannot be met.
 pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<CallHook>, String> {
+    if call.as_request().is_some() && (way.waits.is_some() || way.seen) {
+        // A thread that hands requests over does not wait for them, and is not hit for one of them.
+        return Err("a request of io_uring can fail, and nothing else".to_owned());
+    }
     if let Some(waits) = way.waits {
         return waiting_hooks(call, way, waits, features);
     }
@@ -166,6 +185,7 @@ pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<Ca
         return seen_hooks(call, way, features);
     }
     let hooks_by = |rung| {
+        can_return(rung, way)?;
         if way.by_file {
             tells_file(rung, call, way)?;
         }
@@ -174,7 +194,8 @@ pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<Ca
     if let Some(rung) = way.rung {
         return hooks_by(rung);
     }
-    if !way.by_file && features.override_return.is_supported() {
+    let has_entry = call.as_request().is_none();
+    if has_entry && !way.by_file && features.override_return.is_supported() {
         return hooks_by(Rung::Kprobe);
     }
     let mut refused: Vec<String> = Vec::new();
@@ -182,6 +203,7 @@ pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<Ca
         match hooks_by(rung) {
             Ok(hooks) => return Ok(hooks),
             // What the kernel lacks altogether is said once, for all calls.
+            Err(_) if !has_entry && rung.is_at_entry() => {}
             Err(_) if rung == Rung::Kprobe && !features.override_return.is_supported() => {}
             Err(_) if rung == Rung::FmodRet && !features.modify_return.is_supported() => {}
             Err(why) if refused.contains(&why) => {}
@@ -225,6 +247,9 @@ fn waiting_hooks(
     waits: Waits,
     features: &Features,
 ) -> Result<Vec<CallHook>, String> {
+    if waits.at == Moment::Exit {
+        return returning_hooks(call, way, waits, features);
+    }
     let mut refused = Vec::new();
     if waits.manner != Some(Manner::Busy) {
         for at_entry in [false, true] {
@@ -261,6 +286,53 @@ fn waiting_hooks(
     Err(refused.join("; "))
 }
 
+/// Where a call can wait before it returns: asleep if it can be.
+fn returning_hooks(
+    call: Syscall,
+    way: Way,
+    waits: Waits,
+    features: &Features,
+) -> Result<Vec<CallHook>, String> {
+    returns(call)?;
+    if way.by_file {
+        tells_file(Rung::FmodRet, call, way)?;
+    }
+    if (way.by_file || way.by_socket) && call.name == "close" {
+        return Err("its file is closed when it returns".to_owned());
+    }
+    let mut refused = Vec::new();
+    for (manner, name) in [(Manner::Asleep, "asleep"), (Manner::Busy, "busy")] {
+        if waits.manner.is_some_and(|wanted| wanted != manner) {
+            continue;
+        }
+        if manner == Manner::Busy && !waits.briefly {
+            refused.push(format!("{name}: it is longer than {MAX_SPIN:?}"));
+            continue;
+        }
+        match features.at_return(call, manner) {
+            Support::Supported => return Ok(vec![CallHook::Returning(manner)]),
+            no @ (Support::Unsupported { .. } | Support::Inconclusive { .. }) => {
+                refused.push(format!("{name}: {}", no.reason()));
+            }
+        }
+    }
+    Err(refused.join("; "))
+}
+
+/// Whether a call comes back to who made it, with a result of its own (their manual pages).
+///
+/// # Errors
+///
+/// Why it does not.
+pub fn returns(call: Syscall) -> Result<(), String> {
+    let why = match call.name {
+        "execve" | "execveat" => "it returns to another program, or else has done nothing",
+        "pause" | "rt_sigsuspend" => "it returns only when a signal interrupts it",
+        _ => return Ok(()),
+    };
+    Err(why.to_owned())
+}
+
 /// Where a call can wait asleep: behind its entry, or there.
 ///
 /// # Errors
@@ -286,6 +358,15 @@ pub fn sleeping_hooks(
                 Err(no.reason().to_owned())
             }
         };
+    }
+    if way.by_table {
+        // Tries are refused to them: `Sleepable programs can only use array, hash, ringbuf and
+        // local storage maps` (Linux 6.12).
+        return Err(
+            "a program that sleeps at a security hook knows no more of peers than one \
+                    network and their ports"
+                .to_owned(),
+        );
     }
     let hooks: Vec<SecurityHook> = security_hooks(call.name)
         .iter()
@@ -320,6 +401,26 @@ pub const fn rungs(by_file: bool) -> &'static [Rung] {
     }
 }
 
+/// Whether a rung can have calls return what is wanted.
+///
+/// # Errors
+///
+/// Why it cannot.
+pub fn can_return(rung: Rung, way: Way) -> Result<(), String> {
+    let Some(value) = way.returns else {
+        return Ok(());
+    };
+    let why = match rung {
+        Rung::Kprobe => return Ok(()),
+        Rung::FmodRet if value > 0 => return Ok(()),
+        Rung::FmodRet => "a program in the place of a call that returns 0 lets it go on",
+        // Linux 6.12 takes no program that could return more than 0 there, and what the kernel makes
+        // of one on 6.1 is each hook's own matter.
+        Rung::Lsm | Rung::FmodRetSecurity => "at a security hook a call can fail, and not succeed",
+    };
+    Err(why.to_owned())
+}
+
 /// Whether a rung can tell of the file that a call is about what has to be known.
 ///
 /// # Errors
@@ -332,7 +433,7 @@ pub fn tells_file(rung: Rung, call: Syscall, way: Way) -> Result<(), String> {
     };
     let (tells, why) = match rung {
         Rung::Kprobe | Rung::FmodRet => (
-            takes_descriptor(call.name),
+            takes_descriptor(call),
             "its first argument is no descriptor of the file",
         ),
         Rung::Lsm | Rung::FmodRetSecurity if way.open && !all(SecurityHook::has_open_file) => (
@@ -351,58 +452,10 @@ pub fn tells_file(rung: Rung, call: Syscall, way: Way) -> Result<(), String> {
     if tells { Ok(()) } else { Err(why.to_owned()) }
 }
 
-/// Whether the call's first argument is the descriptor of the file that it is about (their manual
-/// pages).
+/// Whether the call's first argument is the descriptor of the file that it is about.
 #[must_use]
-pub fn takes_descriptor(call: &str) -> bool {
-    matches!(
-        call,
-        "read"
-            | "pread64"
-            | "readv"
-            | "preadv"
-            | "preadv2"
-            | "write"
-            | "pwrite64"
-            | "writev"
-            | "pwritev"
-            | "pwritev2"
-            | "fsync"
-            | "fdatasync"
-            | "sync_file_range"
-            | "syncfs"
-            | "close"
-            | "lseek"
-            | "fstat"
-            | "fstatfs"
-            | "ftruncate"
-            | "fallocate"
-            | "fadvise64"
-            | "readahead"
-            | "fchmod"
-            | "fchown"
-            | "fchdir"
-            | "getdents"
-            | "getdents64"
-            | "flock"
-            | "fcntl"
-            | "ioctl"
-            | "dup"
-            | "dup2"
-            | "dup3"
-            | "fsetxattr"
-            | "fgetxattr"
-            | "flistxattr"
-            | "fremovexattr"
-            | "copy_file_range"
-            | "splice"
-            | "tee"
-            | "vmsplice"
-            | "sendfile"
-            | "finit_module"
-            | "quotactl_fd"
-            | "cachestat"
-    )
+pub fn takes_descriptor(call: Syscall) -> bool {
+    FirstArgument::of(call) == FirstArgument::File
 }
 
 /// The kernel function behind a call.
@@ -434,7 +487,19 @@ fn function_name(call: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use injector_common::requests::Request;
+
     use super::*;
+
+    /// Programs know by the hook what a request is.
+    #[test]
+    fn requests_have_the_hooks_of_their_calls() {
+        for &request in Request::ALL {
+            let lists = security_hooks(request.name()).iter();
+            let hooks: Vec<_> = lists.copied().flatten().copied().collect();
+            assert_eq!(hooks, request.hooks(), "{request:?}");
+        }
+    }
 
     fn features(hooks: &[SecurityHook]) -> BTreeMap<SecurityHook, Support> {
         let supported = hooks.iter().map(|&hook| (hook, Support::Supported));

@@ -9,6 +9,7 @@ pub mod effect;
 pub mod features;
 pub mod hooks;
 mod limits;
+mod sleepers;
 pub mod text;
 
 use std::fmt;

@@ -17,6 +17,7 @@ use crate::{
 mod filters;
 mod limits;
 mod packets;
+mod returns;
 mod sends;
 mod syscalls;
 mod texts;
@@ -79,6 +80,7 @@ fn packets_of(scope: Scope, netns: Netns) -> RuleScope {
         scopes: vec![scope],
         netns: vec![netns],
         files: Vec::new(),
+        left_out: None,
     }
 }
 
@@ -88,6 +90,7 @@ fn calls_of(scope: Scope) -> RuleScope {
         scopes: vec![scope],
         netns: Vec::new(),
         files: Vec::new(),
+        left_out: None,
     }
 }
 
@@ -148,31 +151,7 @@ fn selected(words: &[&str]) -> Selected {
 
 /// A kernel that can do everything.
 fn able() -> Features {
-    let entries = selected(&["all"]).wanted.into_iter();
-    let entries = entries.map(|call| (call, Support::Supported));
-    let hooks = SecurityHook::ALL
-        .iter()
-        .map(|&hook| (hook, Support::Supported));
-    Features {
-        packets: Ok(PacketAttach::Tcx),
-        packets_refused: Vec::new(),
-        fair_queue: Support::Supported,
-        hop_devices: Support::Supported,
-        loopback_hop: Support::Supported,
-        override_return: Support::Supported,
-        seen_entry: Support::Supported,
-        entries: entries.clone().collect(),
-        modify_return: Support::Supported,
-        modified_entries: entries.clone().collect(),
-        refuse: Support::Supported,
-        deny: Support::Supported,
-        send: Support::Supported,
-        security: hooks.clone().collect(),
-        modified_security: hooks.clone().collect(),
-        waker: Support::Supported,
-        sleeping_hooks: hooks.collect(),
-        sleeping_entries: entries.collect(),
-    }
+    Features::of_any_kernel(selected(&["all"]).wanted.into_iter())
 }
 
 /// A kernel without TCX and without a way to fail calls themselves, as Debian 12's.
@@ -195,6 +174,7 @@ fn experiment(rules: &[(Fault, RuleScope)]) -> Experiment {
         per: Per::Rule,
         start: Duration::ZERO,
         duration: Duration::from_secs(30),
+        shadow: false,
         removed: false,
     };
     let runs_command = rules
@@ -248,7 +228,7 @@ fn assert_in_order(plan: &Plan) {
         Effect::CreateCgroup { .. } => 0,
         Effect::AddHop(_) => 1,
         Effect::WriteRule { .. } | Effect::NameFiles { .. } => 2,
-        Effect::FollowProcesses | Effect::ForgetCallers => 3,
+        Effect::FollowProcesses | Effect::ForgetCallers | Effect::ForgetPrograms => 3,
         Effect::WriteScope { .. } => 4,
         Effect::FollowSockets => 5,
         Effect::TagSockets { .. } => 6,
@@ -258,7 +238,9 @@ fn assert_in_order(plan: &Plan) {
         Effect::AttachEntry { .. } | Effect::AttachSeen { .. } => 10,
         Effect::AttachSecurity { .. } => 11,
         Effect::StartWaker => 12,
-        Effect::AttachSleepingHook { .. } | Effect::AttachSleepingEntry { .. } => 13,
+        Effect::AttachSleepingHook { .. }
+        | Effect::AttachSleepingEntry { .. }
+        | Effect::AttachReturn { .. } => 13,
         Effect::AttachConnect { .. } => 14,
         Effect::AttachSend { .. } => 15,
         Effect::StartGuardian => 16,

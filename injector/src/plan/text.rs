@@ -19,13 +19,17 @@ pub fn targets(rule: &Rule) -> Vec<String> {
 /// Which of the operations that match are hit, and whose are counted together.
 #[must_use]
 pub fn selection(rule: &Rule) -> String {
-    let text = trigger(&rule.trigger);
+    let mut text = trigger(&rule.trigger);
     match rule.per {
-        Per::Rule => text,
-        Per::Flow | Per::Process | Per::Thread => {
-            format!("{text}, counted per {}", rule.per.name())
+        Per::Rule => {}
+        Per::Flow | Per::Process | Per::Thread | Per::Program => {
+            text += &format!(", counted per {}", rule.per.name());
         }
     }
+    if rule.shadow {
+        text += "; in shadow: they are counted, and nothing is done to them";
+    }
+    text
 }
 
 /// Which of the operations that match are hit.

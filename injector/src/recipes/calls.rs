@@ -10,19 +10,32 @@ use crate::{
 
 /// The calls that read a file's content.
 pub(super) const READ: &str = "read,pread64,readv,preadv,preadv2";
+/// The requests of io_uring that do, as far as they can be hit as the recipe's conditions say.
+pub(super) const READ_REQUESTS: &str = "?io_uring:read";
 /// The calls that write it.
 pub(super) const WRITE: &str = "write,pwrite64,writev,pwritev,pwritev2";
+/// The same for these, which cannot be told from those that reserve room.
+pub(super) const WRITE_REQUESTS: &str = "?io_uring:write";
 /// The calls that wait until it is on the disk.
 pub(super) const SYNC: &str = "fsync,fdatasync,?sync_file_range,?syncfs";
 /// The calls that open a file.
 pub(super) const OPEN: &str = "open,openat,openat2,creat";
+/// The requests that do.
+pub(super) const OPEN_REQUESTS: &str = "?io_uring:openat";
 /// The calls that make an entry of a directory.
 pub(super) const MAKE: &str = "mkdir,mkdirat,mknod,mknodat,symlink,symlinkat,link,linkat";
+/// The requests that do.
+pub(super) const MAKE_REQUESTS: &str = "?io_uring:mkdirat,?io_uring:symlinkat,?io_uring:linkat";
 /// The calls that remove or rename one.
 pub(super) const REMOVE: &str = "unlink,unlinkat,rmdir,rename,renameat,renameat2";
+/// The requests that do.
+pub(super) const REMOVE_REQUESTS: &str = "?io_uring:unlinkat,?io_uring:renameat";
 /// The calls that change what a file is beside its content.
 pub(super) const CHANGE: &str = "chmod,fchmod,fchmodat,?fchmodat2,chown,fchown,lchown,fchownat,truncate,setxattr,lsetxattr,fsetxattr,\
      removexattr,lremovexattr,fremovexattr";
+
+/// The requests that do.
+pub(super) const CHANGE_REQUESTS: &str = "?io_uring:setxattr";
 
 /// The same calls, each as far as it can be failed here.
 pub(super) fn optional(calls: &str) -> String {
@@ -102,24 +115,19 @@ pub(super) fn placed(filter: &CallFilter, recipe: &str) -> Result<(), SpecError>
 ///
 /// # Errors
 ///
-/// Where there is no place, or a condition that only some of these rules could have.
+/// Where there is no place.
 pub(super) fn of_entries_and_data(
     filter: CallFilter,
     recipe: &str,
 ) -> Result<(CallFilter, CallFilter), SpecError> {
     placed(&filter, recipe)?;
-    let given = [
-        ("file-type", !filter.file_types.is_any()),
-        ("access", filter.access.is_some()),
-    ];
-    if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
-        let problem = format!("is not for {recipe}, which is rules on several kinds of calls");
-        let allowed = "no such condition, or rules of sys-errno in a file";
-        return Err(SpecError::new(*field, problem, allowed));
-    }
     let data = on_disk(&filter, &[FileType::Regular]);
     Ok((filter, data))
 }
+
+/// What those say that name requests of io_uring too.
+pub(super) const OF_REQUESTS: &str = "\
+Requests of io_uring that do the same are hit too, unless conditions are on arguments or descriptors.";
 
 /// What every such recipe says of its conditions.
 pub(super) const CONDITIONS: &str = "\

@@ -2,7 +2,7 @@
 
 use super::{
     Part, RecipeDef,
-    calls::{self, CONDITIONS, MAKE, WRITE},
+    calls::{self, CONDITIONS, MAKE, MAKE_REQUESTS, OF_REQUESTS, WRITE, WRITE_REQUESTS},
 };
 use crate::{
     error::SpecError,
@@ -17,7 +17,7 @@ pub struct DiskFull;
 
 call_kind! {
     /// Its options, as written.
-    pub struct Raw {
+    pub struct Raw with places, arguments, callers {
         /// The error: ENOSPC, or EDQUOT for a quota that is spent [default: ENOSPC]
         #[arg(long, value_name = "ERRNO", allow_hyphen_values = true)]
         #[serde(default)]
@@ -42,7 +42,8 @@ Examples:
 Writing to files and reserving room for them fails (NAME.data), and so does making directories,
 links and other entries that need a block of their own (NAME.entries); reading, removing and
 renaming go on, as on a disk without room. A file can still be made, and then not be filled: that
-is what a disk does that has inodes left. Stands for two rules of sys-errno. {CONDITIONS}"
+is what a disk does that has inodes left. Stands for two rules of sys-errno. {CONDITIONS}
+{OF_REQUESTS}"
         )
     }
 
@@ -50,10 +51,11 @@ is what a disk does that has inodes left. Stands for two rules of sys-errno. {CO
         // What is to be made has no type yet.
         let (entries, data) = calls::of_entries_and_data(raw.filter()?, "disk-full")?;
         let errno = calls::error(raw.errno.as_ref(), "ENOSPC")?;
-        let writes = format!("{WRITE},fallocate");
+        let writes = format!("{WRITE},fallocate,{WRITE_REQUESTS}");
+        let entries_made = [MAKE, MAKE_REQUESTS].join(",");
         Ok(vec![
             calls::part("data", &writes, data, errno)?,
-            calls::part("entries", MAKE, entries, errno)?,
+            calls::part("entries", &entries_made, entries, errno)?,
         ])
     }
 }

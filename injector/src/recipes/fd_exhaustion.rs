@@ -9,11 +9,12 @@ pub struct FdExhaustion;
 
 /// The calls that fail.
 const CALLS: &str = "open,openat,openat2,creat,socket,socketpair,accept,accept4,?pipe,?pipe2,?dup,?dup2,?dup3,eventfd,eventfd2,\
-     epoll_create,epoll_create1,timerfd_create,signalfd,signalfd4,memfd_create,inotify_init,inotify_init1";
+     epoll_create,epoll_create1,timerfd_create,signalfd,signalfd4,memfd_create,inotify_init,inotify_init1,\
+     ?io_uring:openat,?io_uring:socket,?io_uring:accept";
 
 call_kind! {
     /// Its options, as written.
-    pub struct Raw {
+    pub struct Raw with arguments, callers {
         /// The error: EMFILE for the process's own limit, or ENFILE for the host's [default: EMFILE]
         #[arg(long, value_name = "ERRNO", allow_hyphen_values = true)]
         #[serde(default)]

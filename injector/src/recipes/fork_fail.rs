@@ -12,7 +12,7 @@ const CALLS: &str = "clone,clone3,fork,vfork";
 
 call_kind! {
     /// Its options, as written.
-    pub struct Raw {
+    pub struct Raw with arguments, callers {
         /// The error: EAGAIN, as at a limit of processes, or ENOMEM [default: EAGAIN]
         #[arg(long, value_name = "ERRNO", allow_hyphen_values = true)]
         #[serde(default)]

@@ -18,7 +18,7 @@ pub struct IoDelay;
 
 call_kind! {
     /// Its options, as written.
-    pub struct Raw {
+    pub struct Raw with places, types, arguments, descriptor, callers {
         /// What takes longer: read, write, sync or open; may repeat [default: read, write and, where it can be, sync]
         #[arg(long, value_name = "OP", value_delimiter = ',')]
         #[serde(default, deserialize_with = "crate::spec::text::comma_list")]

@@ -2,7 +2,9 @@
 
 use super::{
     Part, RecipeDef,
-    calls::{self, CONDITIONS, OPEN, READ, SYNC, WRITE},
+    calls::{
+        self, CONDITIONS, OF_REQUESTS, OPEN, OPEN_REQUESTS, READ, READ_REQUESTS, SYNC, WRITE, WRITE_REQUESTS,
+    },
 };
 use crate::{
     error::SpecError,
@@ -20,7 +22,7 @@ pub struct IoErrno;
 
 call_kind! {
     /// Its options, as written.
-    pub struct Raw {
+    pub struct Raw with places, types, arguments, descriptor, callers {
         /// What fails: read, write, sync or open; may repeat [default: read, write and, where it can be, sync]
         #[arg(long, value_name = "OP", value_delimiter = ',')]
         #[serde(default, deserialize_with = "crate::spec::text::comma_list")]
@@ -70,6 +72,16 @@ impl Operation {
             Self::Open => OPEN,
         }
     }
+
+    /// The requests of io_uring that do it, if a hook sees them.
+    const fn requests(self) -> Option<&'static str> {
+        match self {
+            Self::Read => Some(READ_REQUESTS),
+            Self::Write => Some(WRITE_REQUESTS),
+            Self::Sync => None,
+            Self::Open => Some(OPEN_REQUESTS),
+        }
+    }
 }
 
 impl RecipeDef for IoErrno {
@@ -90,7 +102,8 @@ Examples:
 A disk with bad sectors: reads and writes of files return the error, and nothing is transferred.
 Stands for one rule of sys-errno with the calls that do so; what waits until data are on the disk
 (fsync) is among them where the kernel lets it be failed, and is refused elsewhere if --op asks for
-it. {CONDITIONS} Pipes and terminals are left alone, unless --file-type names them."
+it. {CONDITIONS}
+{OF_REQUESTS} Pipes and terminals are left alone, unless --file-type names them."
         )
     }
 
@@ -100,8 +113,19 @@ it. {CONDITIONS} Pipes and terminals are left alone, unless --file-type names th
         let types = [FileType::Regular, FileType::Directory, FileType::Block];
         let filter = calls::on_disk(&filter, &types);
         let errno = calls::error(raw.errno.as_ref(), "EIO")?;
-        Ok(vec![calls::part("", &words(&raw.op), filter, errno)?])
+        let named = words(&raw.op);
+        let all = [&[named.as_str()], &requests(&raw.op)[..]].concat();
+        Ok(vec![calls::part("", &all.join(","), filter, errno)?])
     }
+}
+
+/// The requests that do what is said; reads and writes if nothing is.
+fn requests(operations: &[Text<Operation>]) -> Vec<&'static str> {
+    if operations.is_empty() {
+        return vec![READ_REQUESTS, WRITE_REQUESTS];
+    }
+    let each = operations.iter().filter_map(|op| op.0.requests());
+    each.collect()
 }
 
 /// The calls that do what is said; reads, writes and, where they can be hit, syncs if nothing is.

@@ -182,3 +182,89 @@ recipes! {
     oom::Oom, "oom";
     fork_fail::ForkFail, "fork-fail";
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::*;
+    use crate::faults::calls::never;
+
+    /// None of the options that every rule has.
+    #[derive(clap::Args)]
+    struct NoRule {}
+
+    /// A value for each condition on calls, which some call of each recipe meets that has it.
+    const CONDITIONS: [(&str, &str); 12] = [
+        ("path", "/srv"),
+        ("file-name", "*.wal"),
+        ("file-type", "file"),
+        ("access", "write"),
+        ("arg", "2!=77"),
+        ("fd", "3"),
+        ("family", "inet"),
+        ("peer", "10.0.0.1"),
+        ("peer-target", "pid:7"),
+        ("peer-port", "80"),
+        ("uid", "1000"),
+        ("comm", "app"),
+    ];
+
+    fn expand(line: &[&str]) -> Result<(), SpecError> {
+        let command = RecipeCommand::<NoRule>::augment_subcommands(clap::Command::new(""));
+        let command = command.no_binary_name(true);
+        let matches = command.try_get_matches_from(line).expect("options");
+        let command = RecipeCommand::<NoRule>::from_arg_matches(&matches).expect("options");
+        let parts = command.split().0.expand()?;
+        parts.iter().try_for_each(|part| never::check(&part.fault))
+    }
+
+    /// What is always refused is not offered.
+    #[test]
+    fn every_condition_of_a_recipe_on_calls_can_be_met() {
+        for &recipe in Recipe::ALL
+            .iter()
+            .filter(|&&recipe| recipe != Recipe::NetLink)
+        {
+            let options: Vec<String> = recipe.options().into_iter().map(|o| o.name).collect();
+            for (option, value) in CONDITIONS {
+                if !options.iter().any(|known| known == option) {
+                    continue;
+                }
+                let option = format!("--{option}");
+                let mut line = vec![recipe.name(), &option, value];
+                if option != "--path" && options.iter().any(|known| known == "path") {
+                    line.extend(["--path", "/srv"]);
+                }
+                if recipe == Recipe::IoDelay {
+                    line.extend(["--delay", "1ms"]);
+                }
+                expand(&line).expect(&option);
+            }
+        }
+        let of = |recipe: Recipe| {
+            let options = recipe.options().into_iter();
+            let known = |name: &str| CONDITIONS.iter().any(|(known, _)| *known == name);
+            options
+                .map(|o| o.name)
+                .filter(|name| known(name))
+                .collect::<Vec<_>>()
+        };
+        let files = [
+            "path",
+            "file-name",
+            "file-type",
+            "access",
+            "arg",
+            "fd",
+            "uid",
+            "comm",
+        ];
+        assert_eq!(of(Recipe::IoErrno), files);
+        assert_eq!(
+            of(Recipe::DiskFull),
+            ["path", "file-name", "arg", "uid", "comm"]
+        );
+        assert_eq!(of(Recipe::ForkFail), ["arg", "uid", "comm"]);
+    }
+}

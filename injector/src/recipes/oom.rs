@@ -12,7 +12,7 @@ const CALLS: &str = "mmap,?brk,?mremap";
 
 call_kind! {
     /// Its options, as written.
-    pub struct Raw {
+    pub struct Raw with places, types, arguments, callers {
         /// The error: ENOMEM, or EAGAIN as for what is locked in memory [default: ENOMEM]
         #[arg(long, value_name = "ERRNO", allow_hyphen_values = true)]
         #[serde(default)]

@@ -2,7 +2,10 @@
 
 use super::{
     Part, RecipeDef,
-    calls::{self, CHANGE, CONDITIONS, MAKE, OPEN, REMOVE, WRITE},
+    calls::{
+        self, CHANGE, CHANGE_REQUESTS, CONDITIONS, MAKE, MAKE_REQUESTS, OF_REQUESTS, OPEN, OPEN_REQUESTS,
+        REMOVE, REMOVE_REQUESTS, WRITE, WRITE_REQUESTS,
+    },
 };
 use crate::{
     error::SpecError,
@@ -16,7 +19,7 @@ pub struct ReadOnly;
 
 call_kind! {
     /// Its options, as written.
-    pub struct Raw {}
+    pub struct Raw with places, arguments, callers {}
 }
 
 impl RecipeDef for ReadOnly {
@@ -34,7 +37,8 @@ What ext4 does with errors=remount-ro: opening files to write fails with EROFS (
 does writing to files that are open already (NAME.data), and making, removing, renaming and changing
 entries of directories (NAME.entries). Reading goes on, and so does writing to devices and pipes.
 Stands for three rules of sys-errno. Unlike there, a file that `open` makes is made, though the call
-fails and nothing can be written to it, and times and flags of files can be set. {CONDITIONS}"
+fails and nothing can be written to it, and times and flags of files can be set. {CONDITIONS}
+{OF_REQUESTS}"
         )
     }
 
@@ -45,10 +49,12 @@ fails and nothing can be written to it, and times and flags of files can be set.
             access: Some(Access::Write),
             ..files.clone()
         };
-        let writes = format!("{WRITE},fallocate,ftruncate");
-        let changes = [MAKE, REMOVE, CHANGE].join(",");
+        let writes = format!("{WRITE},fallocate,ftruncate,{WRITE_REQUESTS},?io_uring:ftruncate");
+        let opens = [OPEN, OPEN_REQUESTS].join(",");
+        let requests = [MAKE_REQUESTS, REMOVE_REQUESTS, CHANGE_REQUESTS];
+        let changes = [&[MAKE, REMOVE, CHANGE][..], &requests].concat().join(",");
         Ok(vec![
-            calls::part("open", OPEN, to_write, errno)?,
+            calls::part("open", &opens, to_write, errno)?,
             calls::part("data", &writes, files, errno)?,
             calls::part("entries", &changes, entries, errno)?,
         ])

@@ -40,7 +40,8 @@ struct CallDiagnosisJson<'a> {
 #[derive(Serialize)]
 struct CallJson<'a> {
     call: &'static str,
-    number: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u32>,
     supported: bool,
     rungs: Vec<RungJson<'a>>,
     plausible: Vec<&'static str>,
@@ -185,7 +186,7 @@ impl CallDiagnosis {
             let call = probes.first()?.call;
             Some(CallJson {
                 call: call.name,
-                number: call.number,
+                number: call.as_request().is_none().then_some(call.number),
                 supported: probes.iter().any(|probe| probe.state.is_supported()),
                 rungs: probes
                     .iter()

@@ -51,6 +51,7 @@ pub struct LiveView {
 struct Line {
     bar: ProgressBar,
     prefix: String,
+    shadow: bool,
     start: Duration,
     end: Duration,
 }
@@ -75,6 +76,7 @@ impl LiveView {
                 Line {
                     bar,
                     prefix: format!("{name:name_width$}  {kind:11}"),
+                    shadow: rule.shadow,
                     start: rule.start,
                     end: rule.start.saturating_add(rule.duration),
                 }
@@ -120,9 +122,14 @@ impl Line {
         } else {
             "over".to_owned()
         };
+        let (hits, word) = if self.shadow {
+            (counts.shadowed, "shadowed")
+        } else {
+            (counts.injected, "injected")
+        };
         let mut text = format!(
-            "{}  {:>10} injected of {} matched  {time}",
-            self.prefix, counts.injected, counts.matched
+            "{}  {hits:>10} {word} of {} matched  {time}",
+            self.prefix, counts.matched
         );
         if counts.errors > 0 {
             text += &format!("  {} errors", counts.errors);
@@ -139,6 +146,7 @@ mod tests {
         Line {
             bar: ProgressBar::hidden(),
             prefix: "loss  net-loss".to_owned(),
+            shadow: false,
             start: Duration::from_secs(start),
             end: Duration::from_secs(end),
         }
@@ -162,6 +170,20 @@ mod tests {
         check(30_000, "60 s left");
         check(88_500, "2 s left");
         check(90_000, "over");
+        let in_shadow = Line {
+            shadow: true,
+            ..line
+        };
+        let counts = RuleCounts {
+            matched: 10,
+            shadowed: 4,
+            ..RuleCounts::default()
+        };
+        let text = in_shadow.text(&counts, Duration::from_secs(90));
+        assert_eq!(
+            text,
+            "loss  net-loss           4 shadowed of 10 matched  over"
+        );
     }
 
     #[test]

@@ -38,7 +38,8 @@ impl StoppedBy {
     }
 }
 
-/// What a rule has counted. `matched = injected + passed + exhausted + errors`.
+/// What a rule has counted. `matched = injected + passed + exhausted + errors`, and what it would have
+/// injected in shadow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RuleCounts {
     /// Operations that matched target, filter and time.
@@ -51,6 +52,9 @@ pub struct RuleCounts {
     pub exhausted: u64,
     /// Operations that should have suffered, but the kernel refused the action.
     pub errors: u64,
+    /// Operations that would have suffered, had the rule not been in shadow.
+    #[serde(skip)]
+    pub shadowed: u64,
 }
 
 impl From<RuleStats> for RuleCounts {
@@ -61,6 +65,7 @@ impl From<RuleStats> for RuleCounts {
             passed: stats.passed,
             exhausted: stats.exhausted,
             errors: stats.errors,
+            shadowed: stats.shadowed,
         }
     }
 }
@@ -87,6 +92,9 @@ pub struct RuleReport {
     /// that lets no call wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut_short: Option<u64>,
+    /// Operations that would have suffered; `None` for a rule that was not in shadow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadowed: Option<u64>,
     /// What is known of the values that it set; `None` for a rule that sets none.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceReport>,
@@ -164,6 +172,7 @@ impl Report {
     #[must_use]
     pub fn to_table(&self) -> String {
         let has_queue = self.rules.iter().any(|rule| rule.dropped.is_some());
+        let has_shadow = self.rules.iter().any(|rule| rule.shadowed.is_some());
         let has_waits = self.rules.iter().any(|rule| rule.cut_short.is_some());
         let cell = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
         let rows = self.rules.iter().map(|rule| {
@@ -184,6 +193,9 @@ impl Report {
             if has_waits {
                 row.push(cell(rule.cut_short));
             }
+            if has_shadow {
+                row.push(cell(rule.shadowed));
+            }
             row
         });
         let mut header = vec![
@@ -201,6 +213,9 @@ impl Report {
         }
         if has_waits {
             header.push("CUT SHORT");
+        }
+        if has_shadow {
+            header.push("SHADOWED");
         }
         let mut text = format!(
             "experiment {}, seed {}, stopped by {}\n{}",
@@ -275,9 +290,11 @@ mod tests {
                     passed: 3,
                     exhausted: 2,
                     errors: 1,
+                    shadowed: 0,
                 },
                 dropped: None,
                 cut_short: None,
+                shadowed: None,
                 resource: None,
             }],
             unattributed: None,

@@ -85,6 +85,7 @@ mod tests {
             per: Per::Rule,
             start: Duration::ZERO,
             duration: Duration::from_secs(30),
+            shadow: false,
             removed: false,
         };
         let mut plan = Plan {

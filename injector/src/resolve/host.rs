@@ -95,6 +95,10 @@ pub trait Host {
     /// The process or thread with this id, unless it has ended.
     fn process(&self, pid: u32) -> Option<ProcessStatus>;
 
+    /// The name of the service that a process is, if it is one of the host's by which it is reached
+    /// or runs containers.
+    fn service(&self, tgid: Tgid) -> Option<&'static str>;
+
     /// The root directory of a process, or of this one; `None` if the process has ended.
     fn root(&self, process: Option<Tgid>) -> Option<RootId>;
 

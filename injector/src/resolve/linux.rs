@@ -26,6 +26,7 @@ use super::{
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     mounts,
     netns::{ask_netlink, in_netns},
+    services,
 };
 use crate::error::HostError;
 
@@ -275,6 +276,10 @@ impl Host for LinuxHost {
             tgid: Tgid(tgid),
             kernel_thread: flags & PF_KTHREAD != 0,
         })
+    }
+
+    fn service(&self, tgid: Tgid) -> Option<&'static str> {
+        services::of_process(tgid)
     }
 
     fn root(&self, process: Option<Tgid>) -> Option<RootId> {

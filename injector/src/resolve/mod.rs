@@ -13,6 +13,7 @@ pub mod peer_target;
 mod process;
 mod resources;
 mod scopes;
+pub(crate) mod services;
 
 use std::path::PathBuf;
 
@@ -120,4 +121,6 @@ pub struct RuleScope {
     pub netns: Vec<Netns>,
     /// The files that it names, if it names some.
     pub files: Vec<FilePlace>,
+    /// Whom of its targets the rule leaves out, if it is known now.
+    pub left_out: Option<String>,
 }

@@ -149,6 +149,7 @@ mod tests {
                 per: Per::Rule,
                 start: Duration::ZERO,
                 duration: Duration::from_secs(1),
+                shadow: false,
                 removed: false,
             }],
             command: None,

@@ -215,6 +215,7 @@ mod tests {
             per: Per::Rule,
             start: Duration::ZERO,
             duration: Duration::from_secs(1),
+            shadow: false,
             removed: false,
         }
     }

@@ -10,7 +10,7 @@ use injector_common::{NetnsInode, Tgid, kinds::Family};
 use super::{
     Netns, RuleScope, Scope, cgroup, checks, files,
     host::{CgroupMount, Host, Link, Process},
-    interfaces, process, resources,
+    interfaces, process, resources, services,
 };
 use crate::{
     error::{Error, Unsupported},
@@ -105,10 +105,36 @@ impl<'a, H: Host> Facts<'a, H> {
             }
             Some(_) | None => Vec::new(),
         };
+        let left_out = self.left_out(rule, &scopes)?;
         Ok(RuleScope {
             scopes,
             netns,
             files,
+            left_out,
+        })
+    }
+
+    /// Whom the rule spares of its targets, for a note.
+    fn left_out(&mut self, rule: &Rule, scopes: &[Scope]) -> Result<Option<String>, Error> {
+        if !services::spares(rule) {
+            return Ok(None);
+        }
+        let mut members = Vec::with_capacity(scopes.len());
+        for scope in scopes {
+            members.push(match scope {
+                Scope::Cgroup { path, .. } => self.inside(path)?.to_owned(),
+                Scope::Processes { tgids, .. } => tgids.clone(),
+                Scope::Command => Vec::new(),
+            });
+        }
+        Ok(services::check(rule, scopes, &members, self.host)?)
+    }
+
+    /// The processes in a cgroup and below it.
+    fn inside(&mut self, path: &Path) -> Result<&[Tgid], Error> {
+        Ok(match self.inside.entry(path.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.host.cgroup_processes(path)?),
         })
     }
 
@@ -225,10 +251,7 @@ impl<'a, H: Host> Facts<'a, H> {
         for scope in scopes {
             match scope {
                 Scope::Cgroup { path, .. } => {
-                    let inside = match self.inside.entry(path.clone()) {
-                        Entry::Occupied(known) => known.into_mut(),
-                        Entry::Vacant(unknown) => unknown.insert(self.host.cgroup_processes(path)?),
-                    };
+                    let inside = self.inside(path)?;
                     uses_own |= inside.is_empty();
                     members.extend(inside.iter());
                 }

@@ -7,6 +7,7 @@ use injector_common::{Trigger, names::MAX_RULES};
 
 use crate::{
     error::{Error, SpecError},
+    faults::calls::never,
     model::{Experiment, Fault, Per, Rule, Target, conflict},
     recipes::Part,
     spec::{
@@ -40,6 +41,8 @@ pub struct RuleInput {
     pub times: Option<Times>,
     /// Whose occurrences are counted together.
     pub per: Option<Per>,
+    /// Whether it only counts what it would hit.
+    pub shadow: bool,
     /// When it starts.
     pub start: Option<Span>,
     /// How long it lasts.
@@ -216,7 +219,9 @@ fn build_rules(
         Some(Span(duration)) => duration,
     };
     let targets = targets(rule.targets, has_command)?;
+    let shadow = rule.shadow;
     let built = |name: String, fault: Fault, trigger: Trigger, per: Per| Rule {
+        shadow,
         name,
         targets: targets.clone(),
         fault,
@@ -232,6 +237,8 @@ fn build_rules(
             let mut trigger = trigger(rule.percent, rule.when, rule.times)?;
             let correlation = raw.correlation();
             let mut fault = raw.validate()?;
+            never::check(&fault)?;
+            check_shadow(shadow, &fault)?;
             if let Fault::Packet(_, fault) = &mut fault {
                 selection::settle(fault, &mut trigger, has_percent, has_when)?;
             }
@@ -240,6 +247,7 @@ fn build_rules(
             let per = per::settle(&mut fault, &trigger, rule.per.unwrap_or_default())?;
             let rule = built(name, fault, trigger, per);
             resource::check_targets(&rule)?;
+            resource::check_time(&rule, experiment)?;
             Ok(vec![rule])
         }
         RawKind::Recipe(raw) => {
@@ -250,6 +258,10 @@ fn build_rules(
                 ("per", rule.per.is_some_and(|per| per != Per::Rule)),
             ];
             let parts = raw.expand()?;
+            for part in &parts {
+                never::check(&part.fault)?;
+                check_shadow(shadow, &part.fault)?;
+            }
             if let [
                 Part {
                     name: "", fault, ..
@@ -283,6 +295,18 @@ fn build_rules(
                 .collect()
         }
     }
+}
+
+fn check_shadow(shadow: bool, fault: &Fault) -> Result<(), SpecError> {
+    let why = fault.never_in_shadow().filter(|_| shadow);
+    why.map_or(Ok(()), |why| {
+        let problem = format!("is not for {}: {why}", fault.kind().name());
+        Err(SpecError::new(
+            "shadow",
+            problem,
+            "no shadow, or another kind",
+        ))
+    })
 }
 
 const TARGET_ALLOWED: &str = "cgroup:PATH, pid:N or a command to start (`-- CMD ARGS…`)";

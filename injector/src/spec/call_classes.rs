@@ -104,9 +104,15 @@ pub(super) const CLASSES: &[Class] = &[
     },
 ];
 
+/// The class of requests of io_uring, which strace does not have.
+pub(super) const IO_URING: &str = "io_uring";
+
 /// The calls of a class that this architecture has; `None` for what is no class. `net` is
 /// `network`, as with strace.
 pub(super) fn members(name: &str) -> Option<Vec<Syscall>> {
+    if name == IO_URING {
+        return Some(Syscall::requests().collect());
+    }
     let name = if name == "net" { "network" } else { name };
     let class = CLASSES.iter().find(|class| class.name == name)?;
     let calls = class.calls.split_ascii_whitespace();
@@ -128,6 +134,15 @@ mod tests {
             }
             let count = class.calls.split_ascii_whitespace().count();
             assert_eq!(members(class.name).map(|calls| calls.len()), Some(count));
+        }
+    }
+
+    #[test]
+    fn requests_are_a_class_of_their_own() {
+        let names: Vec<_> = members(IO_URING).into_iter().flatten().collect();
+        assert!(names.iter().any(|call| call.name == "io_uring:openat"));
+        for request in names {
+            assert_eq!(request.name.parse(), Ok(request));
         }
     }
 

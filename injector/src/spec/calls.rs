@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::{
-    call_classes::{CLASSES, members},
+    call_classes::{CLASSES, IO_URING, members},
     syscall::every_call,
     text::ValueError,
 };
@@ -40,7 +40,8 @@ impl FromStr for CallWord {
             _ if name == "all" => all(),
             Some(class) => members(class).ok_or_else(|| {
                 let names: Vec<&str> = CLASSES.iter().map(|class| class.name).collect();
-                let allowed = format!("%{}, as in strace(1)", names.join(", %"));
+                let names = names.join(", %");
+                let allowed = format!("%{names}, as in strace(1); %{IO_URING}");
                 ValueError::new(text, "is not a class of system calls", allowed)
             })?,
             None => vec![name.parse()?],
@@ -97,6 +98,20 @@ pub fn select(words: &[CallWord]) -> Result<Selected, SpecError> {
             optional.push(call);
         }
     }
+    // Nothing else would say that it takes nothing away: `all` has no requests.
+    let mut requests = without.iter().filter(|call| call.as_request().is_some());
+    let named: Vec<Syscall> = [Sign::Wanted, Sign::Optional]
+        .into_iter()
+        .flat_map(named)
+        .collect();
+    if let Some(call) = requests.find(|call| !named.contains(call)) {
+        let problem = format!("leaves out {}, which no other word names", call.name);
+        return Err(SpecError::new(
+            "call",
+            problem,
+            "%io_uring beside it, or neither",
+        ));
+    }
     if wanted.is_empty() && optional.is_empty() {
         let allowed = "at least one system call";
         return Err(SpecError::new("call", "names no call", allowed));
@@ -148,6 +163,17 @@ mod tests {
             let words = nothing.iter().map(|word| word.parse().expect("a word"));
             let refused = select(&words.collect::<Vec<_>>());
             assert!(refused.is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn requests_are_left_out_of_their_class() {
+        let most = selected("%io_uring,!io_uring:read").wanted;
+        assert_eq!(most.len() + 1, selected("%io_uring").wanted.len());
+        for words in ["!io_uring:read", "%file,!%io_uring", "read,!io_uring:read"] {
+            let words = words.split(',').map(|word| word.parse().expect(word));
+            let refused = select(&words.collect::<Vec<_>>()).expect_err("nothing to leave out");
+            assert!(refused.problem.contains("no other word names"), "{refused}");
         }
     }
 

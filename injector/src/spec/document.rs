@@ -5,6 +5,8 @@
 //! reads each rule as its kind wants it, without buffering, which keeps the
 //! line of every error.
 
+mod places;
+
 use std::{fmt, fs::File, io::Read, path::Path};
 
 use injector_common::names::MAX_RULES;
@@ -28,6 +30,8 @@ use crate::{
         walk::{Trail, unknown_key},
     },
 };
+
+pub use places::find;
 
 /// Largest spec file that is read: 1 MiB, some hundred times what 64 rules need.
 pub const MAX_BYTES: u64 = 1 << 20;

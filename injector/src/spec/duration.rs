@@ -38,49 +38,56 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refuse = |what: &str| ValueError::new(text, what, ALLOWED);
-        if text.is_empty() {
-            return Err(refuse("is empty"));
-        }
         if text.starts_with(['-', '−']) {
             return Err(refuse("is negative"));
         }
-        let mut total_ns: u64 = 0;
-        let mut previous_unit = u64::MAX;
-        let mut rest = text;
-        while !rest.is_empty() {
-            let number_len = rest
-                .find(|c: char| !c.is_ascii_digit() && c != '.')
-                .unwrap_or(rest.len());
-            let (number, after) = rest.split_at(number_len);
-            let unit_len = after
-                .find(|c: char| c.is_ascii_digit() || c == '.')
-                .unwrap_or(after.len());
-            let (unit, after) = after.split_at(unit_len);
-            if number.is_empty() {
-                return Err(refuse("is not a duration"));
-            }
-            if unit.is_empty() {
-                return Err(refuse("has no unit"));
-            }
-            let Some(&(_, unit_ns)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-                return Err(refuse("has an unknown unit"));
-            };
-            if unit_ns >= previous_unit {
-                return Err(refuse("has its units out of order"));
-            }
-            previous_unit = unit_ns;
-            let ns = decimal::times(number, unit_ns).map_err(|error| refuse(what(&error)))?;
-            total_ns = total_ns
-                .checked_add(ns)
-                .ok_or_else(|| refuse("is too long"))?;
-            rest = after;
-        }
-        let span = Duration::from_nanos(total_ns);
+        let span = Duration::from_nanos(nanos(text).map_err(refuse)?);
         if span > Self::MAX {
             return Err(refuse("is longer than 365 days"));
         }
         Ok(Self(span))
     }
+}
+
+/// The whole nanoseconds of a duration without a sign.
+///
+/// # Errors
+///
+/// What is to be said of a text that is none, as in "`5` has no unit".
+pub(super) fn nanos(text: &str) -> Result<u64, &'static str> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    let mut total_ns: u64 = 0;
+    let mut previous_unit = u64::MAX;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number_len = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let (number, after) = rest.split_at(number_len);
+        let unit_len = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_len);
+        if number.is_empty() {
+            return Err("is not a duration");
+        }
+        if unit.is_empty() {
+            return Err("has no unit");
+        }
+        let Some(&(_, unit_ns)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+            return Err("has an unknown unit");
+        };
+        if unit_ns >= previous_unit {
+            return Err("has its units out of order");
+        }
+        previous_unit = unit_ns;
+        let ns = decimal::times(number, unit_ns).map_err(|error| what(&error))?;
+        total_ns = total_ns.checked_add(ns).ok_or("is too long")?;
+        rest = after;
+    }
+    Ok(total_ns)
 }
 
 const fn what(error: &DecimalError) -> &'static str {

@@ -14,14 +14,20 @@ impl FromStr for Per {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let words =
-            [Self::Rule, Self::Flow, Self::Process, Self::Thread].map(|per| (per.name(), per));
-        word(text, &words, "rule, flow, process or thread")
+        let words = [
+            Self::Rule,
+            Self::Flow,
+            Self::Process,
+            Self::Thread,
+            Self::Program,
+        ]
+        .map(|per| (per.name(), per));
+        word(text, &words, "rule, flow, process, thread or program")
     }
 }
 
 /// Brings what the user wants one of each for and the fault together: whether the rule
-/// counts per flow, process or thread.
+/// counts per flow, process, thread or program.
 ///
 /// # Errors
 ///
@@ -40,7 +46,7 @@ pub(super) fn settle(fault: &mut Fault, trigger: &Trigger, per: Per) -> Result<P
         Fault::Call(..) => Err(SpecError::new(
             "per",
             "system calls belong to no flow",
-            "rule, process or thread, or none at all",
+            "rule, process, thread or program, or none at all",
         )),
         Fault::Packet(_, fault) if per == Per::Flow => settle_packet(fault),
         Fault::Packet(..) => Err(SpecError::new(
@@ -49,7 +55,7 @@ pub(super) fn settle(fault: &mut Fault, trigger: &Trigger, per: Per) -> Result<P
             "rule or flow, or none at all",
         )),
         Fault::Refuse { .. } if per.is_caller() => Err(refuse(
-            "refusals are counted together; sys-errno on connect counts per process or thread",
+            "refusals are counted together; sys-errno on connect counts per process, thread or program",
         )),
         Fault::Resource(_) => Err(refuse("what a target is given is not counted")),
         Fault::Refuse { .. } => Err(refuse(
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn calls_count_per_caller_and_nothing_else_does() {
-        for per in [Per::Process, Per::Thread] {
+        for per in [Per::Process, Per::Thread, Per::Program] {
             for (keys, allowed) in [
                 ("sys-errno, call: read, errno: EIO", None),
                 ("sys-signal, call: read, signal: SIGUSR1", None),
@@ -157,7 +163,9 @@ mod tests {
         let (mut fault, _) = rule("sys-errno, call: read, errno: EIO");
         let error = settle(&mut fault, &Trigger::ALWAYS, Per::Flow).expect_err("no flow");
         assert!(
-            error.to_string().contains("rule, process or thread"),
+            error
+                .to_string()
+                .contains("rule, process, thread or program"),
             "{error}"
         );
     }

@@ -162,6 +162,15 @@ pub(super) fn check_targets(rule: &Rule) -> Result<(), SpecError> {
     let kind = fault.kind().name();
     for target in &rule.targets {
         match target {
+            Target::Cgroup(_) | Target::Process(_) if fault.clock().is_some() => {
+                return Err(SpecError::new(
+                    "target",
+                    format!(
+                        "{target} runs already, and the kernel lets no process change the clocks that it reads"
+                    ),
+                    "a command to start (`-- CMD ARGS…`)",
+                ));
+            }
             Target::Process(pid) if !fault.is_for_processes() => {
                 return Err(SpecError::new(
                     "target",
@@ -190,6 +199,34 @@ pub(super) fn check_targets(rule: &Rule) -> Result<(), SpecError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a time other than the experiment's for what a command has from its start to its end.
+///
+/// # Errors
+///
+/// With the field that is too much.
+pub(super) fn check_time(rule: &Rule, experiment: Duration) -> Result<(), SpecError> {
+    if rule
+        .fault
+        .resource()
+        .and_then(ResourceFault::clock)
+        .is_none()
+    {
+        return Ok(());
+    }
+    let kind = rule.fault.kind().name();
+    let field = match () {
+        () if !rule.start.is_zero() => "start",
+        () if rule.duration != experiment => "for",
+        () => return Ok(()),
+    };
+    let problem = format!("is not for {kind}: a process has its clocks from its start to its end");
+    Err(SpecError::new(
+        field,
+        problem,
+        "the experiment's own time, without start and for",
+    ))
 }
 
 /// Whether it happens at the start and never again.

@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// The keys that rules of every kind have.
-pub(super) const KEYS: [&str; 9] = [
-    "name", "kind", "target", "start", "for", "percent", "when", "times", "per",
+pub(super) const KEYS: [&str; 10] = [
+    "name", "kind", "target", "start", "for", "percent", "when", "times", "per", "shadow",
 ];
 
 /// Reads a rule of a known kind.
@@ -58,6 +58,7 @@ struct CommonKeys {
     when: Option<Text<When>>,
     times: Option<Text<Times>>,
     per: Option<Text<Per>>,
+    shadow: bool,
 }
 
 impl<'de> Visitor<'de> for RuleSeed<'_> {
@@ -91,6 +92,7 @@ impl<'de> Visitor<'de> for RuleSeed<'_> {
             when: common.when.map(|text| text.0),
             times: common.times.map(|text| text.0),
             per: common.per.map(|text| text.0),
+            shadow: common.shadow,
             start: common.start.map(|text| text.0),
             duration: common.duration.map(|text| text.0),
         })
@@ -129,6 +131,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Split<'_, A> {
                 "percent" => common.percent = Some(trail.value(map, key)?),
                 "when" => common.when = Some(trail.value(map, key)?),
                 "per" => common.per = Some(trail.value(map, key)?),
+                "shadow" => common.shadow = trail.value(map, key)?,
                 "times" => common.times = Some(trail.value(map, key)?),
                 _ if options.contains(key) => {
                     trail.enter_key(key);

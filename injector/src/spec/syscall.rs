@@ -3,13 +3,16 @@
 use std::str::FromStr;
 
 use injector_common::{
-    faults::sys_errno::{MAX_ERRNO, MAX_WEIGHT},
+    faults::{
+        sys_errno::{MAX_ERRNO, MAX_WEIGHT},
+        sys_return::MAX_VALUE,
+    },
     names::MAX_CALLS,
 };
 use syscalls::Sysno;
 
 use crate::{
-    model::{Errno, ErrorChoice, Manner, Rung, Syscall},
+    model::{Errno, ErrorChoice, Manner, Moment, Rung, Syscall},
     spec::text::{ValueError, is_digits, word},
 };
 
@@ -29,6 +32,9 @@ impl FromStr for Syscall {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.starts_with(Self::OF_IO_URING) {
+            return request(text);
+        }
         let allowed = "the name or number of a system call of this architecture as in syscalls(2), such as openat, read or connect";
         let known = if is_digits(text) {
             every_call().find(|call| text.parse() == Ok(call.id()))
@@ -66,12 +72,34 @@ impl FromStr for Syscall {
     }
 }
 
+/// The request of io_uring of this name.
+fn request(text: &str) -> Result<Syscall, ValueError> {
+    let found = Syscall::requests().find(|request| request.name == text);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = Syscall::requests().map(|request| request.name).collect();
+        ValueError::new(
+            text,
+            "is no request of io_uring that a security hook sees",
+            names.join(", "),
+        )
+    })
+}
+
 impl FromStr for Manner {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let manners = [("asleep", Self::Asleep), ("busy", Self::Busy)];
         word(text, &manners, "asleep, busy")
+    }
+}
+
+impl FromStr for Moment {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let moments = [("enter", Self::Enter), ("exit", Self::Exit)];
+        word(text, &moments, "enter, exit")
     }
 }
 
@@ -138,6 +166,32 @@ impl FromStr for Errno {
             .filter_map(Errno::of)
             .find(|errno| errno.name == name)
             .ok_or_else(|| refuse("is not an error"))
+    }
+}
+
+/// What `--value` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReturnValue(pub u32);
+
+impl FromStr for ReturnValue {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let allowed = format!("0 to {MAX_VALUE}, or length for all that a call was asked for");
+        match (text, text.parse()) {
+            ("length", _) => Ok(Self(MAX_VALUE)),
+            (_, Ok(value @ 0..=MAX_VALUE)) if is_digits(text) => Ok(Self(value)),
+            ("short", _) => Err(ValueError::new(
+                text,
+                "would have a call move fewer bytes, which takes a change of its caller's registers",
+                allowed,
+            )),
+            _ => Err(ValueError::new(
+                text,
+                "is no value that a call can return",
+                allowed,
+            )),
+        }
     }
 }
 
@@ -219,6 +273,8 @@ mod tests {
             let error = bad.parse::<Syscall>().expect_err(bad);
             assert!(error.allowed.contains("syscalls(2)"), "{bad}: {error}");
         }
+        let error = "io_uring:fsync".parse::<Syscall>().expect_err("no hook");
+        assert!(error.allowed.contains("io_uring:openat"), "{error}");
         let error = "opneat".parse::<Syscall>().expect_err("a typo");
         assert!(error.allowed.contains("did you mean openat?"), "{error}");
     }
@@ -226,6 +282,12 @@ mod tests {
     #[test]
     fn every_call_fits_the_call_table() {
         for call in every_call().filter(|call| !NEVER.contains(&call.name())) {
+            // Numbers behind it are those of requests.
+            assert!(
+                call.id() < injector_common::requests::FIRST.cast_signed(),
+                "{}",
+                call.name()
+            );
             assert!(call.name().parse::<Syscall>().is_ok(), "{}", call.name());
         }
     }

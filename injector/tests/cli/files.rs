@@ -56,7 +56,7 @@ fn targets_in_files() {
           - {kind: sys-errno, target: pid:1, call: openat, errno: EIO}\ncommand: ['true']",
     );
     let path = file.path().to_str().expect("a path");
-    let place = format!("error: {path}: rules[2].target: pid:1 is PID 1");
+    let place = format!("error: {path}:6:29: rules[2].target: pid:1 is PID 1");
     refused(&["run", path], 2, &[&place, "allowed:"]);
 }
 

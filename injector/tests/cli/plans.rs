@@ -35,7 +35,7 @@ fn commands_that_cannot_be_started() {
             refused(
                 &[name, path],
                 2,
-                &[&format!("error: {path}: command: {problem}")],
+                &[&format!("error: {path}:4:10: command: {problem}")],
             );
             // Instead of one that is not there either.
             let line = [name, path, "--", "not-there"];

@@ -12,15 +12,18 @@ macro_rules! sys {
 }
 
 pub mod calls;
+pub mod calls32;
 pub mod dial;
 pub mod dns;
 pub mod forks;
 pub mod packet;
 pub mod paths;
 pub mod serving;
+pub mod sockets;
 pub mod sweep;
 pub mod tcp;
 pub mod udp;
+pub mod uring;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -48,10 +51,16 @@ pub struct Options {
 pub enum Work {
     /// Make system calls
     Calls(calls::Options),
+    /// Make calls as 32-bit programs do
+    Calls32(calls32::Options),
     /// Make many system calls, one after the other
     Sweep(sweep::Options),
     /// Go to files by every way that leads to them
     Paths(paths::Options),
+    /// Have io_uring do what it can
+    Uring(uring::Options),
+    /// Make calls on sockets of several families and peers
+    Sockets(sockets::Options),
     /// Fork children that make system calls and send packets
     Forks(forks::Options),
     /// Make connections, and exchange bytes through them
@@ -82,8 +91,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let board = crate::board::Shared::map(&options.board)?;
     match &options.work {
         Work::Calls(work) => calls::run(&board, options.rounds, work),
+        Work::Calls32(work) => calls32::run(&board, work),
         Work::Sweep(work) => sweep::run(&board, options.rounds, work),
         Work::Paths(work) => paths::run(work),
+        Work::Uring(work) => uring::run(&board, work),
+        Work::Sockets(work) => sockets::run(work),
         Work::Forks(work) => forks::run(&board, work),
         Work::Dial(work) => dial::call(&board, options.rounds, work),
         Work::Answer(work) => dial::answer(&board, work),

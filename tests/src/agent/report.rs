@@ -102,6 +102,9 @@ pub struct RuleReport {
     pub exhausted: u64,
     /// Of those, operations that the kernel refused to harm.
     pub errors: u64,
+    /// Operations that would have suffered, of a rule in shadow.
+    #[serde(default)]
+    pub shadowed: Option<u64>,
     /// Packets that would have had to wait and were lost.
     #[serde(default)]
     pub dropped: Option<u64>,
@@ -178,9 +181,10 @@ impl Finished {
             Err(error) => panic!("no report ({error}): {self:?}"),
         };
         for rule in &report.rules {
+            let shadowed = rule.shadowed.unwrap_or_default();
             assert_eq!(
                 rule.matched,
-                rule.injected + rule.passed + rule.exhausted + rule.errors,
+                rule.injected + shadowed + rule.passed + rule.exhausted + rule.errors,
                 "the counters do not add up: {rule:?}"
             );
         }

@@ -1,14 +1,19 @@
 //! System calls, timed in a process of their own.
 
 use std::{
+    ffi::{CStr, CString},
+    fs::File,
     io::{BufRead as _, BufReader, Write as _},
     os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::net::UnixStream,
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, net::UnixStream},
     },
+    path::{Path, PathBuf},
     process::Stdio,
     time::Instant,
 };
+
+use anyhow::Context as _;
 
 use serde::{Deserialize, Serialize};
 use syscalls::{Sysno, syscall};
@@ -17,7 +22,7 @@ use crate::command::{Place, Process};
 
 /// How often the whole measurement is done. The shortest counts: whatever else
 /// happened meanwhile can only add.
-const ROUNDS: u32 = 9;
+pub(super) const ROUNDS: u32 = 9;
 
 /// What takes so long is done so many times less often.
 const COSTLY: u32 = 20;
@@ -26,8 +31,35 @@ const COSTLY: u32 = 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
     /// How many calls of each kind in a round
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = COUNT)]
     count: u32,
+    /// The file to open and read
+    #[arg(long, default_value = "/dev/null")]
+    file: PathBuf,
+}
+
+/// How many calls of each kind are in a round where nothing else is said.
+pub(super) const COUNT: u32 = 2000;
+
+/// A process that makes calls: how it is started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner<'a> {
+    /// The words that start it, before its own: a tracer's.
+    pub(super) beneath: &'a [&'a str],
+    /// How many calls of each kind are in a round.
+    pub(super) count: u32,
+    /// The file that it opens and reads.
+    pub(super) file: &'a Path,
+}
+
+impl Default for Manner<'_> {
+    fn default() -> Self {
+        Self {
+            beneath: &[],
+            count: COUNT,
+            file: Path::new("/dev/null"),
+        }
+    }
 }
 
 /// How long each call took, in ns.
@@ -37,12 +69,16 @@ pub(super) struct Cost {
     pub(super) openat: f64,
     /// `getppid`.
     pub(super) getppid: f64,
+    /// `pread64` of a byte of that file, which was opened before.
+    pub(super) pread: f64,
     /// `getuid`, which no rule here names.
     pub(super) getuid: f64,
     /// A child that ends at once, until its parent has waited for it.
     pub(super) fork: f64,
     /// `socket`, with the `close` that follows it.
     pub(super) socket: f64,
+    /// How many of `openat`, `getppid` and `pread64` failed, in all rounds.
+    pub(super) failed: u64,
 }
 
 /// A process that measures whenever it is told to. It runs since before any
@@ -61,11 +97,24 @@ impl Caller {
     /// When it cannot be started.
     #[track_caller]
     pub(super) fn start(place: Place<'_>) -> Self {
+        Self::start_so(place, &Manner::default())
+    }
+
+    /// Starts it in a manner.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub(super) fn start_so(place: Place<'_>, manner: &Manner<'_>) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("make a pair of sockets");
         let program = std::env::current_exe().expect("the path of the running program");
-        let mut command = place.command(program);
+        let mut words = manner.beneath.iter().map(Path::new).chain([&*program]);
+        let mut command = place.command(words.next().expect("a program"));
         command
-            .arg("calls")
+            .args(words)
+            .args(["calls", "--count", &manner.count.to_string(), "--file"])
+            .arg(manner.file)
             .stdin(Stdio::from(OwnedFd::from(theirs)));
         Self {
             control: BufReader::new(ours),
@@ -91,13 +140,16 @@ impl Caller {
 ///
 /// # Errors
 ///
-/// When the answer cannot be written.
+/// When the file cannot be opened, or the answer not be written.
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {
+    let path = CString::new(options.file.as_os_str().as_bytes())?;
+    let file =
+        File::open(&options.file).with_context(|| format!("open {}", options.file.display()))?;
     let control = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut control = BufReader::new(UnixStream::from(control));
     let mut line = String::new();
     while control.read_line(&mut line)? > 0 {
-        let mut answer = serde_json::to_string(&measure(options.count))?;
+        let mut answer = serde_json::to_string(&measure(options.count, &path, &file))?;
         answer.push('\n');
         control.get_mut().write_all(answer.as_bytes())?;
         line.clear();
@@ -105,21 +157,30 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(count: u32) -> Cost {
+fn measure(count: u32, path: &CStr, file: &File) -> Cost {
+    let mut failed = 0;
+    let mut note = |result: Result<usize, _>| {
+        failed += u64::from(result.is_err());
+        result.ok()
+    };
     Cost {
         openat: best(count, || {
             // SAFETY: the path ends in a zero; nobody else has the descriptor.
             unsafe {
-                let path = c"/dev/null".as_ptr();
-                let file = syscall!(Sysno::openat, libc::AT_FDCWD, path, libc::O_RDONLY);
-                if let Ok(file) = file {
-                    syscall!(Sysno::close, file).ok();
+                let opened = syscall!(Sysno::openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY);
+                if let Some(opened) = note(opened) {
+                    syscall!(Sysno::close, opened).ok();
                 }
             }
         }),
         getppid: best(count, || {
             // SAFETY: a call without arguments.
-            unsafe { syscall!(Sysno::getppid) }.ok();
+            note(unsafe { syscall!(Sysno::getppid) });
+        }),
+        pread: best(count, || {
+            let mut byte = 0_u8;
+            // SAFETY: the kernel writes a byte, for which there is room.
+            note(unsafe { syscall!(Sysno::pread64, file.as_raw_fd(), &raw mut byte, 1, 0) });
         }),
         getuid: best(count, || {
             // SAFETY: a call without arguments.
@@ -135,6 +196,7 @@ fn measure(count: u32) -> Cost {
                 }
             }
         }),
+        failed,
     }
 }
 

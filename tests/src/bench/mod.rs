@@ -33,8 +33,9 @@ struct Options {
 enum Group {
     /// Faults beside the kernel's own queueing disciplines
     Fidelity(fidelity::Options),
-    /// Instructions per system call, in a guest whose clock counts them
-    Syscall,
+    /// Instructions per system call, in a guest whose clock counts them, also beside other makers of
+    /// failing calls and under many rules
+    Syscall(syscall::Options),
     /// Processor time per packet
     Packet,
     /// Instructions per packet, and per exchange over TCP, beside other makers of faults, in a
@@ -87,7 +88,7 @@ pub fn main() -> ExitCode {
             met.inspect_err(complain).unwrap_or(false)
         }),
         Group::FidelityDocument(options) => report(fidelity::update_document(&options)),
-        Group::Syscall => measure("syscall", syscall::run),
+        Group::Syscall(options) => measure("syscall", || syscall::run(&options)),
         Group::Packet => measure("packet", packet::run),
         Group::Compare(options) => measure("compare", || compare::run(&options)),
         Group::Scale => measure("scale", scale::run),

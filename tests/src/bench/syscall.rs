@@ -1,246 +1,154 @@
-//! What a hooked system call costs those whom no rule is aimed at.
+//! What a hooked system call costs: those whom no rule is aimed at, and the targets, on each
+//! rung; also beside other makers of failing calls, and under many rules.
 //!
 //! Run in a guest whose clock advances one nanosecond per instruction, the
 //! figures are instructions, and the same in every run.
 
-use super::{
-    calls::{Caller, Cost},
-    inject,
-    sheet::Sheet,
-};
+mod followed;
+mod makers;
+mod many;
+mod rungs;
+
+use super::calls::Cost;
 use crate::{
-    agent::Injection,
     bare::Bare,
-    cgroup::Cgroup,
-    command::{Place, Process},
     kernel::{Feature, Where},
 };
 
-/// What a hooked call may add to the attachment alone, in instructions.
-const BAR: f64 = 200.0;
+/// Options of the group.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// Measure only these tables
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Table>,
+    /// The guest's clock is an ordinary one: measure what can be compared by time
+    #[arg(long)]
+    by_clock: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Table {
+    /// Calls on each rung, of bystanders and victims
+    Rungs,
+    /// Processes and sockets that are made while targets are followed
+    Followed,
+    /// Calls beside other makers of failing calls
+    Makers,
+    /// Calls under many rules and targets
+    Many,
+}
 
 /// A call that is measured: its name, and its figure among the others.
 type Call = (&'static str, fn(&Cost) -> f64);
 
 const GETPPID: Call = ("getppid", |cost| cost.getppid);
 const OPENAT: Call = ("openat + close", |cost| cost.openat);
+const PREAD: Call = ("pread64", |cost| cost.pread);
 
 /// A way to fail system calls.
 struct Rung {
+    /// As users name it.
     name: &'static str,
-    /// The calls that the rules name, for the rules.
-    named: &'static str,
-    /// The same, for the table.
-    calls: &'static [Call],
-    /// Attaches a program that does nothing to each of them.
+    /// What a kernel needs for it.
+    feature: Feature,
+    /// Whether it is one of `getppid` too: no security hook stands for that.
+    getppid: bool,
+    /// Attaches a program that does nothing to `openat`, and to `getppid` if it is one of that.
     attach: fn() -> anyhow::Result<Vec<Bare>>,
 }
 
-const KPROBE: Rung = Rung {
-    name: "kprobe",
-    named: "openat,getppid",
-    calls: &[GETPPID, OPENAT],
-    attach: || {
-        ["__x64_sys_openat", "__x64_sys_getppid"]
-            .into_iter()
-            .map(Bare::kprobe)
-            .collect()
+/// All of them, in the order in which an agent tries them.
+const RUNGS: [Rung; 4] = [
+    Rung {
+        name: "kprobe",
+        feature: Feature::Override,
+        getppid: true,
+        attach: || {
+            let functions = ["__x64_sys_openat", "__x64_sys_getppid"];
+            functions.into_iter().map(Bare::kprobe).collect()
+        },
     },
-};
+    Rung {
+        name: "fmod_ret",
+        feature: Feature::FmodRet,
+        getppid: true,
+        // The kernel's types call a function without arguments so.
+        attach: || {
+            let functions = ["__x64_sys_openat", "__do_sys_getppid"];
+            functions.into_iter().map(Bare::modifying).collect()
+        },
+    },
+    Rung {
+        name: "lsm",
+        feature: Feature::Lsm,
+        getppid: false,
+        attach: || Ok(vec![Bare::security("file_open")?]),
+    },
+    Rung {
+        name: "fmod_ret-security",
+        feature: Feature::FmodRetSecurity,
+        getppid: false,
+        attach: || Ok(vec![Bare::modifying("security_file_open")?]),
+    },
+];
 
-/// No security hook stands for `getppid`.
-const LSM: Rung = Rung {
-    name: "lsm",
-    named: "openat",
-    calls: &[OPENAT],
-    attach: || Ok(vec![Bare::security("file_open")?]),
-};
+impl Rung {
+    /// Those that this kernel has.
+    fn here() -> impl Iterator<Item = &'static Self> {
+        let place = Where::current();
+        RUNGS
+            .iter()
+            .filter(move |rung| rung.feature.expected(place).is_ok())
+    }
 
-/// Who is measured, and those at whom rules are aimed.
-struct Bench {
-    caller: Caller,
-    bystander: Cgroup,
-    /// Groups at three depths, the deepest first: a group goes after those in it.
-    others: [Cgroup; 3],
-    resident: Process,
-}
+    /// Those that are measured on this kernel by themselves: what a kernel has besides is measured
+    /// on one that users are more likely to have.
+    fn of_this_kernel() -> impl Iterator<Item = &'static Self> {
+        let entries = Feature::Override.expected(Where::current()).is_ok();
+        Self::here().filter(move |rung| rung.getppid == entries)
+    }
 
-impl Bench {
-    fn new() -> Self {
-        let bystander = Cgroup::new("bystander");
-        let caller = Caller::start(Place::cgroup(&bystander));
-        let outer = Cgroup::new("outer");
-        let deep = outer.child("deep");
-        let deeper = deep.child("deeper");
-        let resident = Place::cgroup(&outer).spawn("sleep", &["100000"]);
-        Self {
-            caller,
-            bystander,
-            others: [deeper, deep, outer],
-            resident,
+    /// The calls that the table of all rungs has.
+    const fn calls(&self) -> &'static [Call] {
+        if self.getppid {
+            &[GETPPID, OPENAT]
+        } else {
+            &[OPENAT]
         }
     }
 
-    /// Measures under a rule; also how many operations it matched.
-    fn under(&mut self, rule: &str, targets: &str) -> (Cost, u64) {
-        let injection: Injection = inject(&format!("{rule} {targets} --for 10h"));
-        let cost = self.caller.measure();
-        (cost, injection.stop().rule().matched)
+    /// The words of a rule that names these calls, and `getppid` if it can be.
+    fn rule(&self, calls: &str) -> String {
+        let getppid = if self.getppid { ",getppid" } else { "" };
+        let name = self.name;
+        format!("sys-errno --call {calls}{getppid} --errno EIO --rung {name}")
     }
-
-    /// The same under a rule that is aimed at others.
-    fn beside(&mut self, rule: &str, targets: &str) -> Cost {
-        let (cost, matched) = self.under(rule, targets);
-        assert_eq!(matched, 0, "the bystander is a victim");
-        cost
-    }
-
-    fn one_group(&self) -> String {
-        target(&self.others[2])
-    }
-
-    fn three_depths(&self) -> String {
-        self.others.each_ref().map(target).join(" ")
-    }
-
-    fn process(&self) -> String {
-        format!("--target pid:{}", self.resident.pid())
-    }
-}
-
-fn target(group: &Cgroup) -> String {
-    format!("--target {}", group.target())
 }
 
 /// Runs the group; whether every bar is met.
-pub(super) fn run() -> bool {
-    let rung = if Feature::Override.expected(Where::current()).is_ok() {
-        KPROBE
-    } else {
-        LSM
-    };
-    let mut bench = Bench::new();
-    // The first time is not like the others: a process is still growing.
-    bench.caller.measure();
-    let named = named_calls(&mut bench, &rung);
-    let followed = followed(&mut bench, &rung);
-    named && followed
-}
-
-/// What the calls cost that rules name.
-fn named_calls(bench: &mut Bench, rung: &Rung) -> bool {
-    let nothing = bench.caller.measure();
-    let bare = {
-        let _attached = match (rung.attach)() {
-            Ok(attached) => attached,
-            Err(error) => panic!("{error:#}"),
-        };
-        bench.caller.measure()
-    };
-    let rule = format!("sys-errno --call {} --errno EIO", rung.named);
-    let one = bench.beside(&rule, &bench.one_group());
-    let three = bench.beside(&rule, &bench.three_depths());
-    let process = bench.beside(&rule, &bench.process());
-    let own = target(&bench.bystander);
-    let (passing, matched) = bench.under(&format!("{rule} --when 1000000000"), &own);
-    assert!(matched > 0, "the victim is no victim");
-    let (failing, _) = bench.under(&rule, &own);
-
-    let name = format!("instructions per call, {} rung", rung.name);
-    let mut header = vec![name.as_str()];
-    for (name, _) in rung.calls {
-        header.extend([name, "added", "beyond the bare attachment"]);
-    }
-    header.push("getuid (no rule names it)");
-    let mut sheet = Sheet::new(&header);
-    let beside = [
-        ("a rule on another cgroup", one),
-        ("a rule on cgroups at three depths", three),
-        ("a rule on another process", process),
-    ];
-    let first = [
-        ("nothing attached", nothing),
-        ("an empty program attached", bare),
-    ];
-    let last = [
-        ("targeted, the trigger lets pass", passing),
-        ("targeted, every call fails", failing),
-    ];
-    for (name, cost) in [&first[..], &beside, &last].concat() {
-        let mut cells = vec![name.to_owned()];
-        for (_, of) in rung.calls {
-            cells.push(format!("{:.0}", of(&cost)));
-            cells.extend([nothing, bare].map(|base| format!("{:+.0}", of(&cost) - of(&base))));
+pub(super) fn run(options: &Options) -> bool {
+    let chosen = |table| options.only.is_empty() || options.only.contains(&table);
+    let makers = chosen(Table::Makers);
+    if options.by_clock {
+        if makers {
+            return makers::by_clock();
         }
-        cells.push(format!("{:.0}", cost.getuid));
-        sheet.row(cells);
+        println!("These tables are measured by instructions only.\n");
+        return true;
     }
-    for (name, cost) in beside {
-        for (call, of) in rung.calls {
-            let added = of(&cost) - of(&bare);
-            sheet.bar(
-                format!(
-                    "{call}, {name}: {added:.0} instructions beyond the bare attachment \
-                     (bar: {BAR:.0})"
-                ),
-                added <= BAR,
-            );
-        }
+    let mut met = true;
+    if chosen(Table::Rungs) {
+        met &= rungs::run();
     }
-    let unhooked = (one.getuid - nothing.getuid).abs();
-    sheet.bar(
-        format!("a call that no rule names: {unhooked:.0} instructions more (bar: 0)"),
-        unhooked < 1.0,
-    );
-    sheet.print()
-}
-
-/// What it costs others that the descendants of targeted processes, and the
-/// sockets of targets that receive, are followed. There is no bar for this.
-fn followed(bench: &mut Bench, rung: &Rung) -> bool {
-    let calls = format!("sys-errno --call {} --errno EIO", rung.named);
-    let packets = "net-loss --direction ingress";
-    let rules = [
-        ("no rule", None),
-        (
-            "calls of another process fail",
-            Some((calls.as_str(), bench.process())),
-        ),
-        (
-            "packets to another cgroup are lost",
-            Some((packets, bench.one_group())),
-        ),
-        (
-            "packets to cgroups at three depths are lost",
-            Some((packets, bench.three_depths())),
-        ),
-        (
-            "packets to another process are lost",
-            Some((packets, bench.process())),
-        ),
-    ];
-    let mut sheet = Sheet::new(&[
-        "instructions",
-        "fork, exit and wait",
-        "added",
-        "socket + close",
-        "added",
-    ]);
-    for (name, rule) in rules {
-        // A fork depends on what the kernel did before, and drifts. The first
-        // line, without any rule, tells how much.
-        let nothing = bench.caller.measure();
-        let cost = match rule {
-            None => bench.caller.measure(),
-            Some((rule, targets)) => bench.beside(rule, &targets),
-        };
-        sheet.row(vec![
-            name.to_owned(),
-            format!("{:.0}", cost.fork),
-            format!("{:+.0}", cost.fork - nothing.fork),
-            format!("{:.0}", cost.socket),
-            format!("{:+.0}", cost.socket - nothing.socket),
-        ]);
+    if chosen(Table::Followed) {
+        met &= followed::run();
     }
-    sheet.print()
+    if makers {
+        met &= makers::by_instructions();
+    }
+    if chosen(Table::Many) {
+        met &= many::run();
+    }
+    met
 }

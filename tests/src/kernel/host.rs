@@ -107,6 +107,9 @@ impl Evidence {
             Feature::Controllers => self
                 .controllers
                 .or_reason("cgroup v2 lacks controllers here, which cgroup v1 has or nobody"),
+            Feature::Clocks => Path::new("/proc/self/ns/time")
+                .exists()
+                .or_reason("the host's kernel has no time namespaces"),
             Feature::Override => overriding,
             Feature::FmodRet => replacing,
             Feature::Lsm => security.and(renames),

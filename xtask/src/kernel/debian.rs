@@ -34,7 +34,10 @@ enum Known {
     Elsewhere(Lists),
 }
 
-/// Fetches the newest kernel of a series such as `6.1` into `folder`.
+/// In place of a series: whatever is the newest of all.
+const NEWEST: &str = "newest";
+
+/// Fetches the newest kernel of a series such as `6.1`, or of all (`newest`), into `folder`.
 ///
 /// It is the flavour for PCs and not the one for clouds, which lacks 9p and so cannot see the
 /// host's files.
@@ -52,6 +55,12 @@ pub(crate) fn fetch(series: &str, folder: &Path) -> Result<()> {
 
 /// The newest version of a series, and who knows it.
 fn find(series: &str, scratch: &Path) -> Result<(Known, String)> {
+    if series == NEWEST {
+        let known = Known::Elsewhere(Lists::fetch(scratch, NEWER)?);
+        let version = known.newest("")?;
+        let version = version.with_context(|| format!("no kernel in {}", NEWER.join(" and ")))?;
+        return Ok((known, version));
+    }
     let known = Known::Here;
     if let Some(version) = known.newest(series)? {
         return Ok((known, version));

@@ -216,6 +216,7 @@ fn rules_on_resources_do_not_change() {
         per: Per::Rule,
         start: Duration::ZERO,
         duration: Duration::from_secs(1),
+        shadow: false,
         removed: false,
     });
     let refused = injection

@@ -10,7 +10,7 @@ use crate::{
         guardian::{Choice, Guardian, Load, Task, Work},
         wire::nanos,
     },
-    model::{Device, ResourceFault, Signals},
+    model::{Device, Experiment, ResourceFault, Rule, Signals},
     plan::Plan,
     report::resource::ResourceReport,
     resolve::{Host as _, LinuxHost, Scope},
@@ -46,6 +46,8 @@ impl KernelActuator {
                 signal: *signal as i32,
                 every_ns: every.map(nanos),
                 choice: Choice::new(&rule.trigger, seed),
+                // Whatever a command of ours starts serves nobody else.
+                spares: *scope != Scope::Command,
             },
             ResourceFault::CpuStress { workers, load_ppm } => Work::Run {
                 cgroup: whom.map_err(homeless)?,
@@ -53,6 +55,9 @@ impl KernelActuator {
                     workers: *workers,
                     load_ppm: *load_ppm,
                 },
+            },
+            ResourceFault::Clock(_) => Work::End {
+                cgroup: whom.map_err(homeless)?,
             },
             ResourceFault::MemoryPressure { bytes } => Work::Run {
                 cgroup: whom.map_err(homeless)?,
@@ -94,6 +99,13 @@ impl KernelActuator {
 
     /// Adds what the guardian's rules have done so far.
     pub(super) fn add_resources(&self, counters: &mut [RuleStats]) {
+        for &(rule, has_started) in &self.clocked {
+            if let Some(stats) = counters.get_mut(rule) {
+                stats.matched += 1;
+                stats.injected += u64::from(has_started);
+                stats.errors += u64::from(!has_started);
+            }
+        }
         for status in self.guardian.iter().flat_map(Guardian::now) {
             if let Some(stats) = counters.get_mut(status.rule as usize) {
                 stats.matched += status.matched;
@@ -104,6 +116,17 @@ impl KernelActuator {
                 stats.spent += status.injected;
             }
         }
+    }
+
+    /// Counts that the command was started with shifted clocks, or could not be, for the rules
+    /// that shift any.
+    pub fn count_command(&mut self, experiment: &Experiment, has_started: bool) {
+        let rules = experiment.rules.iter().enumerate();
+        let shift = |(index, rule): (usize, &Rule)| {
+            rule.fault.resource()?.clock()?;
+            Some((index, has_started))
+        };
+        self.clocked = rules.filter_map(shift).collect();
     }
 
     /// What is known of the values that a rule sets.

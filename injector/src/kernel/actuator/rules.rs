@@ -104,7 +104,10 @@ impl Rules {
             if rule.fault.is_plausible() {
                 // A list is a call's own, whichever rule needs it.
                 for call in calls.all() {
-                    self.errors.set(call.number, wire::error_list(call), 0)?;
+                    let list = wire::error_list(call);
+                    for known in call.known_as() {
+                        self.errors.set(known, list, 0)?;
+                    }
                 }
             }
         }

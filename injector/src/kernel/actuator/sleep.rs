@@ -6,18 +6,9 @@ use injector_common::names;
 use super::{Failure, KernelActuator};
 use crate::{
     kernel::{links, waker::Waker},
-    model::Syscall,
-    plan::{Effect, Plan, hooks::typed_functions},
+    model::{Manner, Syscall},
+    plan::{Effect, hooks::typed_functions},
 };
-
-/// How many calls of one name can wait asleep on one processor at their entry, if so many names
-/// are to. The kernel lets no program of this kind run again on a processor while it sleeps there,
-/// so there are as many of them; it takes 38 at most at one function (`BPF_MAX_TRAMP_LINKS`), and
-/// some milliseconds for each that is attached.
-fn sleepers(calls: usize) -> u32 {
-    const ALL: usize = 64;
-    u32::try_from(ALL / calls.max(1)).map_or(8, |share| share.clamp(8, 32))
-}
 
 impl KernelActuator {
     pub(super) fn start_waker(&mut self) -> Result<(), Failure> {
@@ -42,14 +33,12 @@ impl KernelActuator {
 
     pub(super) fn attach_sleeping_entry(
         &mut self,
-        plan: &Plan,
         effect: &Effect,
         call: Syscall,
+        sleepers: u32,
     ) -> Result<(), Failure> {
         let functions = typed_functions(call.name);
-        let is_alike = |effect: &&Effect| matches!(effect, Effect::AttachSleepingEntry { .. });
-        let calls = plan.effects.iter().filter(is_alike).count();
-        let sleeping = (0..sleepers(calls)).map(Some);
+        let sleeping = (0..sleepers).map(Some);
         // First those in which it sleeps, so that whoever lies down finds them.
         for program in sleeping.chain([None]) {
             let program = self.programs.load_sleeping_entry(&functions, program)?;
@@ -58,15 +47,27 @@ impl KernelActuator {
         }
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_calls_share_the_programs_in_which_they_sleep() {
-        let counts = [0, 1, 2, 3, 4, 8, 14, 300].map(sleepers);
-        assert_eq!(counts, [32, 32, 32, 21, 16, 8, 8, 8]);
+    pub(super) fn attach_return(
+        &mut self,
+        effect: &Effect,
+        call: Syscall,
+        manner: Manner,
+        sleepers: u32,
+    ) -> Result<(), Failure> {
+        let functions = typed_functions(call.name);
+        if manner == Manner::Busy {
+            let link = links::attach_direct(self.programs.load_busy_return(&functions)?)?;
+            self.attached.push((effect.clone(), link));
+            return Ok(());
+        }
+        let sleeping = (0..sleepers).map(Some);
+        // The one that decides comes last, since the kernel asks the last one attached first.
+        for program in sleeping.chain([None]) {
+            let program = self.programs.load_sleeping_return(&functions, program)?;
+            let link = links::attach_direct(program)?;
+            self.attached.push((effect.clone(), link));
+        }
+        Ok(())
     }
 }

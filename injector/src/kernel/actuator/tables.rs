@@ -1,7 +1,10 @@
 //! What the actuator writes into the maps, and the programs that keep them up
 //! to date.
 
-use std::{collections::BTreeMap, fs::File, net::IpAddr, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap, fs::File, net::IpAddr, os::unix::fs::OpenOptionsExt as _,
+    sync::atomic::Ordering,
+};
 
 use aya::{
     maps::{MapData, MapError, SkStorage},
@@ -10,15 +13,17 @@ use aya::{
 use injector_common::{
     ScopeKey, SiteEntry, Tgid,
     abi::{SCOPE_CGROUP, SCOPE_TGID, call_slot, hash_note},
+    call_filter::FileKey,
     names,
 };
+use nix::libc;
 
 use super::{Failure, KernelActuator};
 use crate::{
     kernel::{cgroup, files as files_of_kernel, links, object, processes, sockets, wire},
-    model::Syscall,
+    model::{Experiment, Syscall},
     plan::{CallHook, Effect, Plan},
-    resolve::{FilePlace, Interface, Netns, Scope, files},
+    resolve::{FilePlace, Interface, Netns, Scope, files, services},
 };
 
 impl KernelActuator {
@@ -51,9 +56,9 @@ impl KernelActuator {
                 let known = sites.entry(interface.index.0).or_default();
                 *known = self.site(*known, netns, interface, wanted);
             } else if let Effect::WriteCall { hook, call, rules } = effect {
-                *calls
-                    .entry(call_slot(hook.number(), call.number))
-                    .or_default() |= rules;
+                for known in hook.known_as(*call) {
+                    *calls.entry(call_slot(hook.number(), known)).or_default() |= rules;
+                }
             }
         }
         self.sites.replace(&sites)?;
@@ -80,6 +85,31 @@ impl KernelActuator {
         }
         self.settings.clear_from = other;
         Ok(self.renew_lease()?)
+    }
+
+    /// Names the executables of the services that are spared, those of now: some may have been
+    /// replaced since the rules before.
+    pub(super) fn spare_services(&mut self, experiment: &Experiment) -> Result<(), Failure> {
+        let sparing = wire::sparing(experiment);
+        if sparing == 0 {
+            return Ok(());
+        }
+        for path in services::executables() {
+            // A process may have ended meanwhile.
+            let path_only = File::options()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(path);
+            let Ok(file) = path_only else {
+                continue;
+            };
+            let key = files_of_kernel::key_of(&mut self.programs, file)?;
+            self.spared.insert(key, 0, 0)?;
+            self.settings.spared |= FileKey::bit(key.inode);
+        }
+        // It holds at once of rules that are there already, and spares them more, not less.
+        self.settings.sparing |= sparing;
+        Ok(())
     }
 
     /// Names the files of a rule that was written.
@@ -177,9 +207,12 @@ impl KernelActuator {
         if call.number >= names::MAX_CALLS {
             return Err(format!("{} has number {}, past the table", call.name, call.number).into());
         }
-        let slot = call_slot(hook.number(), call.number);
-        self.named_calls.insert(slot);
-        Ok(self.calls.set(slot, rules, 0)?)
+        for known in hook.known_as(call) {
+            let slot = call_slot(hook.number(), known);
+            self.named_calls.insert(slot);
+            self.calls.set(slot, rules, 0)?;
+        }
+        Ok(())
     }
 
     /// Names an interface for the rules in `site`, whose other fields are not read.

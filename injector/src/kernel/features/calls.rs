@@ -8,7 +8,7 @@ use aya::{
 };
 use injector_common::names::{self, SecurityHook};
 
-use super::{no, security};
+use super::{no, requests, security};
 use crate::{
     error::Unsupported,
     kernel::{
@@ -17,13 +17,13 @@ use crate::{
         object::{Programs, once, refusal},
         symbols, waker,
     },
-    model::{Manner, Rung, Syscall, Way},
+    model::{Manner, Moment, Rung, Syscall, Way},
     plan::{
         Features, Support,
         features::CallProbe,
         hooks::{
-            call_hooks, entry_function, hooks_by, rungs, security_hooks, tells_file,
-            typed_functions,
+            call_hooks, can_return, entry_function, hooks_by, returns, rungs, security_hooks,
+            tells_file, typed_functions,
         },
     },
 };
@@ -39,9 +39,11 @@ const TRIAL_CALL: &str = "getpgid";
 pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
     let mut programs = Programs::open(Needs::TRIAL)?;
     let mut features = programs.tried.features.clone();
-    for rung in Rung::ALL {
+    requests::probe(&mut features, calls.iter().copied());
+    for rung in [Rung::Kprobe, Rung::Lsm] {
         try_rung(&mut programs, &mut features, rung, calls);
     }
+    try_places(&mut programs, &mut features, calls);
     let probes = calls.iter().flat_map(|&call| {
         Rung::ALL.map(|rung| CallProbe {
             call,
@@ -53,6 +55,35 @@ pub fn probe_calls(calls: &[Syscall]) -> Result<Vec<CallProbe>, Unsupported> {
         })
     });
     Ok(probes.collect())
+}
+
+/// Tries to take the place of each of these calls, and of the functions that ask at their hooks:
+/// with one of our programs, which the verifier walks, at one place, and with one that does
+/// nothing at the others. All of them would be the same program.
+fn try_places(programs: &mut Programs, features: &mut Features, calls: &[Syscall]) {
+    try_rung(programs, features, Rung::FmodRet, &[]);
+    let Ok(trial) = TRIAL_CALL.parse() else {
+        return;
+    };
+    if features.modify_return.is_supported() {
+        load_entries(programs, features, &[trial]);
+        let ours = features.modified_entries[&trial].clone();
+        for &call in calls {
+            features.modified_entries.entry(call).or_insert_with(|| {
+                let taken = programs.try_modifying(&typed_functions(call.name));
+                taken.map_or_else(|error| support(Err(error)), |()| ours.clone())
+            });
+        }
+    }
+    let first = SecurityHook::FileOpen;
+    try_hooks(programs, features, &[first], true);
+    let ours = features.modified_security[&first].clone();
+    for hook in hooks_of(calls) {
+        features.modified_security.entry(hook).or_insert_with(|| {
+            let taken = programs.try_modifying(&[hook.function().to_owned()]);
+            taken.map_or_else(|error| support(Err(error)), |()| ours.clone())
+        });
+    }
 }
 
 /// Tries every way to fail calls, with the hooks of those that most programs make.
@@ -75,6 +106,12 @@ pub(super) fn try_common(programs: &mut Programs, features: &mut Features) {
             try_asleep(programs, features, &[call], true);
         }
     }
+    if let Ok(call) = TRIAL_CALL.parse() {
+        try_return(programs, features, call, Manner::Asleep);
+        // Of ours, which asks the rules as those above do, the verifier would make nothing else.
+        let behind = support(programs.try_behind(&typed_functions(TRIAL_CALL)));
+        features.busy_returns.insert(call, behind);
+    }
     // One of our programs, which the verifier has walked at its hook already, and of the other
     // functions whether they take any.
     for (place, &hook) in SecurityHook::COMMON.iter().enumerate() {
@@ -94,15 +131,20 @@ pub(super) fn try_wanted(
     features: &mut Features,
     calls: &[(Syscall, Way)],
 ) {
+    requests::probe(features, calls.iter().map(|(call, _)| *call));
     try_seen(programs, features, calls);
     try_waiting(programs, features, calls);
     for by_file in [false, true] {
         for &rung in rungs(by_file) {
             let alike = calls
                 .iter()
-                .filter(|(_, way)| way.by_file == by_file && !way.seen && way.waits.is_none());
+                .filter(|(_, way)| way.by_file == by_file && !way.seen && way.waits.is_none())
+                .filter(|(_, way)| can_return(rung, *way).is_ok());
             let left = alike.filter(|(call, way)| match way.rung {
                 Some(wanted) => wanted == rung,
+                None if call.as_request().is_some() => {
+                    !rung.is_at_entry() && call_hooks(*call, *way, features).is_err()
+                }
                 None if by_file => {
                     tells_file(rung, *call, *way).is_ok()
                         && call_hooks(*call, *way, features).is_err()
@@ -148,9 +190,11 @@ fn try_seen(programs: &mut Programs, features: &mut Features, calls: &[(Syscall,
 
 /// Tries where those of these calls can wait that are to: all together, one place after the other.
 fn try_waiting(programs: &mut Programs, features: &mut Features, calls: &[(Syscall, Way)]) {
+    try_returns(programs, features, calls);
     let left = |features: &Features, but: Manner| -> Vec<Syscall> {
         let waiting = calls.iter().filter(|(call, way)| {
-            way.waits.is_some_and(|waits| waits.manner != Some(but))
+            way.waits
+                .is_some_and(|waits| waits.at == Moment::Enter && waits.manner != Some(but))
                 && call_hooks(*call, *way, features).is_err()
         });
         waiting.map(|(call, _)| *call).collect()
@@ -166,6 +210,45 @@ fn try_waiting(programs: &mut Programs, features: &mut Features, calls: &[(Sysca
         probe_seen(programs, features);
         find_entries(features, &calls);
     }
+}
+
+/// Tries whether those of these calls can wait at their return that are to.
+fn try_returns(programs: &mut Programs, features: &mut Features, calls: &[(Syscall, Way)]) {
+    for (call, way) in calls {
+        let Some(waits) = way.waits.filter(|waits| waits.at == Moment::Exit) else {
+            continue;
+        };
+        if returns(*call).is_err() {
+            continue;
+        }
+        for manner in [Manner::Asleep, Manner::Busy] {
+            let wanted = waits.manner.is_none_or(|wanted| wanted == manner);
+            if wanted
+                && (manner == Manner::Asleep || waits.briefly)
+                && call_hooks(*call, *way, features).is_err()
+            {
+                try_return(programs, features, *call, manner);
+            }
+        }
+    }
+}
+
+fn try_return(programs: &mut Programs, features: &mut Features, call: Syscall, manner: Manner) {
+    let known = match manner {
+        Manner::Asleep => {
+            if matches!(features.waker, Support::Inconclusive { .. }) {
+                features.waker = waker::support();
+            }
+            if !features.waker.is_supported() {
+                return;
+            }
+            &mut features.sleeping_returns
+        }
+        Manner::Busy => &mut features.busy_returns,
+    };
+    known
+        .entry(call)
+        .or_insert_with(|| support(programs.try_return(&typed_functions(call.name), manner)));
 }
 
 /// Tries whether these calls can wait asleep, at their security hooks or at their entry.
@@ -218,7 +301,7 @@ fn try_rung(programs: &mut Programs, features: &mut Features, rung: Rung, calls:
     match rung {
         Rung::Kprobe => {
             if matches!(features.override_return, Support::Inconclusive { .. }) {
-                features.override_return = probe_entry(&mut programs.ebpf, names::PROG_SYSCALL);
+                features.override_return = probe_override(&mut programs.ebpf);
             }
             if features.override_return.is_supported() {
                 find_entries(features, calls);
@@ -319,16 +402,31 @@ fn try_hooks(
     }
 }
 
+/// Tries whether programs may override a result: first with one that does nothing else, since one
+/// that is refused is walked several times, for the verifier's log.
+fn probe_override(ebpf: &mut Ebpf) -> Support {
+    let allowed = support(load(ebpf, names::PROG_TRIAL_OVERRIDE).map(drop));
+    if allowed.is_supported() {
+        probe_entry(ebpf, names::PROG_SYSCALL)
+    } else {
+        allowed
+    }
+}
+
 /// Tries a program at the entry of a call that hardly anybody makes, without a rule that could
 /// do anything there.
 fn probe_entry(ebpf: &mut Ebpf, name: &str) -> Support {
-    let mut attempt = || -> Result<(), ProgramError> {
-        let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-        let program: &mut KProbe = program.try_into()?;
-        once(program.load())?;
-        links::attach_kprobe(program, &entry_function(TRIAL_CALL)).map(drop)
-    };
-    support(attempt())
+    let attached = load(ebpf, name)
+        .and_then(|program| links::attach_kprobe(program, &entry_function(TRIAL_CALL)));
+    support(attached.map(drop))
+}
+
+/// A program at entries, loaded.
+fn load<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut KProbe, ProgramError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+    let program: &mut KProbe = program.try_into()?;
+    once(program.load())?;
+    Ok(program)
 }
 
 fn support(tried: Result<(), ProgramError>) -> Support {

@@ -6,7 +6,14 @@ use injector_common::FaultKind;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::no;
-use crate::{kernel::cgroup, plan::Support, resolve};
+use crate::{
+    kernel::{
+        cgroup,
+        timens::{self, Offsets},
+    },
+    plan::Support,
+    resolve,
+};
 
 /// Whether a kind on resources can be had for a cgroup for which its controller is enabled.
 /// The control file of a cgroup that is made for it is what tells, where the cgroup that it is
@@ -19,6 +26,7 @@ pub(super) fn support(kind: FaultKind) -> Support {
         FaultKind::PidsLimit => ("pids.max", Some("pids")),
         FaultKind::IoLimit => ("io.max", Some("io")),
         FaultKind::ProcSignal | FaultKind::ProcKill => return try_pidfd(),
+        FaultKind::ClockOffset => return try_clocks(),
         // Any cgroup that processes may be moved to.
         FaultKind::CpuStress | FaultKind::MemoryPressure => ("cgroup.procs", None),
         FaultKind::NetLoss
@@ -34,6 +42,7 @@ pub(super) fn support(kind: FaultKind) -> Support {
         | FaultKind::Dns
         | FaultKind::SysErrno
         | FaultKind::SysDelay
+        | FaultKind::SysReturn
         | FaultKind::SysSignal => return no("no kind on resources"),
     };
     let root = match cgroup::mount_point() {
@@ -86,6 +95,14 @@ fn try_file(file: &str) -> Support {
         (Ok(()), Ok(())) => Support::Supported,
         (Err(error), _) => no(format!("{file}: {error}")),
         (Ok(()), Err(error)) => inconclusive(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Makes a namespace that nobody enters.
+fn try_clocks() -> Support {
+    match timens::try_out(Offsets::default()) {
+        Ok(()) => Support::Supported,
+        Err(error) => no(error.to_string()),
     }
 }
 

@@ -6,7 +6,7 @@ use injector_common::{FaultKind, names::SecurityHook};
 
 use super::{no, resources};
 use crate::{
-    model::Rung,
+    model::{Rung, Syscall},
     plan::{Features, Support, features::Probe},
 };
 
@@ -90,17 +90,30 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
         FaultKind::SysDelay => {
             let asleep = |hooks: &Support| all_of([&features.waker, hooks]);
             let hooks = all_hooks(&features.sleeping_hooks);
-            let entries = features.sleeping_entries.values().next().cloned();
             vec![
                 probe("asleep", asleep(&hooks)),
                 option(
                     "asleep-entry",
                     "calls without such a security hook",
-                    asleep(&entries.unwrap_or_else(|| no("it was not tried"))),
+                    asleep(&tried(&features.sleeping_entries)),
                 ),
                 option("busy", "up to 1 ms", features.seen_entry.clone()),
+                option(
+                    "asleep-return",
+                    "--at exit",
+                    asleep(&tried(&features.sleeping_returns)),
+                ),
+                option(
+                    "busy-return",
+                    "--at exit, up to 1 ms",
+                    tried(&features.busy_returns),
+                ),
             ]
         }
+        FaultKind::SysReturn => vec![
+            probe("kprobe", features.override_return.clone()),
+            option("fmod_ret", "values above 0", features.modify_return.clone()),
+        ],
         FaultKind::SysSignal => vec![probe("kprobe", features.seen_entry.clone())],
         FaultKind::CgroupFreeze
         | FaultKind::CpuQuota
@@ -111,6 +124,7 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
         | FaultKind::ProcKill
         | FaultKind::CpuStress
         | FaultKind::MemoryPressure => vec![probe("guardian", resources::support(kind))],
+        FaultKind::ClockOffset => vec![probe("timens", resources::support(kind))],
         FaultKind::NetRefuse => {
             let mut rungs = vec![probe("cgroup", features.refuse.clone())];
             if !features.refuse.is_supported() {
@@ -120,6 +134,12 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
             rungs
         }
     }
+}
+
+/// What came of the trial with one call, which stands for all.
+fn tried(calls: &BTreeMap<Syscall, Support>) -> Support {
+    let first = calls.values().next().cloned();
+    first.unwrap_or_else(|| no("it was not tried"))
 }
 
 /// Whether all of them are there; otherwise the first that is not.
@@ -160,9 +180,12 @@ mod tests {
             send: Support::Supported,
             security: BTreeMap::new(),
             modified_security: BTreeMap::new(),
+            requests: BTreeMap::new(),
             waker: Support::Supported,
             sleeping_hooks: BTreeMap::new(),
             sleeping_entries: BTreeMap::new(),
+            sleeping_returns: BTreeMap::new(),
+            busy_returns: BTreeMap::new(),
         }
     }
 

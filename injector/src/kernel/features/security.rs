@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs::File};
 
-use aya::maps::Array;
+use aya::{maps::Array, programs::ProgramError};
 use injector_common::{Control, names, names::SecurityHook};
 
 use super::no;
@@ -25,14 +25,17 @@ pub(super) fn probe(
     if let Err(reason) = runs(programs) {
         return same_for(hooks, &no(reason));
     }
+    let mut loaded = match programs.load_each_security(hooks) {
+        Ok(loaded) => loaded,
+        Err(error) => return same_for(hooks, &no(refusal(&error))),
+    };
     hooks
         .iter()
         .map(|&hook| {
-            let loaded = programs.load_security(hook.program(), hook.attach());
-            (
-                hook,
-                loaded.map_or_else(|error| no(refusal(&error)), |_| Support::Supported),
-            )
+            let loaded = loaded.remove(&hook);
+            let loaded = loaded.unwrap_or(Err(ProgramError::NotLoaded));
+            let support = loaded.map_or_else(|error| no(refusal(&error)), |()| Support::Supported);
+            (hook, support)
         })
         .collect()
 }

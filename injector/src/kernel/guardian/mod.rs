@@ -8,6 +8,7 @@
 //! the agent's cgroup, which no rule of this kind may take in. What it sets it writes down
 //! first, in a journal of its own, for `injector stop --all`.
 
+mod ending;
 mod protocol;
 mod serve;
 mod setting;
@@ -19,6 +20,7 @@ use std::{
     fmt,
     io::{self, BufRead as _, BufReader, Write as _},
     os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError},
     thread,
@@ -77,6 +79,8 @@ pub(super) struct Guardian {
     requests: Option<ChildStdin>,
     replies: Receiver<Reply>,
     now: Vec<Status>,
+    /// Cgroups whose processes it is to end.
+    ends: Vec<PathBuf>,
     /// When it was last told that the agent lives.
     told: Instant,
     /// For how long it has said nothing since, as far as the agent itself was not stopped.
@@ -132,6 +136,7 @@ impl Guardian {
             child,
             replies,
             now: Vec::new(),
+            ends: Vec::new(),
             told: Instant::now(),
             silent: Duration::ZERO,
             left: Vec::new(),
@@ -150,6 +155,9 @@ impl Guardian {
 
     /// Hands over what is to be done when its time comes.
     pub(super) fn add(&mut self, task: Task) -> Result<(), Failure> {
+        if let Work::End { cgroup } = &task.work {
+            self.ends.push(cgroup.clone());
+        }
         self.ask(&Request::Add(task))
     }
 
@@ -352,6 +360,11 @@ impl Guardian {
         // What it said before.
         while let Ok(reply) = self.replies.recv_timeout(SLICE) {
             self.note(reply);
+        }
+        for cgroup in self.ends.drain(..) {
+            if let Err(problem) = ending::kill(&cgroup) {
+                tracing::error!("what runs there is not ended: {problem}");
+            }
         }
         let (values, left) = leftovers::put_back_all(&journal_of(&self.id));
         for PutBack { file, outcome, .. } in &values {

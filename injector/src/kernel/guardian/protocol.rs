@@ -53,6 +53,11 @@ pub(in crate::kernel) enum Work {
         /// What they do.
         load: Load,
     },
+    /// When the time is over, processes are ended.
+    End {
+        /// The directory of their cgroup.
+        cgroup: PathBuf,
+    },
     /// Processes get a signal.
     Signal {
         /// Those in a cgroup then, or the process of this id with all that it forks.
@@ -63,6 +68,8 @@ pub(in crate::kernel) enum Work {
         every_ns: Option<u64>,
         /// Which of them.
         choice: Choice,
+        /// Whether services of the host are left out.
+        spares: bool,
     },
 }
 

@@ -20,7 +20,9 @@ use nix::{
 };
 
 use super::{
-    PATIENCE, journal_of,
+    PATIENCE,
+    ending::{self, Ending},
+    journal_of,
     protocol::{Remaining, Reply, Request, Status, Task, Work},
     setting::Setting,
     signals::{Count, Signals},
@@ -44,6 +46,7 @@ enum Job {
     Setting(Box<Setting>),
     Signals(Box<Signals>),
     Workers(Box<Workers>),
+    Ending(Box<Ending>),
 }
 
 impl Running {
@@ -51,14 +54,14 @@ impl Running {
     fn setting(&self) -> Option<&Setting> {
         match &self.job {
             Job::Setting(setting) => Some(setting),
-            Job::Signals(_) | Job::Workers(_) => None,
+            Job::Signals(_) | Job::Workers(_) | Job::Ending(_) => None,
         }
     }
 
     fn setting_mut(&mut self) -> Option<&mut Setting> {
         match &mut self.job {
             Job::Setting(setting) => Some(setting),
-            Job::Signals(_) | Job::Workers(_) => None,
+            Job::Signals(_) | Job::Workers(_) | Job::Ending(_) => None,
         }
     }
 
@@ -67,6 +70,7 @@ impl Running {
             Job::Setting(setting) => setting.status(self.rule),
             Job::Signals(signals) => signals.status(self.rule),
             Job::Workers(workers) => workers.status(self.rule),
+            Job::Ending(ending) => ending.status(self.rule),
         }
     }
 }
@@ -210,15 +214,17 @@ impl Server {
                 }
                 Job::Setting(Box::new(setting))
             }
+            Work::End { cgroup } => Job::Ending(Box::new(Ending::new(cgroup))),
             Work::Run { cgroup, load } => Job::Workers(Box::new(Workers::new(cgroup, load))),
             Work::Signal {
                 whom,
                 signal,
                 every_ns,
                 choice,
+                spares,
             } => Job::Signals(Box::new(Signals::new(
                 choice,
-                whom,
+                (whom, spares),
                 signal,
                 every_ns,
                 task.after_ns,
@@ -246,10 +252,13 @@ impl Server {
         let due = |task: &Running| vouched && (task.after_ns..task.until_ns).contains(&since);
         undo(&mut self.tasks, &mut self.journal, |task| !due(task));
         let _ = self.reap();
-        let mut spared = self.spared.clone();
-        for task in &self.tasks {
-            if let Job::Workers(workers) = &task.job {
-                spared.extend(workers.ids());
+        let spared = self.spared();
+        for task in &mut self.tasks {
+            // An agent that is stopped may go on, and a process that was ended may not.
+            if let Job::Ending(ending) = &mut task.job
+                && since >= task.until_ns
+            {
+                ending.step(&spared);
             }
         }
         let mut result = Ok(());
@@ -261,7 +270,7 @@ impl Server {
                 Job::Workers(workers) if !workers.are_on() && !workers.are_over() => {
                     result = result.and(workers.start());
                 }
-                Job::Setting(_) | Job::Workers(_) => {}
+                Job::Setting(_) | Job::Workers(_) | Job::Ending(_) => {}
                 Job::Signals(signals) => {
                     let count = self.counts.entry(task.rule).or_default();
                     signals.step(since, count, &spared);
@@ -269,6 +278,17 @@ impl Server {
             }
         }
         result
+    }
+
+    /// Who gets no signal: those that need not be told of, and workers.
+    fn spared(&self) -> Vec<Tgid> {
+        let mut spared = self.spared.clone();
+        for task in &self.tasks {
+            if let Job::Workers(workers) = &task.job {
+                spared.extend(workers.ids());
+            }
+        }
+        spared
     }
 
     /// How long nothing is due.
@@ -279,7 +299,7 @@ impl Server {
         let now = clock::boot_ns();
         let edges = self.tasks.iter().flat_map(|task| {
             let round = match &task.job {
-                Job::Setting(_) | Job::Workers(_) => None,
+                Job::Setting(_) | Job::Workers(_) | Job::Ending(_) => None,
                 Job::Signals(signals) => signals.next_ns().filter(|&next| next < task.until_ns),
             };
             [Some(task.after_ns), Some(task.until_ns), round]
@@ -296,6 +316,14 @@ impl Server {
                 .iter()
                 .filter_map(Running::setting)
                 .any(Setting::is_set);
+        let ends = |task: &Running| match &task.job {
+            Job::Ending(ending) => ending.is_under_way(),
+            Job::Setting(_) | Job::Workers(_) | Job::Signals(_) => false,
+        };
+        if self.tasks.iter().any(ends) {
+            return u16::try_from(ending::LOOK.as_millis())
+                .map_or(PollTimeout::MAX, PollTimeout::from);
+        }
         let wait_ns = match next {
             Some(next) => next - now,
             None if again => 100_000_000,
@@ -317,7 +345,7 @@ impl Server {
         let jobs = self.tasks.iter_mut().map(|task| &mut task.job);
         jobs.flat_map(|job| match job {
             Job::Workers(workers) => workers.reap().collect(),
-            Job::Setting(_) | Job::Signals(_) => Vec::new(),
+            Job::Setting(_) | Job::Signals(_) | Job::Ending(_) => Vec::new(),
         })
         .collect()
     }
@@ -329,21 +357,67 @@ impl Server {
         self.tell();
         let (begun, mut told) = (Instant::now(), Instant::now());
         let mut still = self.reap();
-        while !still.is_empty() && begun.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(1));
+        self.end_processes();
+        while (!still.is_empty() || self.ends_processes()) && begun.elapsed() < PATIENCE {
+            thread::sleep(if still.is_empty() {
+                ending::LOOK
+            } else {
+                Duration::from_millis(1)
+            });
             if told.elapsed() > LIFE_SIGN {
                 // The agent would take silence for an end.
                 self.tell();
                 told = Instant::now();
             }
             still = self.reap();
+            self.end_processes();
         }
-        left.extend(still.into_iter().map(|pid| Remaining {
-            what: format!("worker {pid}"),
+        let workers = still.into_iter().map(|pid| (format!("worker {pid}"), pid));
+        let others = self
+            .endings()
+            .flat_map(|ending| ending.running())
+            .map(|Tgid(pid)| (format!("process {pid}"), pid));
+        let one_by_one = workers.chain(others).map(|(what, pid)| Remaining {
+            what,
             why: "the kernel does not let go of it".to_owned(),
             remedy: format!("kill -KILL {pid}"),
-        }));
+        });
+        // What cannot be listed is in a cgroup all the same.
+        let unlisted = self
+            .endings()
+            .filter(|ending| ending.is_populated() && ending.running().is_empty())
+            .map(|ending| Remaining {
+                what: format!("processes in {}", ending.cgroup().display()),
+                why: "the kernel does not let go of them".to_owned(),
+                remedy: format!("echo 1 > {}/cgroup.kill", ending.cgroup().display()),
+            });
+        left.extend(one_by_one.chain(unlisted));
         left
+    }
+
+    /// Ends the processes that end with their rules; those that have not yet.
+    fn end_processes(&mut self) {
+        let spared = self.spared();
+        for task in &mut self.tasks {
+            if let Job::Ending(ending) = &mut task.job {
+                ending.step(&spared);
+            }
+        }
+    }
+
+    /// Whether any of those still runs.
+    fn ends_processes(&self) -> bool {
+        self.endings().any(Ending::is_populated)
+    }
+
+    fn endings(&self) -> impl Iterator<Item = &Ending> {
+        self.tasks.iter().filter_map(|task| {
+            if let Job::Ending(ending) = &task.job {
+                Some(&**ending)
+            } else {
+                None
+            }
+        })
     }
 }
 

@@ -17,6 +17,7 @@ use super::protocol::{Choice, Status};
 use crate::{
     kernel::{cgroup, processes},
     report::resource::ResourceReport,
+    resolve::services,
 };
 
 /// How often a round looks again for what was forked meanwhile.
@@ -33,6 +34,8 @@ enum Whom {
 /// A signal to send.
 pub(super) struct Signals {
     whom: Whom,
+    /// Whether services of the host are left out.
+    spares: bool,
     signal: Signal,
     every_ns: Option<u64>,
     trigger: Trigger,
@@ -54,7 +57,7 @@ impl Signals {
     /// To a cgroup, or to the process of this id. The latter is held from now on.
     pub(super) fn new(
         choice: Choice,
-        whom: Result<PathBuf, u32>,
+        (whom, spares): (Result<PathBuf, u32>, bool),
         signal: i32,
         every_ns: Option<u64>,
         after_ns: u64,
@@ -69,6 +72,7 @@ impl Signals {
         let signal = Signal::from_named_raw(signal).ok_or("it is no signal")?;
         Ok(Self {
             whom,
+            spares,
             signal,
             every_ns,
             trigger: choice.trigger(),
@@ -162,7 +166,9 @@ impl Signals {
 
     /// Running processes of the target but those seen, each held.
     fn find(&mut self, seen: &BTreeSet<Tgid>) -> Result<Vec<(Tgid, OwnedFd)>, String> {
-        let is_new = |tgid: &Tgid| !seen.contains(tgid);
+        let spares = self.spares;
+        let is_new =
+            |tgid: &Tgid| !(seen.contains(tgid) || spares && services::of_process(*tgid).is_some());
         let hold_all = |tgids: Vec<Tgid>| -> Vec<(Tgid, OwnedFd)> {
             let new = tgids.into_iter().filter(is_new);
             new.filter_map(|tgid| Some((tgid, hold(tgid).ok()?)))

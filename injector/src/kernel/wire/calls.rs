@@ -7,7 +7,7 @@ use injector_common::{
 
 use crate::{
     faults::plausible,
-    model::{Access, CallFilter, Choice, FileType, Syscall},
+    model::{Access, AddressFamily, CallFilter, Choice, FileType, Syscall},
 };
 
 /// The conditions of a rule.
@@ -23,7 +23,12 @@ pub(in crate::kernel) fn call_filter(filter: &CallFilter) -> WireFilter {
     ask(condition::NOT_USER, !filter.users.not.is_empty());
     ask(condition::COMMAND, !filter.commands.these.is_empty());
     ask(condition::NOT_COMMAND, !filter.commands.not.is_empty());
-    ask(condition::ARGUMENTS, !filter.arguments.is_empty());
+    ask(
+        condition::ARGUMENTS,
+        !(filter.arguments.is_empty() && filter.descriptors.is_any()),
+    );
+    ask(condition::FAMILY, !filter.families.is_any());
+    ask(condition::PEER, filter.peers.is_some());
     if let Some(name) = only(&filter.file_names) {
         wire.conditions |= match name.tail {
             Some(_) => condition::NAME,
@@ -49,15 +54,46 @@ pub(in crate::kernel) fn call_filter(filter: &CallFilter) -> WireFilter {
     if let Some(command) = only(&filter.commands) {
         (wire.command, _) = words(command);
     }
-    for (place, argument) in wire.arguments.iter_mut().zip(&filter.arguments) {
+    let tests = filter.arguments.iter().map(|argument| {
         let sign = if argument.signed { test::SIGNED } else { 0 };
-        *place = ArgumentTest {
+        ArgumentTest {
             value: argument.value,
             index: argument.index,
             test: argument.test.number() | sign,
-        };
+        }
+    });
+    let tests = tests.chain(descriptor_test(&filter.descriptors));
+    for (place, test) in wire.arguments.iter_mut().zip(tests) {
+        *place = test;
+    }
+    if !filter.families.is_any() {
+        let wanted = AddressFamily::all().filter(|family| filter.families.takes(family));
+        wire.families = wanted.fold(0, |bits, family| bits | 1 << family.number());
     }
     wire
+}
+
+/// The test of the first argument that a condition on descriptors is.
+fn descriptor_test(descriptors: &Choice<u32>) -> Option<ArgumentTest> {
+    let set = |list: &[u32]| {
+        list.iter().fold(0, |bits, number| {
+            bits | 1_u64.checked_shl(*number).unwrap_or(0)
+        })
+    };
+    let (value, test) = match (&descriptors.these[..], &descriptors.not[..]) {
+        ([], []) => return None,
+        ([one], _) => (u64::from(*one), test::EQUAL),
+        ([], [one]) => (u64::from(*one), test::DIFFERENT),
+        ([], not) => (set(not), test::NONE_OF),
+        // None of them is left out.
+        (these, _) => (set(these), test::ONE_OF),
+    };
+    Some(ArgumentTest {
+        value,
+        index: 0,
+        // A descriptor is a C `int`.
+        test: test | test::SIGNED,
+    })
 }
 
 /// The errors that a call can plausibly fail with; none where they are not known.
@@ -82,4 +118,58 @@ fn words<const N: usize>(text: &str) -> ([u64; N], u32) {
     }
     let length = text.len().min(8 * N);
     (words, u32::try_from(length).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::btree_set, prelude::*};
+
+    use super::*;
+
+    #[test]
+    fn families_are_bits() {
+        let families = |these: &[u32], not: &[u32]| {
+            let list = |numbers: &[u32]| {
+                let families = numbers.iter().copied().filter_map(AddressFamily::new);
+                families.collect()
+            };
+            let (these, not) = (list(these), list(not));
+            let filter = CallFilter {
+                families: Choice { these, not },
+                ..CallFilter::default()
+            };
+            let wire = call_filter(&filter);
+            assert_eq!(wire.conditions, condition::FAMILY);
+            wire.families
+        };
+        assert_eq!(families(&[2, 63], &[]), 1 << 2 | 1 << 63);
+        assert_eq!(families(&[], &[0, 10]), !(1 | 1 << 10));
+        assert_eq!(call_filter(&CallFilter::default()).conditions, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn descriptors_are_those_of_the_choice(
+            these in btree_set(0..64u32, 0..4),
+            not in btree_set(64..70u32, 0..2),
+            one in any::<bool>(),
+            descriptor in 0..75u32,
+            above in any::<u32>(),
+        ) {
+            let (mut these, mut not): (Vec<u32>, Vec<u32>) =
+                (these.into_iter().collect(), not.into_iter().collect());
+            if one {
+                (these, not) = (Vec::new(), these);
+            }
+            let descriptors = Choice { these, not };
+            let expected = descriptors.takes(&descriptor);
+            let any = descriptors.is_any();
+            let wire = call_filter(&CallFilter { descriptors, ..CallFilter::default() });
+            // What the caller left in the upper half of the register means nothing.
+            let argument = u64::from(above) << 32 | u64::from(descriptor);
+            prop_assert_eq!(wire.asks(condition::ARGUMENTS), !any);
+            prop_assert!(wire.arguments.iter().all(|test| test.index == 0));
+            prop_assert_eq!(wire.arguments.iter().all(|test| test.holds(argument)), expected);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use injector_common::faults::net_refuse::FIXED_ERRNO;
 use super::{Parts, need};
 use crate::{
     error::{Error, Unsupported},
-    faults::plausible,
+    faults::calls::never,
     model::{Calls, Errno, Manner, Rule, Rung, Syscall, Way},
     plan::{
         CallHook, Features,
@@ -33,21 +33,22 @@ impl Parts {
             let hooks = call_hooks(call, way, features).map_err(|why| refuse(call, &why))?;
             rungs.extend(hooks.iter().map(|hook| hook.rung()));
             manners.extend(hooks.iter().map(|hook| hook.manner()));
-            self.call(rule, call, hooks, mask)?;
+            self.call(rule, call, &hooks, mask)?;
         }
         let mut left_out: BTreeMap<String, Vec<Syscall>> = BTreeMap::new();
-        let known = |call| {
-            if rule.fault.is_plausible() && plausible::errors(call).is_none() {
-                return Err(plausible::unknown(call));
-            }
-            Ok(())
-        };
+        let known = |call| never::lacks(&rule.fault, call).map_or(Ok(()), Err);
         for &call in &calls.optional {
-            match known(call).and_then(|()| call_hooks(call, way, features)) {
+            let met = known(call).and_then(|()| call_hooks(call, way, features));
+            let met = met.and_then(|hooks| {
+                let clash =
+                    |error: Unsupported| format!("it needs {}; found {}", error.needs, error.found);
+                self.call(rule, call, &hooks, mask).map_err(clash)?;
+                Ok(hooks)
+            });
+            match met {
                 Ok(hooks) => {
                     rungs.extend(hooks.iter().map(|hook| hook.rung()));
                     manners.extend(hooks.iter().map(|hook| hook.manner()));
-                    self.call(rule, call, hooks, mask)?;
                 }
                 Err(why) => left_out.entry(why).or_default().push(call),
             }
@@ -77,10 +78,10 @@ impl Parts {
         &mut self,
         rule: &Rule,
         call: Syscall,
-        hooks: Vec<CallHook>,
+        hooks: &[CallHook],
         mask: u64,
     ) -> Result<(), Unsupported> {
-        for hook in hooks {
+        for &hook in hooks {
             let number = hook.number();
             let mut known = self.calls.iter();
             if let Some((other, ..)) =
@@ -119,12 +120,14 @@ impl Parts {
                 return Err(Unsupported {
                     what: format!("rule {}: --call {}", rule.name, call.name).into(),
                     needs: "no program in the place of a call whose result a kprobe overrides, \
-                            which would be without effect; --rung fmod_ret of the rule that fails it \
-                            goes with the other"
+                            which would be without effect; --rung fmod_ret of the rule that fails it, \
+                            or has it return more than 0, goes with the other"
                         .into(),
                     found: format!("{one} here, and {two} in a rule before it").into(),
                 });
             }
+        }
+        for &hook in hooks {
             let mut known = self.calls.iter_mut();
             match known.find(|known| known.0 == hook && known.1 == call) {
                 Some(known) => known.2 |= mask,
@@ -177,12 +180,20 @@ fn backend(rungs: &BTreeSet<Rung>) -> &'static str {
 }
 
 fn refusal(rule: &Rule, call: Syscall, way: Way, features: &Features, why: &str) -> Error {
+    let never = |calls: &Calls| calls.filter.never_met_by(call).is_some();
     let needs = match way.rung {
-        _ if way.by_file && !takes_descriptor(call.name) => {
+        _ if rule.fault.calls().is_some_and(never) => "a call that can meet the conditions".into(),
+        _ if call.as_request().is_some() => {
+            "a kernel that knows the request, and a security hook that it passes".into()
+        }
+        _ if way.by_file && !takes_descriptor(call) => {
             "a call that a security hook tells the file of, or that takes a descriptor of it".into()
         }
         _ if way.waits.is_some() => "a place where the call can wait".into(),
         _ if way.seen => "a kprobe at the entry of the call".into(),
+        Some(_) if way.returns.is_some() => {
+            "a rung that can have it succeed: kprobe, or fmod_ret with a value above 0".into()
+        }
         Some(rung) => format!("a kernel that lets it fail by {}", rung.name()).into(),
         None if features.override_return.is_supported() => "a kernel that has this call".into(),
         None => format!(

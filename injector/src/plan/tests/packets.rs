@@ -68,6 +68,36 @@ fn leaving_packets_wait_in_a_pair() {
     );
 }
 
+/// Nor need the kernel be able to let them wait.
+#[test]
+fn in_shadow_no_packet_waits() {
+    let (fault, scope) = (
+        delay(Direction::Egress),
+        packets_of(web(), host(&[("eth0", 2), ("lo", 1)])),
+    );
+    let bare = Features {
+        fair_queue: no("no fq"),
+        hop_devices: no("no veth"),
+        loopback_hop: no("no ifb"),
+        ..able()
+    };
+    let mut experiment = experiment(&[(fault, scope.clone())]);
+    assert!(build(&experiment, std::slice::from_ref(&scope), &bare).is_err());
+    experiment.rules[0].shadow = true;
+    let plan = build(&experiment, &[scope], &bare).expect("a plan");
+    let text = plan.to_string();
+    assert!(
+        text.contains("every occurrence; in shadow: they are counted"),
+        "{text}"
+    );
+    assert!(
+        !plan
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::AddHop(_)))
+    );
+}
+
 #[test]
 fn arriving_packets_wait_in_a_pair_too() {
     let rule = (

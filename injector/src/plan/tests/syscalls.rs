@@ -96,6 +96,7 @@ fn who_is_counted_by_itself_is_forgotten_at_its_end() {
         (Per::Rule, false),
         (Per::Thread, true),
         (Per::Process, true),
+        (Per::Program, true),
     ] {
         experiment.rules[0].per = per;
         let plan = build(&experiment, &scopes, &able()).expect("a plan");
@@ -104,6 +105,10 @@ fn who_is_counted_by_itself_is_forgotten_at_its_end() {
             plan.effects.contains(&Effect::ForgetCallers),
             forgets,
             "{per:?}"
+        );
+        assert_eq!(
+            plan.effects.contains(&Effect::ForgetPrograms),
+            per == Per::Program
         );
     }
 }

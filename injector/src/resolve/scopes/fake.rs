@@ -37,6 +37,7 @@ pub(in crate::resolve) struct FakeHost {
     pub(super) processes: Vec<Process>,
     pub(super) threads: BTreeMap<u32, u32>,
     pub(super) kernel_threads: Vec<u32>,
+    pub(super) services: BTreeMap<u32, &'static str>,
     pub(super) own_links: Vec<Link>,
     pub(super) other_links: Vec<Link>,
 }
@@ -112,6 +113,7 @@ impl FakeHost {
             ],
             threads: [(14, 12)].into(),
             kernel_threads: vec![2],
+            services: BTreeMap::new(),
             own_links: vec![
                 Link {
                     link_type: 772,
@@ -253,6 +255,10 @@ impl Host for FakeHost {
         let own = netns == Path::new("/proc/self/ns/net");
         let text = if own { "192.0.2.1" } else { "10.0.0.9" };
         Ok(vec![text.parse().expect("an address")])
+    }
+
+    fn service(&self, tgid: Tgid) -> Option<&'static str> {
+        self.services.get(&tgid.0).copied()
     }
 
     fn root(&self, process: Option<Tgid>) -> Option<RootId> {

@@ -19,6 +19,7 @@ use crate::{
 
 mod interfaces;
 mod own_cgroup;
+mod services;
 
 fn filter(these: &[&str], not: &[&str]) -> PacketFilter {
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
@@ -58,6 +59,7 @@ fn rule(name: &str, targets: &[&str], fault: Fault) -> Rule {
         per: Per::Rule,
         start: Duration::ZERO,
         duration: Duration::from_secs(1),
+        shadow: false,
         removed: false,
     }
 }

@@ -61,7 +61,7 @@ fn values_are_refused_with_their_place() {
         (
             "percnt: 5",
             "rules[0].percnt: is not a known key",
-            "percent, when, times, per, burst",
+            "percent, when, times, per, shadow, burst",
         ),
         (
             "delay: 5ms",
