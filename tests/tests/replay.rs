@@ -359,9 +359,12 @@ fn the_report_and_the_ledger_end_together() {
         );
         let injection = Injection::start(&line.split_whitespace().collect::<Vec<_>>());
         flows.iter().for_each(|flow| flow.begin(Load::of(20_000)));
-        wait::until("hits", || {
+        // Packets are told of flows that were hit: of each, then.
+        let ports = [PLAIN, OTHER_PORTS].map(|flow| format!(":{}\"", flow.near_port));
+        wait::until("hits of both flows", || {
             let written = fs::read_to_string(&ledger).expect("a ledger");
-            (written.lines().count() > 20).then_some(())
+            let hits = |port: &String| written.matches(port.as_str()).count();
+            ports.iter().all(|port| hits(port) > 10).then_some(())
         });
         let end = injection.stop();
         // They went on behind the end.
