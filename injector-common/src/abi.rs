@@ -15,7 +15,7 @@ use crate::{
 /// file records the layout together with the version, so that none changes
 /// unnoticed. Nothing compares it at run time: agent and object cannot differ,
 /// since the object is embedded in the agent and built from the same tree.
-pub const ABI_VERSION: u32 = 29;
+pub const ABI_VERSION: u32 = 30;
 
 /// What every hook reads first. One entry, written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Control {
     pub by_call: u64,
     /// Of those, rules for which it has to be found out where a file lies.
     pub by_place: u64,
+    /// Of those with conditions, rules for which it has to be found out which functions a call came through.
+    pub by_chain: u64,
     /// Rules that leave out whoever executes one of the files in the table of spared ones.
     pub sparing: u64,
     /// The [`FileKey::bit`](crate::call_filter::FileKey::bit) of each of these files: whose bit is

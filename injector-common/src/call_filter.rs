@@ -140,10 +140,26 @@ pub mod condition {
     pub const FAMILY: u32 = 1 << 12;
     /// It is on a socket whose other end the rule's packet filter takes, or names such an end.
     pub const PEER: u32 = 1 << 13;
+    /// The call came through a function that the rule names.
+    pub const CALLED_BY: u32 = 1 << 14;
+    /// It came through none of those that the rule leaves out.
+    pub const NOT_CALLED_BY: u32 = 1 << 15;
+    /// Conditions on the functions that it came through.
+    pub const CHAIN: u32 = CALLED_BY | NOT_CALLED_BY;
     /// Conditions on the socket.
     pub const SOCKET: u32 = FAMILY | PEER;
     /// Conditions on the file.
     pub const FILE: u32 = BELOW | NOT_BELOW | NAME | WHOLE_NAME | TYPE | ACCESS;
+}
+
+/// Whether a call meets conditions.
+pub mod met {
+    /// It does not.
+    pub const NO: u32 = 0;
+    /// It does.
+    pub const YES: u32 = 1;
+    /// That cannot be known of this call.
+    pub const UNKNOWN: u32 = 2;
 }
 
 impl CallFilter {
@@ -210,6 +226,22 @@ impl CallFilter {
     #[must_use]
     pub const fn family(&self, family: u32) -> bool {
         !self.asks(condition::FAMILY) || family < 64 && self.families >> (family & 63) & 1 != 0
+    }
+
+    /// Whether a call is meant that came through a function that the rule names (`by`), and through
+    /// one that it leaves out (`not`), as far as its chain is known: one of [`met`]. If the chain is
+    /// not `known` to its end, it may have come through more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn chain(&self, by: bool, not: bool, known: bool) -> u32 {
+        if self.asks(condition::NOT_CALLED_BY) && not {
+            return met::NO;
+        }
+        let missing = self.asks(condition::CALLED_BY) && !by;
+        if !known && (missing || self.asks(condition::NOT_CALLED_BY)) {
+            return met::UNKNOWN;
+        }
+        if missing { met::NO } else { met::YES }
     }
 
     /// What comes of the comparison of a file's name.
@@ -316,6 +348,17 @@ mod tests {
             let family = u32::try_from(argument).unwrap();
             prop_assert_eq!(filter.family(family), numbers.contains(&argument));
             prop_assert!(CallFilter::ANY.family(family));
+        }
+
+        /// What more of a chain would tell never contradicts what is said of it.
+        #[test]
+        fn an_unknown_chain_is_never_a_match_that_more_could_undo(conditions: u32, by: bool, not: bool, more_by: bool, more_not: bool) {
+            let filter = CallFilter { conditions: conditions & condition::CHAIN, ..CallFilter::ANY };
+            let now = filter.chain(by, not, false);
+            let then = filter.chain(by | more_by, not | more_not, true);
+            prop_assert!(now == met::UNKNOWN || now == then);
+            prop_assert!(then != met::UNKNOWN);
+            prop_assert_eq!(CallFilter::ANY.chain(by, not, false), met::YES);
         }
 
         #[test]

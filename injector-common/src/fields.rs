@@ -99,4 +99,12 @@ fields! {
     inode_sb;
     /// `super_block.s_dev`.
     sb_device;
+    /// `vm_area_struct.vm_start`.
+    mapping_start;
+    /// `vm_area_struct.vm_end`.
+    mapping_end;
+    /// `vm_area_struct.vm_pgoff`, in pages.
+    mapping_page;
+    /// `vm_area_struct.vm_file`.
+    mapping_file;
 }

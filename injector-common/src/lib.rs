@@ -14,6 +14,7 @@ extern crate std;
 
 pub mod abi;
 pub mod answer;
+pub mod call_chain;
 pub mod call_filter;
 pub mod caller;
 pub mod calls32;

@@ -69,6 +69,9 @@ pub const MAX_ECHOES: u32 = 4_096;
 /// How many files and directories the rules of one agent can name.
 pub const MAX_FILES: u32 = 16_384;
 
+/// Of how many files the rules of one agent can name functions.
+pub const MAX_CODE_FILES: u32 = 1_024;
+
 /// How many executables can be spared.
 pub const MAX_SPARED: u32 = 1_024;
 
@@ -329,6 +332,8 @@ pub const MAP_ERRORS: &str = "inj_errors";
 pub const MAP_CALL_FILTERS: &str = "inj_call_filts";
 /// Files that rules name.
 pub const MAP_FILES: &str = "inj_files";
+/// Functions that rules name.
+pub const MAP_FUNCTIONS: &str = "inj_functions";
 /// Executables whose processes rules leave out.
 pub const MAP_SPARED: &str = "inj_spared";
 /// What the program that looks files up has found.

@@ -4,6 +4,7 @@ use aya::Pod;
 
 use crate::{
     abi::{Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry},
+    call_chain::Functions,
     call_filter::{CallFilter, FileKey, FileRules},
     dns::NameKey,
     faults::sys_errno::ErrorList,
@@ -24,5 +25,5 @@ macro_rules! pod {
 
 pod!(
     Control, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry, PeerName, NameKey,
-    CallFilter, FileKey, FileRules, Fields, ErrorList, Dormitory
+    CallFilter, FileKey, FileRules, Fields, ErrorList, Dormitory, Functions
 );

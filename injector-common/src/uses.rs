@@ -51,6 +51,8 @@ impl Uses {
     /// The kernel can call a function so many times (`bpf_loop`, Linux 5.17): rules on calls that do not name
     /// the call at hand are then passed over at once.
     pub const LOOP: Self = Self(1 << 46);
+    /// Conditions on calls are on the functions that they came through.
+    pub const CHAINS: Self = Self(1 << 47);
     /// Packets are answered.
     pub const ANSWERS: Self = Self::kind(FaultKind::NetReject)
         .and(Self::kind(FaultKind::NetReset))

@@ -9,6 +9,7 @@ use std::{env, fmt::Write as _, fs, path::Path};
 use injector_common::{
     ABI_VERSION, Control, Hit, RuleEntry, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
     Trigger,
+    call_chain::{Function, Functions},
     call_filter::{ArgumentTest, CallFilter, FileKey, FileRules},
     conversation::Conversation,
     dns::NameKey,
@@ -62,7 +63,7 @@ macro_rules! layout {
 fn shared() -> Vec<Type> {
     layout! {
         Control {
-            lease_until_ns, deadline_ns, by_state, by_query, by_call, by_place, sparing, spared, levels, level_count, by_process, rule_count, agent_tgid,
+            lease_until_ns, deadline_ns, by_state, by_query, by_call, by_place, by_chain, sparing, spared, levels, level_count, by_process, rule_count, agent_tgid,
             guardian_tgid, waker_tgid, clear_from, by_hash,
         }
         RuleEntry {
@@ -85,6 +86,8 @@ fn shared() -> Vec<Type> {
         ErrorList { errors, count }
         FileKey { inode, device, _pad }
         FileRules { below, not }
+        Function { start, end, rules }
+        Functions { list }
         RuleStats {
             matched, injected, passed, exhausted, shadowed, errors, spent, dropped, first_hit_ns, unlisted, cut_short,
             last_draw,
