@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use injector_common::{
     Control, FaultKind, RuleEntry, RuleIndex, RuleSlot,
-    call_filter::{COMMAND_BYTES, CallFilter, FileRules, MAX_ARGUMENT_TESTS, condition},
+    call_filter::{COMMAND_BYTES, CallFilter, FileRules, MAX_ARGUMENT_TESTS, condition, met},
     calls32,
     faults::{sys_errno::clamp, sys_return as returned},
     names::MAX_RULES,
@@ -17,6 +17,7 @@ use injector_common::{
 };
 
 use crate::{
+    chain::{self, Chain},
     decide::{ENOUGH, GO_ON, Live, ask_rules, live, repeat_many},
     faults::{sys_delay, sys_errno, sys_return, sys_signal},
     files::{self, Subject},
@@ -257,15 +258,20 @@ fn ask_one<const SLEEPS: bool>(rule: &RuleEntry, index: u32, call: &mut Call) {
     let signals = is(rule.kind, FaultKind::SysSignal);
     let returns = is(rule.kind, FaultKind::SysReturn);
     // A call returns once; signals come to it beside that, as they do where it is only seen.
-    if call.value != 0 && !signals
-        || returns && !sys_return::acts(rule, call.facts.invocation)
-        || !call.facts.meet::<SLEEPS>(rule)
-    {
+    if call.value != 0 && !signals || returns && !sys_return::acts(rule, call.facts.invocation) {
+        return;
+    }
+    let meets = call.facts.meet::<SLEEPS>(rule);
+    if meets == met::NO {
         return;
     }
     let Some(rule) = live(rule, index, call.now) else {
         return;
     };
+    if in_use(Uses::CHAINS) && meets == met::UNKNOWN {
+        rule.not_told();
+        return;
+    }
     let Some(selected) = rule.selects_call(Live::in_caller) else {
         return;
     };
@@ -299,6 +305,8 @@ fn ask_one<const SLEEPS: bool>(rule: &RuleEntry, index: u32, call: &mut Call) {
 pub(crate) struct Facts {
     /// The rules that name each of the entries that it is about, or a directory above.
     places: [FileRules; 2],
+    /// Those that name a function that it came through.
+    chain: Chain,
     subject: Subject,
     invocation: Invocation,
 }
@@ -315,6 +323,10 @@ impl Facts {
         };
         Self {
             places: [nowhere; 2],
+            chain: Chain {
+                rules: nowhere,
+                lost: zero,
+            },
             subject: Subject::NONE,
             invocation,
         }
@@ -332,13 +344,29 @@ impl Facts {
                 files::rules_at(one, &mut self.places[0]);
                 files::rules_at(other, &mut self.places[1]);
             }
+            if in_use(Uses::CHAINS) && control.by_chain & mask != 0 {
+                chain::find(self.invocation.call, &mut self.chain);
+            }
         }
     }
 
-    /// Whether the conditions of a rule hold, those of the version that counts now.
+    /// Whether the conditions of a rule hold, those of the version that counts now: one of [`met`].
     #[inline(always)]
-    pub(crate) fn meet<const SLEEPS: bool>(&self, rule: &RuleEntry) -> bool {
-        !in_use(Uses::CALL_FILTERS) || meet::<SLEEPS>(self, rule)
+    pub(crate) fn meet<const SLEEPS: bool>(&self, rule: &RuleEntry) -> u32 {
+        if !in_use(Uses::CALL_FILTERS) {
+            return met::YES;
+        }
+        meet::<SLEEPS>(self, rule)
+    }
+
+    /// Whether it came through functions as the rule with this key wants it.
+    #[inline(always)]
+    fn chain_fits(&self, filter: &CallFilter, key: u32) -> u32 {
+        let (index, version) = (key >> 1 & 63, (key & 1) as usize);
+        let rules = &self.chain.rules;
+        let by = rules.below[version] >> index & 1 != 0;
+        let not = rules.not[version] >> index & 1 != 0;
+        filter.chain(by, not, self.chain.lost == 0)
     }
 
     /// Whether one of the entries is as the rule with this key wants it, in every respect. A call
@@ -384,29 +412,35 @@ fn lies_there(places: &FileRules, filter: &CallFilter, key: u32) -> bool {
 
 /// A function of its own: what comes after it would be verified once for each way through it.
 #[inline(never)]
-fn meet<const SLEEPS: bool>(facts: &Facts, rule: &RuleEntry) -> bool {
+fn meet<const SLEEPS: bool>(facts: &Facts, rule: &RuleEntry) -> u32 {
     let key = rule.key;
     let Some(filter) = CALL_FILTERS.get(key % (2 * MAX_RULES)) else {
-        return false;
+        return met::NO;
     };
     if filter.asks(condition::USER | condition::NOT_USER)
         && !effective_user().is_some_and(|user| filter.user(user))
     {
-        return false;
+        return met::NO;
     }
     if filter.asks(condition::COMMAND | condition::NOT_COMMAND) && !commanded(filter) {
-        return false;
+        return met::NO;
     }
     if filter.asks(condition::FILE) && !facts.subject_fits(filter, key) {
-        return false;
+        return met::NO;
     }
     if in_use(Uses::SOCKETS)
         && filter.asks(condition::SOCKET)
         && !sockets::fits::<SLEEPS>(facts.invocation, rule, filter)
     {
-        return false;
+        return met::NO;
     }
-    !filter.asks(condition::ARGUMENTS) || facts.arguments_pass(filter)
+    if filter.asks(condition::ARGUMENTS) && !facts.arguments_pass(filter) {
+        return met::NO;
+    }
+    if in_use(Uses::CHAINS) && filter.asks(condition::CHAIN) {
+        return facts.chain_fits(filter, key);
+    }
+    met::YES
 }
 
 /// The caller's effective user, as the host knows it. The helper for that tells the real one.

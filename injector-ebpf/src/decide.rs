@@ -275,6 +275,15 @@ impl Live<'_> {
         }
     }
 
+    /// Counts an operation of which it cannot be told whether the rule means it.
+    #[inline(always)]
+    pub(crate) fn not_told(&self) {
+        let stats = self.stats;
+        // SAFETY: the fields are aligned u64s of a map value.
+        unsafe { fetch_add(&raw mut (*stats).matched, 1) };
+        self.done(false);
+    }
+
     /// Counts what came of an injection.
     #[inline(always)]
     pub(crate) fn done(&self, success: bool) {

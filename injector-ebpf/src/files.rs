@@ -1,11 +1,15 @@
 //! Files: which one a call is about, and which rules name it or a directory above it.
 
 use aya_ebpf::{cty::c_void, macros::raw_tracepoint, programs::RawTracePointContext};
-use injector_common::call_filter::{CallFilter, FileKey, FileRules, NAME_BYTES, condition};
+use injector_common::{
+    call_filter::{CallFilter, FileKey, FileRules, NAME_BYTES, condition},
+    uses::Uses,
+};
 
 use crate::{
+    chain,
     decide::{ENOUGH, GO_ON, repeat},
-    maps::{FILES, FOUND, SPARED, field},
+    maps::{FILES, FOUND, SPARED, field, in_use},
     objects::{Object, follow, read, read_current},
 };
 
@@ -255,10 +259,16 @@ fn same_bytes(text: Object, length: u32, wanted: &[u64; NAME_BYTES / 8]) -> bool
 
 /// Looks up the file that a descriptor of the caller stands for, when the agent runs this by
 /// itself (`BPF_PROG_TEST_RUN`): what stat(2) tells of a file is not always what the kernel
-/// knows it by. It is never attached.
+/// knows it by. Or what is mapped at an address of the caller, if there is a second argument: what an
+/// overlay maps is a file of the file system below it. It is never attached.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn inj_find(ctx: RawTracePointContext) -> i32 {
-    let found = Subject::descriptor(ctx.arg(0)).and_then(|subject| key_of(subject.dentries[0]));
+    let mapped: u64 = ctx.arg(1);
+    let found = if in_use(Uses::CHAINS) && mapped != 0 {
+        chain::file_at(mapped)
+    } else {
+        Subject::descriptor(ctx.arg(0)).and_then(|subject| key_of(subject.dentries[0]))
+    };
     if let Some(slot) = FOUND.get_ptr_mut(0) {
         // SAFETY: the pointer comes from a lookup that succeeded; the agent asks for one file at
         // a time. Zeros are no file's key.

@@ -15,6 +15,7 @@ mod answer;
 mod atomic;
 mod callers;
 mod calls;
+mod chain;
 mod decide;
 mod dns;
 mod faults;

@@ -12,6 +12,7 @@ use aya_ebpf::{
 use injector_common::{
     Control, FaultKind, Hit, RuleSlot, RuleState, RuleStats, ScopeKey, SiteEntry,
     abi::near_slot,
+    call_chain::Functions,
     call_filter::{CallFilter, FileKey, FileRules},
     conversation::Conversation,
     dns::NameKey,
@@ -23,9 +24,9 @@ use injector_common::{
     fields::Fields,
     filter::{INGRESS, PeerName},
     names::{
-        CALL_NUMBERS, CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CONVERSATIONS, MAX_ECHOES,
-        MAX_FILES, MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_SPARED,
-        MAX_STREAMS, MAX_TABLES, MAX_TURNS, NEAR_SITES, SEEN_BITS,
+        CALL_NUMBERS, CLEAR_SLOTS, HOOK_COUNT, LEDGER_BYTES, MAX_CODE_FILES, MAX_CONVERSATIONS,
+        MAX_ECHOES, MAX_FILES, MAX_FLOWS, MAX_PEERS, MAX_QUERIES, MAX_RULES, MAX_SCOPES, MAX_SITES,
+        MAX_SPARED, MAX_STREAMS, MAX_TABLES, MAX_TURNS, NEAR_SITES, SEEN_BITS,
     },
     packet::EchoKey,
     sleep::{Dormitory, MAX_SLEEPERS, Sleeper},
@@ -118,6 +119,15 @@ pub(crate) static FILES: HashMap<
     FileKey,
     FileRules,
     { MAX_FILES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// The functions that rules name, by file.
+#[btf_map(name = "inj_functions")]
+pub(crate) static FUNCTIONS: HashMap<
+    FileKey,
+    Functions,
+    { MAX_CODE_FILES as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 

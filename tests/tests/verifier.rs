@@ -1,7 +1,7 @@
 //! How much work the programs are for the kernel's verifier, which decides how
 //! long it takes until a fault is in force.
 
-use std::{fs, io};
+use std::{env, fs, io};
 
 use aya::programs::SchedClassifier;
 use injector_common::{
@@ -113,6 +113,9 @@ fn programs_on_calls_are_verified_quickly() {
         "--for",
         "60s",
     ];
+    let own = env::current_exe().expect("this test");
+    let by = format!("main@{}", own.display());
+    let asks = [&asks[..], &["--called-by", &by]].concat();
     let mut kinds = vec![
         vec!["sys-errno", "--call", "openat", "--errno", "plausible"],
         vec!["sys-signal", "--call", "read", "--signal", "USR1"],

@@ -12,7 +12,8 @@ use crate::{
     error::SpecError,
     faults::packet,
     model::{
-        Access, AddressFamily, Argument, CallFilter, Calls, Choice, FileName, FileType, Target,
+        Access, AddressFamily, Argument, CallFilter, Calls, Choice, FileName, FileType, Function,
+        Target,
     },
     spec::{
         call_filter::{Command, FilePath, Users},
@@ -169,8 +170,14 @@ macro_rules! call_kind {
                 #[arg(long, value_name = "NAME", help_heading = "Call filter")]
                 #[serde(default)]
                 pub comm: Option<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::spec::call_filter::Command>>>,
+
+                /// Only calls that come through this function, which the file holds, as far as frame pointers
+                /// lead: flush_log@/usr/sbin/stored; may repeat
+                #[arg(long, value_name = "FUNCTION@PATH", help_heading = "Call filter")]
+                #[serde(default, deserialize_with = "crate::spec::text::list")]
+                pub called_by: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Function>>>,
             ]
-            [$($names)* uid comm] $($rest)*
+            [$($names)* uid comm called_by] $($rest)*
         }
     };
     (@ [$($meta:tt)*] [$($own:tt)*] [$($fields:tt)*] [$($name:ident)*]) => {
@@ -209,6 +216,7 @@ pub(crate) struct Options<'a> {
     pub(crate) peer_port: &'a [Text<Signed<Ports>>],
     pub(crate) uid: &'a Option<Text<Signed<Users>>>,
     pub(crate) comm: &'a Option<Text<Signed<Command>>>,
+    pub(crate) called_by: &'a [Text<Signed<Function>>],
 }
 
 impl Options<'_> {
@@ -226,6 +234,7 @@ impl Options<'_> {
         peer_port: &[],
         uid: &None,
         comm: &None,
+        called_by: &[],
     };
 }
 
@@ -283,6 +292,8 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<CallFilter, SpecError> {
         arguments: options.arg.iter().map(|text| text.0.clone()).collect(),
         users: single(options.uid.as_ref(), Into::into),
         commands: single(options.comm.as_ref(), |command| command.0),
+        functions: choice(options.called_by, |function: Function| function)
+            .map_err(|function| both("called-by", function.to_string()))?,
         ..CallFilter::default()
     };
     sockets::add(options, &mut filter)?;
@@ -401,6 +412,12 @@ fn conditions(filter: &CallFilter) -> Vec<String> {
         "by threads called",
         filter.commands.these.clone(),
         filter.commands.not.clone(),
+    );
+    let functions = |functions: &[Function]| functions.iter().map(ToString::to_string).collect();
+    say(
+        "called by",
+        functions(&filter.functions.these),
+        functions(&filter.functions.not),
     );
     texts
 }

@@ -38,6 +38,7 @@ use super::{
     counters::Counters,
     delay_tables::DelayTables,
     files::Files,
+    functions::FunctionTable,
     guardian::Guardian,
     hits::Hits,
     journal::{Journal, Leftover},
@@ -158,6 +159,7 @@ impl KernelActuator {
             take(names::MAP_CALL_FILTERS)?,
             take(names::MAP_ERRORS)?,
             Files::new(take(names::MAP_FILES)?)?,
+            FunctionTable::new(take(names::MAP_FUNCTIONS)?)?,
             DelayTables::new(take(names::MAP_TABLES)?)?,
         )?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
@@ -187,6 +189,7 @@ impl KernelActuator {
             by_query: wire::by_query(&plan.experiment),
             by_call: wire::by_call(&plan.experiment),
             by_place: wire::by_place(&plan.experiment),
+            by_chain: wire::by_chain(&plan.experiment),
             ..Control::default()
         };
         let log = ProgramLog::new(&mut programs.ebpf);
@@ -325,6 +328,7 @@ impl KernelActuator {
             Effect::AddHop(hop) => self.add_hop(effect, hop),
             Effect::WriteRule { index, .. } => self.rules.write(&plan.experiment, *index),
             Effect::NameFiles { index, files } => self.name_files(*index, files),
+            Effect::NameFunctions { index, functions } => self.name_functions(*index, functions),
             Effect::WriteScope { scope, rules } => self.write_scope(scope, *rules),
             Effect::WriteCall { hook, call, rules } => self.write_call(*hook, *call, *rules),
             Effect::WriteSite {
@@ -455,6 +459,8 @@ impl KernelActuator {
         let (by_call, by_place) = (wire::by_call(experiment), wire::by_place(experiment));
         self.settings.by_call |= by_call;
         self.settings.by_place |= by_place;
+        let by_chain = wire::by_chain(experiment);
+        self.settings.by_chain |= by_chain;
         let is_change = self.settings.lease_until_ns != 0;
         if let (Some(guardian), false) = (&mut self.guardian, is_change) {
             guardian.go(start)?;
@@ -473,6 +479,7 @@ impl KernelActuator {
         self.settings.by_query = by_query;
         self.settings.by_call = by_call;
         self.settings.by_place = by_place;
+        self.settings.by_chain = by_chain;
         self.settings.sparing = wire::sparing(experiment);
         // The first time, one write of the control block puts everything in force at once.
         Ok(self.renew_lease()?)
@@ -545,6 +552,7 @@ impl Actuator for KernelActuator {
             // Maps go with their descriptors, and so does what is in them.
             Effect::WriteRule { .. }
             | Effect::NameFiles { .. }
+            | Effect::NameFunctions { .. }
             | Effect::WriteScope { .. }
             | Effect::WriteCall { .. }
             | Effect::WriteSite { .. }

@@ -64,6 +64,10 @@ pub(super) fn fields() -> io::Result<Fields> {
         inode_mode: at("inode", "i_mode")?,
         inode_sb: at("inode", "i_sb")?,
         sb_device: at("super_block", "s_dev")?,
+        mapping_start: at("vm_area_struct", "vm_start")?,
+        mapping_end: at("vm_area_struct", "vm_end")?,
+        mapping_page: at("vm_area_struct", "vm_pgoff")?,
+        mapping_file: at("vm_area_struct", "vm_file")?,
     })
 }
 

@@ -127,6 +127,7 @@ impl Default for Tried {
                 send: untried(),
                 security: BTreeMap::new(),
                 modified_security: BTreeMap::new(),
+                call_chain: untried(),
                 requests: BTreeMap::new(),
                 waker: untried(),
                 sleeping_hooks: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    num::NonZeroUsize,
     os::fd::{AsFd, AsRawFd as _},
     ptr,
 };
@@ -15,7 +16,10 @@ use injector_common::{
     call_filter::{FileKey, FileRules},
     names,
 };
-use nix::libc;
+use nix::{
+    libc,
+    sys::mman::{MapFlags, ProtFlags, mmap, munmap},
+};
 
 use super::object::{Programs, once};
 use crate::error::describe;
@@ -64,7 +68,7 @@ impl Files {
 }
 
 /// Where a rule's bit is, by its key.
-const fn place(key: u32) -> (usize, u64) {
+pub(super) const fn place(key: u32) -> (usize, u64) {
     ((key & 1) as usize, 1 << (key >> 1 & 63))
 }
 
@@ -76,20 +80,49 @@ const fn place(key: u32) -> (usize, u64) {
 ///
 /// When the program that looks cannot be loaded or run.
 pub(super) fn key_of(programs: &mut Programs, file: impl AsFd) -> io::Result<FileKey> {
+    let descriptor = u64::try_from(file.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    find(programs, [descriptor, 0])
+}
+
+/// What the kernel knows the mappings of an open file by: those of an overlay's file are of the one
+/// below it.
+///
+/// # Errors
+///
+/// Where the file cannot be mapped, and as above.
+pub(super) fn key_of_mapped(programs: &mut Programs, file: impl AsFd) -> io::Result<FileKey> {
+    let length = NonZeroUsize::MIN;
+    // SAFETY: a new mapping, which nobody reads.
+    let mapped = unsafe {
+        mmap(
+            None,
+            length,
+            ProtFlags::PROT_READ,
+            MapFlags::MAP_PRIVATE,
+            file,
+            0,
+        )
+    }?;
+    let found = find(programs, [0, mapped.as_ptr().expose_provenance() as u64]);
+    // SAFETY: the mapping from above.
+    unsafe { munmap(mapped, length.get()) }?;
+    found
+}
+
+fn find(programs: &mut Programs, arguments: [u64; 2]) -> io::Result<FileKey> {
     let other = |error: &dyn std::error::Error| io::Error::other(describe(error));
     let program = programs.ebpf.program_mut(names::PROG_FIND);
     let program = program.ok_or_else(|| io::Error::other("no program to look it up"))?;
     let program: &mut RawTracePoint = program.try_into().map_err(|error| other(&error))?;
     once(program.load()).map_err(|error| other(&error))?;
     let program = program.fd().map_err(|error| other(&error))?;
-    let arguments = [u64::try_from(file.as_fd().as_raw_fd()).map_err(io::Error::other)?];
     run(program.as_fd().as_raw_fd(), &arguments)?;
     let found = programs.ebpf.map(names::MAP_FOUND);
     let found = found.ok_or_else(|| io::Error::other("no map to find it in"))?;
     let found: Array<_, FileKey> = Array::try_from(found).map_err(|error| other(&error))?;
     let found = found.get(&0, 0).map_err(|error| other(&error))?;
     if found == FileKey::default() {
-        return Err(io::Error::other("the program found no such descriptor"));
+        return Err(io::Error::other("the program found no such file"));
     }
     Ok(found)
 }

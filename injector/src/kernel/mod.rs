@@ -11,6 +11,7 @@ mod counters;
 mod delay_tables;
 pub mod features;
 mod files;
+mod functions;
 pub mod guardian;
 mod hits;
 mod journal;

@@ -103,6 +103,9 @@ fn parts(rule: &Rule) -> Uses {
     let asks_of_sockets = fault
         .calls()
         .is_some_and(|calls| calls.filter.asks_for_socket());
+    let asks_for_chain = fault
+        .calls()
+        .is_some_and(|calls| calls.filter.asks_for_chain());
     let splits = fault.filter().is_some_and(PacketFilter::splits);
     let asks = |so: fn(&PacketFilter) -> bool| fault.conditions().is_some_and(so);
     let ports = asks(|filter| !(filter.peer_ports.is_any() && filter.local_ports.is_any()));
@@ -119,6 +122,7 @@ fn parts(rule: &Rule) -> Uses {
         .and_if(rule.trigger.correlation != 0, Uses::CORRELATION)
         .and_if(asks_of_calls, Uses::CALL_FILTERS)
         .and_if(asks_of_sockets, Uses::SOCKETS)
+        .and_if(asks_for_chain, Uses::CHAINS)
         .and_if(fault.is_plausible(), Uses::ERROR_LISTS)
         .and_if(rule.shadow, Uses::SHADOW)
 }
@@ -222,6 +226,16 @@ mod tests {
         };
         let filtered = plausible.and(Uses::CALL_FILTERS).and(Uses::PORTS);
         assert_eq!(parts(&on_sockets), filtered.and(Uses::SOCKETS));
+
+        let mut by_function = Calls::default();
+        let function = "save@/srv/app".parse().expect("a function");
+        by_function.filter.functions.these.push(function);
+        let of_chain = Rule {
+            fault: Fault::Call(by_function, CallFault::Plausible),
+            ..rule(any(), PacketFault::LOSS)
+        };
+        let filtered = plausible.and(Uses::CALL_FILTERS);
+        assert_eq!(parts(&of_chain), filtered.and(Uses::CHAINS));
 
         let mut correlated = rule(any(), PacketFault::LOSS);
         correlated.trigger.correlation = 1;

@@ -91,6 +91,13 @@ fn has_loop() -> bool {
             .unwrap_or(false)
 }
 
+/// Whether the kernel has the helper that finds what is mapped at an address. Tests want it to seem
+/// not to: `INJECTOR_TEST_NO_FIND_VMA`.
+pub(super) fn finds_mappings() -> bool {
+    env::var_os("INJECTOR_TEST_NO_FIND_VMA").is_none()
+        && is_helper_supported(ProgramType::KProbe, BpfHelper::BPF_FUNC_find_vma).unwrap_or(false)
+}
+
 impl Programs {
     /// Creates the maps and readies the programs; none is in the kernel yet.
     ///
@@ -117,6 +124,9 @@ impl Programs {
         };
         let uses = needs.uses.without(Uses::LOOP);
         let uses = uses.and_if(uses.any(Uses::CALLS) && has_loop(), Uses::LOOP);
+        // No plan asks for what is left out then.
+        let finds = uses.any(Uses::CHAINS) && finds_mappings();
+        let uses = uses.without(Uses::CHAINS).and_if(finds, Uses::CHAINS);
         let log_level = log::level();
         // The kernel sets the memory of these maps aside when it makes them.
         let room = |needed, most| if needed { most } else { 1 };

@@ -241,6 +241,11 @@ pub(super) fn by_place(experiment: &Experiment) -> u64 {
     calls_that(experiment, |filter| !filter.paths.is_any())
 }
 
+/// The rules for which it has to be found out which functions a call came through.
+pub(super) fn by_chain(experiment: &Experiment) -> u64 {
+    calls_that(experiment, CallFilter::asks_for_chain)
+}
+
 fn calls_that(experiment: &Experiment, so: fn(&CallFilter) -> bool) -> u64 {
     rules_that(experiment, |rule| {
         rule.fault.calls().is_some_and(|calls| so(&calls.filter))

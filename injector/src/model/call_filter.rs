@@ -35,6 +35,8 @@ pub struct CallFilter {
     pub users: Choice<RangeInclusive<u32>>,
     /// What the calling thread is called; at most one, of 1 to 15 bytes.
     pub commands: Choice<String>,
+    /// The functions that it came through.
+    pub functions: Choice<Function>,
 }
 
 impl Default for CallFilter {
@@ -50,6 +52,7 @@ impl Default for CallFilter {
             peers: None,
             users: Choice::ANY,
             commands: Choice::ANY,
+            functions: Choice::ANY,
         }
     }
 }
@@ -77,6 +80,12 @@ impl CallFilter {
         !self.families.is_any() || self.peers.is_some()
     }
 
+    /// Whether some condition is on the functions that a call came through.
+    #[must_use]
+    pub const fn asks_for_chain(&self) -> bool {
+        !self.functions.is_any()
+    }
+
     /// Whether peers are meant that one network does not tell from others.
     #[must_use]
     pub fn asks_table_of_peers(&self) -> bool {
@@ -92,6 +101,9 @@ impl CallFilter {
         let by_argument = !self.arguments.is_empty() || !self.descriptors.is_any();
         if call.as_request().is_some() && (by_argument || self.asks_for_socket()) {
             return Some(Unmet::Request);
+        }
+        if call.as_request().is_some() && self.asks_for_chain() {
+            return Some(Unmet::Served);
         }
         let first = FirstArgument::of(call);
         if !self.descriptors.is_any() && !first.is_descriptor() {
@@ -141,6 +153,8 @@ pub enum Unmet {
     Family,
     /// Registers that hold its arguments.
     Request,
+    /// A caller whose stack is at hand.
+    Served,
 }
 
 impl Unmet {
@@ -150,12 +164,30 @@ impl Unmet {
         match self {
             Self::Descriptor => "has no descriptor as its first argument",
             Self::Request => "is a request of io_uring, whose arguments no program can read",
+            Self::Served => {
+                "is a request of io_uring, which other threads serve than those that made it"
+            }
             Self::Socket => "is on no socket that its first argument tells of",
             Self::Peer => "is on a socket that has no peer",
             Self::Family => {
                 "is on a socket of inet, whose peer is one of IPv4 and none of those that are meant"
             }
         }
+    }
+}
+
+/// A function, by the file that holds its code.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Function {
+    /// Its name among the file's symbols.
+    pub name: String,
+    /// The file: an absolute path, as the target sees it.
+    pub path: PathBuf,
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.path.display())
     }
 }
 

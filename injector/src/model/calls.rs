@@ -43,6 +43,8 @@ pub struct Way {
     pub by_socket: bool,
     /// Whether its peer has to be looked up in a table there.
     pub by_table: bool,
+    /// Whether it has to be known there which functions a call came through.
+    pub by_chain: bool,
     /// Whether the file has to be open there.
     pub open: bool,
     /// Whether the file has to exist there already.
@@ -160,6 +162,7 @@ impl CallFault {
             rung: calls.rung,
             by_file: calls.filter.asks_for_file(),
             by_socket: calls.filter.asks_for_socket(),
+            by_chain: calls.filter.asks_for_chain(),
             by_table: calls.filter.asks_table_of_peers(),
             open: calls.filter.access.is_some(),
             made: !calls.filter.file_types.is_any(),

@@ -25,7 +25,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use injector_common::{FaultKind, Trigger};
 
 pub use call_filter::{
-    Access, AddressFamily, Argument, ArgumentTest, CallFilter, FileName, FileType, Unmet,
+    Access, AddressFamily, Argument, ArgumentTest, CallFilter, FileName, FileType, Function, Unmet,
 };
 pub(crate) use calls::value_in_words;
 pub use calls::{

@@ -51,6 +51,12 @@ pub fn build(
                 files: scope.files.clone(),
             });
         }
+        if !scope.functions.is_empty() {
+            parts.write.push(Effect::NameFunctions {
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                functions: scope.functions.clone(),
+            });
+        }
         for one in &scope.scopes {
             match &rule.fault {
                 Fault::Resource(fault) => parts.hand_over(index, one, fault),

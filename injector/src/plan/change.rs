@@ -40,7 +40,9 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
     for effect in &next.effects {
         match effect {
             // Both versions of a rule name their files.
-            Effect::WriteRule { index, .. } | Effect::NameFiles { index, .. } => {
+            Effect::WriteRule { index, .. }
+            | Effect::NameFiles { index, .. }
+            | Effect::NameFunctions { index, .. } => {
                 let at = *index as usize;
                 if now.experiment.rules.get(at) != next.experiment.rules.get(at) {
                     steps.push(effect.clone());
@@ -278,6 +280,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::AddHop(_)
         | Effect::WriteRule { .. }
         | Effect::NameFiles { .. }
+        | Effect::NameFunctions { .. }
         | Effect::FollowProcesses
         | Effect::ForgetCallers
         | Effect::ForgetPrograms

@@ -9,7 +9,7 @@ use injector_common::names::{
 
 use crate::{
     model::{Direction, Manner, QueueMemory, ResourceFault, Rung, Syscall},
-    resolve::{FilePlace, Interface, Netns, Scope},
+    resolve::{FilePlace, FunctionPlace, Interface, Netns, Scope},
 };
 
 /// Where a failing call is caught.
@@ -191,6 +191,13 @@ pub enum Effect {
         /// The files, at least one.
         files: Vec<FilePlace>,
     },
+    /// Names the functions of a rule that was written.
+    NameFunctions {
+        /// The rule's position.
+        index: u32,
+        /// The functions, at least one.
+        functions: Vec<FunctionPlace>,
+    },
     /// Follows the children of targeted processes.
     FollowProcesses,
     /// Forgets the counts of processes and threads that end.
@@ -351,6 +358,10 @@ impl fmt::Display for Effect {
             Self::WriteRule { index, name } => write!(f, "write rule {name} at {index}, inactive"),
             Self::NameFiles { index, files } => {
                 let names: Vec<String> = files.iter().map(ToString::to_string).collect();
+                write!(f, "name {} for rule {index}", names.join(", "))
+            }
+            Self::NameFunctions { index, functions } => {
+                let names: Vec<String> = functions.iter().map(ToString::to_string).collect();
                 write!(f, "name {} for rule {index}", names.join(", "))
             }
             Self::WriteScope { scope, rules } => {

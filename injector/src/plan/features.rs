@@ -122,6 +122,8 @@ pub struct Features {
     pub security: BTreeMap<SecurityHook, Support>,
     /// Whether their programs can take the place of the function that asks at the hook, per hook.
     pub modified_security: BTreeMap<SecurityHook, Support>,
+    /// Whether programs find out which functions a call came through.
+    pub call_chain: Support,
     /// Whether the kernel knows a request of io_uring, per request that was asked about.
     pub requests: BTreeMap<Syscall, Support>,
     /// Whether somebody can wake calls that wait asleep.
@@ -158,6 +160,7 @@ impl Features {
             send: Support::Supported,
             security: hooks.clone(),
             modified_security: hooks.clone(),
+            call_chain: Support::Supported,
             requests: calls.clone(),
             waker: Support::Supported,
             sleeping_hooks: hooks,

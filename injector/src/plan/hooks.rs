@@ -178,6 +178,9 @@ pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<Ca
         // A thread that hands requests over does not wait for them, and is not hit for one of them.
         return Err("a request of io_uring can fail, and nothing else".to_owned());
     }
+    if way.by_chain && !features.call_chain.is_supported() {
+        return Err(features.call_chain.reason().to_owned());
+    }
     if let Some(waits) = way.waits {
         return waiting_hooks(call, way, waits, features);
     }
@@ -189,7 +192,11 @@ pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<Ca
         if way.by_file {
             tells_file(rung, call, way)?;
         }
-        hooks_by(rung, call, features)
+        let hooks = hooks_by(rung, call, features)?;
+        if way.by_chain && hooks.iter().any(|&hook| hides_chain(hook)) {
+            return Err(NO_CHAIN.to_owned());
+        }
+        Ok(hooks)
     };
     if let Some(rung) = way.rung {
         return hooks_by(rung);
@@ -212,6 +219,22 @@ pub fn call_hooks(call: Syscall, way: Way, features: &Features) -> Result<Vec<Ca
     }
     Err(refused.join("; otherwise: "))
 }
+
+/// Whether the caller's mappings cannot be looked up at a hook: the kernel asks there while it
+/// changes them (`mmap_write_lock`).
+const fn hides_chain(hook: CallHook) -> bool {
+    matches!(
+        hook,
+        CallHook::Security {
+            hook: H::FileMprotect,
+            ..
+        }
+    )
+}
+
+/// Why it is not known at such a hook which functions a call came through.
+const NO_CHAIN: &str = "its security hook is asked while the caller's mappings change, so that \
+     the functions it came through cannot be told";
 
 /// Where programs see a call: at its entry, for which no kernel needs an option, or at security
 /// hooks if it has to be known which file it is about.

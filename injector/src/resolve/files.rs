@@ -3,9 +3,9 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
+    fs::{self, File},
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -43,8 +43,49 @@ impl fmt::Display for FilePlace {
     }
 }
 
-/// Finds the paths in the root of each of these processes, and in the agent's own if targets are
-/// yet to start there. What is mounted below a path is named too: a file of another file system
+/// The root directories that targets live in, each by a process there; by `None` the agent's own.
+pub(super) struct Roots(BTreeMap<RootId, Option<Tgid>>);
+
+impl Roots {
+    /// Those of these processes, and the agent's own if targets are yet to start there.
+    pub(super) fn of<'a>(
+        processes: impl IntoIterator<Item = &'a Tgid>,
+        uses_own: bool,
+        host: &impl Host,
+    ) -> Self {
+        let mut roots: BTreeMap<RootId, Option<Tgid>> = BTreeMap::new();
+        let own = host.root(None);
+        for &process in processes {
+            let Some(root) = host.root(Some(process)) else {
+                continue;
+            };
+            let known = if Some(root) == own {
+                None
+            } else {
+                Some(process)
+            };
+            roots.entry(root).or_insert(known);
+        }
+        if let Some(own) = own
+            && (uses_own || roots.is_empty())
+        {
+            roots.insert(own, None);
+        }
+        Self(roots)
+    }
+
+    /// They, one after the other.
+    pub(super) fn each(&self) -> impl Iterator<Item = Option<Tgid>> {
+        self.0.values().copied()
+    }
+}
+
+/// What is wrong with a path that is not there.
+pub(super) fn cannot_be_found(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be found by the target: {error}", path.display())
+}
+
+/// Finds the paths in each of these roots. What is mounted below a path is named too: a file of another file system
 /// has no directory of this one above it.
 ///
 /// A path that is in some of these roots only is named there.
@@ -52,35 +93,16 @@ impl fmt::Display for FilePlace {
 /// # Errors
 ///
 /// Where a path is nowhere.
-pub(super) fn find<'a>(
+pub(super) fn find(
     paths: &Choice<PathBuf>,
-    processes: impl IntoIterator<Item = &'a Tgid>,
-    uses_own: bool,
+    roots: &Roots,
     host: &impl Host,
 ) -> Result<Vec<FilePlace>, SpecError> {
-    let mut roots: BTreeMap<RootId, Option<Tgid>> = BTreeMap::new();
-    let own = host.root(None);
-    for &process in processes {
-        let Some(root) = host.root(Some(process)) else {
-            continue;
-        };
-        let known = if Some(root) == own {
-            None
-        } else {
-            Some(process)
-        };
-        roots.entry(root).or_insert(known);
-    }
-    if let Some(own) = own
-        && (uses_own || roots.is_empty())
-    {
-        roots.insert(own, None);
-    }
     let mut places: Vec<FilePlace> = Vec::new();
     for (path, left_out) in paths.each() {
         let mut refused = None;
         let before = places.len();
-        for &process in roots.values() {
+        for process in roots.each() {
             match host.file(process, path) {
                 Ok(found) => places.extend((0..).zip(found).map(|(place, path)| FilePlace {
                     process,
@@ -92,7 +114,7 @@ pub(super) fn find<'a>(
             }
         }
         if let (true, Some(error)) = (places.len() == before, refused) {
-            let problem = format!("{} cannot be found by the target: {error}", path.display());
+            let problem = cannot_be_found(path, &error);
             let allowed = "a file or directory that is there; name its directory, and the file by \
                            --file-name, if it is yet to be made";
             return Err(SpecError::new("path", problem, allowed));
@@ -127,6 +149,20 @@ pub fn open(process: Option<Tgid>, path: &Path) -> io::Result<OwnedFd> {
             result => return Ok(result?),
         }
     }
+}
+
+/// Opens a regular file that [`open`] has found, to be read.
+///
+/// # Errors
+///
+/// Where it is something else, or cannot be read.
+pub fn readable(found: &OwnedFd) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    // Opening a pipe would wait for somebody to write.
+    if !fs::metadata(&path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    File::open(path)
 }
 
 /// File systems whose subvolumes share a device and number their files alike, so that a file is not

@@ -3,12 +3,14 @@
 use std::{
     io,
     net::IpAddr,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 
-use crate::error::HostError;
+use super::FunctionError;
+use crate::{error::HostError, model::Function};
 
 /// Read-only facts about this host: the real one, or a table in tests.
 pub trait Host {
@@ -109,6 +111,18 @@ pub trait Host {
     ///
     /// Where there is no file.
     fn file(&self, process: Option<Tgid>, path: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Where in its file the code of a function is, as a process sees that file or as this one does:
+    /// at least one part.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such function.
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        function: &Function,
+    ) -> Result<Vec<Range<u64>>, FunctionError>;
 
     /// The interfaces of the namespace that this file opens.
     ///

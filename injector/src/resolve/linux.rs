@@ -1,8 +1,10 @@
 //! The facts of the host that this process runs on.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     net::IpAddr,
+    ops::Range,
     os::{
         fd::AsRawFd as _,
         unix::fs::{FileTypeExt as _, MetadataExt as _},
@@ -22,13 +24,13 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    files,
+    FunctionError, files, functions,
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     mounts,
     netns::{ask_netlink, in_netns},
     services,
 };
-use crate::error::HostError;
+use crate::{error::HostError, model::Function};
 
 /// Inode numbers of the initial namespaces (linux/proc_ns.h); they never change.
 const INITIAL_USER_NS: u64 = 0xefff_fffd;
@@ -319,6 +321,20 @@ impl Host for LinuxHost {
         below.sort_unstable();
         below.dedup();
         Ok([vec![path.clone()], below].concat())
+    }
+
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        function: &Function,
+    ) -> Result<Vec<Range<u64>>, FunctionError> {
+        let found = files::open(process, &function.path)?;
+        files::check_known(&found)?;
+        let mut bytes = Vec::new();
+        files::readable(&found)?
+            .take(functions::MAX_BYTES)
+            .read_to_end(&mut bytes)?;
+        functions::parts_of(&bytes, &function.name)
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

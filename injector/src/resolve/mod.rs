@@ -3,6 +3,7 @@
 mod cgroup;
 mod checks;
 pub mod files;
+pub mod functions;
 mod host;
 mod interfaces;
 mod linux;
@@ -22,6 +23,7 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 use crate::error::Error;
 pub use cgroup::Cgroup;
 pub use files::FilePlace;
+pub use functions::{FunctionError, FunctionPlace};
 pub use host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId};
 pub use linux::LinuxHost;
 pub(crate) use linux::{has_ended, parse_stat};
@@ -121,6 +123,8 @@ pub struct RuleScope {
     pub netns: Vec<Netns>,
     /// The files that it names, if it names some.
     pub files: Vec<FilePlace>,
+    /// The functions that it names, if it names some.
+    pub functions: Vec<FunctionPlace>,
     /// Whom of its targets the rule leaves out, if it is known now.
     pub left_out: Option<String>,
 }

@@ -8,7 +8,9 @@ use std::{
 use injector_common::{NetnsInode, Tgid, kinds::Family};
 
 use super::{
-    Netns, RuleScope, Scope, cgroup, checks, files,
+    Netns, RuleScope, Scope, cgroup, checks,
+    files::{self, Roots},
+    functions,
     host::{CgroupMount, Host, Link, Process},
     interfaces, process, resources, services,
 };
@@ -98,18 +100,24 @@ impl<'a, H: Host> Facts<'a, H> {
                 Vec::new()
             }
         };
-        let files = match rule.fault.calls() {
-            Some(calls) if !calls.filter.paths.is_any() => {
+        let (files, functions) = match rule.fault.calls().map(|calls| &calls.filter) {
+            Some(filter) if !filter.paths.is_any() || filter.asks_for_chain() => {
                 let (members, uses_own) = self.members(&scopes)?;
-                files::find(&calls.filter.paths, &members, uses_own, self.host)?
+                let roots = Roots::of(&members, uses_own, self.host);
+                let files = files::find(&filter.paths, &roots, self.host)?;
+                (
+                    files,
+                    functions::find(&filter.functions, &roots, self.host)?,
+                )
             }
-            Some(_) | None => Vec::new(),
+            Some(_) | None => (Vec::new(), Vec::new()),
         };
         let left_out = self.left_out(rule, &scopes)?;
         Ok(RuleScope {
             scopes,
             netns,
             files,
+            functions,
             left_out,
         })
     }

@@ -6,7 +6,7 @@ use injector_common::call_filter::{COMMAND_BYTES, NAME_BYTES};
 use nix::libc;
 
 use crate::{
-    model::{Access, Argument, ArgumentTest, FileName, FileType},
+    model::{Access, Argument, ArgumentTest, FileName, FileType, Function},
     spec::text::{ValueError, is_digits, word},
 };
 
@@ -126,6 +126,37 @@ impl FromStr for Command {
             COMMAND_BYTES - 1
         );
         Err(ValueError::new(text, "is no name of a thread", allowed))
+    }
+}
+
+impl FromStr for Function {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refuse = |what| {
+            let allowed = "FUNCTION@PATH: a function's name among the symbols of a program or library, as \
+                           nm(1) prints it, and that file's absolute path, such as \
+                           flush_log@/usr/sbin/stored";
+            Err(ValueError::new(text, what, allowed))
+        };
+        let Some(at) = text.find("@/") else {
+            return refuse(if text.contains('@') {
+                "names no absolute path behind the @"
+            } else {
+                "names no file"
+            });
+        };
+        let (name, path) = (&text[..at], &text[at + 1..]);
+        if name.is_empty() {
+            return refuse("names no function");
+        }
+        if text.contains('\0') {
+            return refuse("has a character that no name has");
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.into(),
+        })
     }
 }
 
@@ -400,6 +431,25 @@ mod tests {
     }
 
     #[test]
+    fn functions_are_named_with_their_file() {
+        let function: Function = "main.(*T).f@/srv/a@b/app".parse().expect("a function");
+        assert_eq!(function.name, "main.(*T).f");
+        assert_eq!(function.path, PathBuf::from("/srv/a@b/app"));
+        assert_eq!(function.to_string(), "main.(*T).f@/srv/a@b/app");
+        for (bad, says) in [
+            ("", "no file"),
+            ("save", "no file"),
+            ("save@app", "no absolute path"),
+            ("@/srv/app", "no function"),
+            ("sa\0ve@/srv/app", "no name has"),
+        ] {
+            let error = bad.parse::<Function>().expect_err(bad);
+            assert!(error.problem.contains(says), "{bad}: {error}");
+            assert!(error.allowed.contains("FUNCTION@PATH"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
     fn users_and_threads() {
         let users: RangeInclusive<u32> = "100..200".parse::<Users>().expect("a range").into();
         assert_eq!(users, 100..=200);
@@ -419,6 +469,7 @@ mod tests {
             let _ = text.parse::<FileName>();
             let _ = text.parse::<FilePath>();
             let _ = text.parse::<Users>();
+            let _ = text.parse::<Function>();
         }
     }
 }

@@ -13,6 +13,7 @@ macro_rules! sys {
 
 pub mod calls;
 pub mod calls32;
+pub mod chain;
 pub mod dial;
 pub mod dns;
 pub mod forks;
@@ -53,6 +54,8 @@ pub enum Work {
     Calls(calls::Options),
     /// Make calls as 32-bit programs do
     Calls32(calls32::Options),
+    /// Write to a file from below several functions
+    Chain(chain::Options),
     /// Make many system calls, one after the other
     Sweep(sweep::Options),
     /// Go to files by every way that leads to them
@@ -92,6 +95,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     match &options.work {
         Work::Calls(work) => calls::run(&board, options.rounds, work),
         Work::Calls32(work) => calls32::run(&board, work),
+        Work::Chain(work) => chain::run(work),
         Work::Sweep(work) => sweep::run(&board, options.rounds, work),
         Work::Paths(work) => paths::run(work),
         Work::Uring(work) => uring::run(&board, work),

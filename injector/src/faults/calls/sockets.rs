@@ -122,6 +122,7 @@ pub(super) fn check(calls: &Selected, filter: &CallFilter) -> Result<(), SpecErr
         Unmet::Descriptor => "fd",
         Unmet::Request if !filter.arguments.is_empty() => "arg",
         Unmet::Request if !filter.descriptors.is_any() => "fd",
+        Unmet::Served => "called-by",
         Unmet::Socket | Unmet::Request => asked_for_socket(filter),
         Unmet::Peer | Unmet::Family => filter.peers.as_deref().map_or("peer", peer_option),
     };

@@ -1,6 +1,6 @@
 //! The rule table, and the tables of peers and names that belong to rules.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
 use aya::maps::{Array, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
 use injector_common::{
@@ -13,7 +13,13 @@ use injector_common::{
 
 use super::Failure;
 use crate::{
-    kernel::{clock, delay_tables::DelayTables, files::Files, wire},
+    kernel::{
+        clock,
+        delay_tables::DelayTables,
+        files::Files,
+        functions::{FunctionTable, FunctionTableError},
+        wire,
+    },
     model::Experiment,
 };
 
@@ -31,6 +37,7 @@ pub(super) struct Rules {
     call_filters: Array<MapData, CallFilter>,
     errors: Array<MapData, ErrorList>,
     files: Files,
+    functions: FunctionTable,
     delays: DelayTables,
     slots: BTreeMap<u32, RuleSlot>,
     /// Rules that were written and are not in force, and from which table they draw.
@@ -47,6 +54,7 @@ struct Listed {
     peers: Vec<Key<PeerName>>,
     queries: Vec<Key<NameKey>>,
     files: Vec<FileKey>,
+    code: Vec<FileKey>,
 }
 
 impl Rules {
@@ -57,6 +65,7 @@ impl Rules {
         call_filters: Map,
         errors: Map,
         files: Files,
+        functions: FunctionTable,
         delays: DelayTables,
     ) -> Result<Self, MapError> {
         Ok(Self {
@@ -66,6 +75,7 @@ impl Rules {
             call_filters: Array::try_from(call_filters)?,
             errors: Array::try_from(errors)?,
             files,
+            functions,
             delays,
             slots: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -129,6 +139,20 @@ impl Rules {
         Ok(())
     }
 
+    /// Names a part of a function's code for a rule that was written, so that it is in force with it.
+    pub(super) fn name_function(
+        &mut self,
+        index: u32,
+        file: FileKey,
+        part: &Range<u64>,
+        left_out: bool,
+    ) -> Result<(), FunctionTableError> {
+        let key = self.next_key(index);
+        self.functions.add(file, part, key, left_out)?;
+        self.listed.entry(key).or_default().code.push(file);
+        Ok(())
+    }
+
     /// The key of the version that is not in force.
     fn next_key(&self, index: u32) -> u32 {
         let current = self.slots.get(&index).map_or(0, |slot| slot.current);
@@ -148,6 +172,9 @@ impl Rules {
         }
         for file in &listed.files {
             self.files.remove(*file, key)?;
+        }
+        for file in &listed.code {
+            self.functions.remove(*file, key)?;
         }
         Ok(())
     }

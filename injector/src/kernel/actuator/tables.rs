@@ -23,7 +23,7 @@ use crate::{
     kernel::{cgroup, files as files_of_kernel, links, object, processes, sockets, wire},
     model::{Experiment, Syscall},
     plan::{CallHook, Effect, Plan},
-    resolve::{FilePlace, Interface, Netns, Scope, files, services},
+    resolve::{FilePlace, FunctionPlace, Interface, Netns, Scope, files, services},
 };
 
 impl KernelActuator {
@@ -123,6 +123,26 @@ impl KernelActuator {
             let found = open.and_then(|file| files_of_kernel::key_of(&mut self.programs, file));
             let key = found.map_err(|error| format!("{place}: {error}"))?;
             self.rules.name_file(index, key, place.left_out)?;
+        }
+        Ok(())
+    }
+
+    /// Names the functions of a rule that was written.
+    pub(super) fn name_functions(
+        &mut self,
+        index: u32,
+        functions: &[FunctionPlace],
+    ) -> Result<(), Failure> {
+        for place in functions {
+            let open = files::open(place.process, &place.function.path);
+            let open = open.and_then(|found| files::readable(&found));
+            let found =
+                open.and_then(|file| files_of_kernel::key_of_mapped(&mut self.programs, file));
+            let key = found.map_err(|error| format!("{place}: {error}"))?;
+            for part in &place.parts {
+                let named = self.rules.name_function(index, key, part, place.left_out);
+                named.map_err(|error| format!("{place}: {error}"))?;
+            }
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
     kernel::{
         links,
         needs::Needs,
-        object::{Programs, once, refusal},
+        object::{self, Programs, once, refusal},
         symbols, waker,
     },
     model::{Manner, Moment, Rung, Syscall, Way},
@@ -86,11 +86,21 @@ fn try_places(programs: &mut Programs, features: &mut Features, calls: &[Syscall
     }
 }
 
+/// Whether programs find out which functions a call came through.
+fn chains() -> Support {
+    if object::finds_mappings() {
+        Support::Supported
+    } else {
+        no("no helper that finds a mapping (bpf_find_vma, Linux 5.17)")
+    }
+}
+
 /// Tries every way to fail calls, with the hooks of those that most programs make.
 pub(super) fn try_common(programs: &mut Programs, features: &mut Features) {
     for rung in Rung::ALL {
         try_rung(programs, features, rung, &[]);
     }
+    features.call_chain = chains();
     probe_seen(programs, features);
     try_hooks(programs, features, SecurityHook::COMMON, false);
     features.waker = waker::support();
@@ -132,6 +142,9 @@ pub(super) fn try_wanted(
     calls: &[(Syscall, Way)],
 ) {
     requests::probe(features, calls.iter().map(|(call, _)| *call));
+    if calls.iter().any(|(_, way)| way.by_chain) {
+        features.call_chain = chains();
+    }
     try_seen(programs, features, calls);
     try_waiting(programs, features, calls);
     for by_file in [false, true] {

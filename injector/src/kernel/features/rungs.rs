@@ -180,6 +180,7 @@ mod tests {
             send: Support::Supported,
             security: BTreeMap::new(),
             modified_security: BTreeMap::new(),
+            call_chain: Support::Supported,
             requests: BTreeMap::new(),
             waker: Support::Supported,
             sleeping_hooks: BTreeMap::new(),

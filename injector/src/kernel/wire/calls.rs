@@ -29,6 +29,8 @@ pub(in crate::kernel) fn call_filter(filter: &CallFilter) -> WireFilter {
     );
     ask(condition::FAMILY, !filter.families.is_any());
     ask(condition::PEER, filter.peers.is_some());
+    ask(condition::CALLED_BY, !filter.functions.these.is_empty());
+    ask(condition::NOT_CALLED_BY, !filter.functions.not.is_empty());
     if let Some(name) = only(&filter.file_names) {
         wire.conditions |= match name.tail {
             Some(_) => condition::NAME,

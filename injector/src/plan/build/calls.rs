@@ -183,6 +183,9 @@ fn refusal(rule: &Rule, call: Syscall, way: Way, features: &Features, why: &str)
     let never = |calls: &Calls| calls.filter.never_met_by(call).is_some();
     let needs = match way.rung {
         _ if rule.fault.calls().is_some_and(never) => "a call that can meet the conditions".into(),
+        _ if way.by_chain && !features.call_chain.is_supported() => {
+            "a kernel in which programs find what is mapped in a process".into()
+        }
         _ if call.as_request().is_some() => {
             "a kernel that knows the request, and a security hook that it passes".into()
         }

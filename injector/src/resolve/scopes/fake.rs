@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::IpAddr,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -11,8 +12,10 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, names::DEVICE_ALIAS};
 
 use crate::{
     error::HostError,
-    resolve::host::{
-        CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId,
+    model::Function,
+    resolve::{
+        FunctionError,
+        host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     },
 };
 
@@ -279,6 +282,20 @@ impl Host for FakeHost {
             Some("/data") => Ok(vec!["/data".into(), "/data/mounted".into()]),
             _ if inside => Ok(vec![path.to_owned()]),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        }
+    }
+
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        function: &Function,
+    ) -> Result<Vec<Range<u64>>, FunctionError> {
+        self.file(process, &function.path)?;
+        match function.name.as_str() {
+            "save" => Ok(vec![16..32, 64..80]),
+            _ => Err(FunctionError::NoSuch {
+                like: vec!["save".to_owned()],
+            }),
         }
     }
 

@@ -471,6 +471,37 @@ fn errno_at(paths: &[&str], not: &[&str]) -> Fault {
 }
 
 #[test]
+fn functions_are_looked_for_where_the_target_lives() {
+    let by = |function: &str| {
+        let Fault::Call(mut calls, fault) = errno() else {
+            panic!("no calls")
+        };
+        let function = function.parse().expect(function);
+        calls.filter.functions.these.push(function);
+        Fault::Call(calls, fault)
+    };
+    let find = |target: &str, function| resolve_one(&FakeHost::new(), &[target], by(function));
+    let scopes = find("cgroup:/web", "save@/inside/app").expect("a function");
+    let [place] = &scopes.functions[..] else {
+        panic!("{scopes:?}")
+    };
+    assert_eq!(place.to_string(), "save@/inside/app of process 11");
+    assert_eq!(place.parts, [16..32, 64..80]);
+    let refused = |target, function| find(target, function).expect_err(function).to_string();
+    let nowhere = refused("cgroup:/db", "save@/inside/app");
+    assert!(
+        nowhere.contains("/inside/app cannot be found by the target"),
+        "{nowhere}"
+    );
+    let other = refused("cgroup:/web", "load@/inside/app");
+    assert!(
+        other.contains("no function of this name, but save"),
+        "{other}"
+    );
+    assert!(other.contains("nm(1)"), "{other}");
+}
+
+#[test]
 fn files_are_looked_for_where_the_target_lives() {
     let places = |target: &str, fault: Fault| {
         let scopes = resolve_one(&FakeHost::new(), &[target], fault).expect(target);

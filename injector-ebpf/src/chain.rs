@@ -1,0 +1,298 @@
+//! The functions that a call came through, from the stack of its caller.
+//!
+//! Frames are followed by what compilers keep in `rbp` where they are told to, and code is known by
+//! the file that is mapped there: neither where that lies nor what it is called matters.
+
+use aya_ebpf::{
+    bindings::task_struct,
+    cty::c_void,
+    helpers::{
+        bpf_probe_read_user,
+        generated::{bpf_find_vma, bpf_get_current_task_btf},
+    },
+};
+use injector_common::{
+    call_chain::{END_BYTES, MAX_FRAMES, returns_at_once, taken_off},
+    call_filter::{FileKey, FileRules},
+    calls32,
+};
+
+use crate::{
+    decide::{ENOUGH, GO_ON, repeat},
+    maps::{FUNCTIONS, field},
+    objects::{Object, current_registers, follow},
+};
+
+/// `-ENOENT` (include/uapi/asm-generic/errno-base.h): nothing is mapped there.
+const NOTHING_THERE: i64 = -2;
+/// Pages are of 4096 bytes.
+const PAGE_SHIFT: u32 = 12;
+
+/// What is known of a call's chain.
+#[repr(C)]
+pub(crate) struct Chain {
+    /// The rules that name a function in it.
+    pub(crate) rules: FileRules,
+    /// Not 0 if there may be more of it.
+    pub(crate) lost: u64,
+}
+
+/// A walk from the function that makes the call to those that it came through.
+struct Walk {
+    chain: Chain,
+    /// An instruction of the function at hand.
+    address: u64,
+    /// Where the first function returns to, if that is certain; 0 otherwise.
+    caller: u64,
+    /// The next frame.
+    frame: u64,
+    /// No frame that is meant lies below this.
+    lowest: u64,
+    /// How many more functions may be looked at.
+    left: u64,
+    mapping: Mapping,
+}
+
+/// What is mapped at addresses of the caller.
+struct Mapping {
+    start: u64,
+    end: u64,
+    /// To be added to an address there for where it is in the file.
+    shift: u64,
+    /// The file; zeros for memory without one, which are no file's key.
+    file: FileKey,
+}
+
+/// Finds the rules that name a function that the current call came through. `call` is what it is
+/// known by.
+///
+/// A function of its own: what it leaves on the stack goes with it.
+#[inline(never)]
+pub(crate) fn find(call: u32, chain: &mut Chain) {
+    if call & calls32::known_as(0) != 0 {
+        // The kernel's own way into 32-bit calls leaves something else in the registers.
+        chain.lost = 1;
+        return;
+    }
+    let registers = current_registers();
+    // SAFETY: the verifier knows those of the current task.
+    let (address, stack, frame, again) = unsafe {
+        (
+            (&raw const (*registers).rip).read_volatile(),
+            (&raw const (*registers).rsp).read_volatile(),
+            (&raw const (*registers).rbp).read_volatile(),
+            (&raw const (*registers).rsp).read_volatile(),
+        )
+    };
+    // Not known to be 0: what the verifier knows of it before the first step it would know behind
+    // the last one, and take for true (before Linux 6.7).
+    let zero = stack ^ again;
+    let caller = caller_of_wrapper(address, stack, zero);
+    let mut walk = Walk {
+        chain: Chain {
+            rules: FileRules {
+                below: [zero; 2],
+                not: [zero; 2],
+            },
+            lost: zero,
+        },
+        // Of the call that has begun, so that the address is in the same function as it.
+        address: address.wrapping_sub(1),
+        caller,
+        frame,
+        lowest: stack,
+        left: zero ^ u64::from(MAX_FRAMES),
+        mapping: Mapping {
+            start: zero,
+            end: zero,
+            shift: zero,
+            file: FileKey {
+                inode: zero,
+                device: zero as u32,
+                _pad: 0,
+            },
+        },
+    };
+    repeat(step, &mut walk);
+    *chain = walk.chain;
+}
+
+/// Looks at one function, and finds the one that called it.
+///
+/// # Safety
+///
+/// Called by the kernel, with the state of [`find`].
+unsafe extern "C" fn step(
+    _map: *mut c_void,
+    _round: *const u32,
+    _value: *const u64,
+    walk: *mut Walk,
+) -> u64 {
+    // SAFETY: see above.
+    let walk = unsafe { &mut *walk };
+    if walk.left == 0 {
+        walk.chain.lost = 1;
+        return ENOUGH;
+    }
+    walk.left -= 1;
+    let address = walk.address;
+    if address < walk.mapping.start || address >= walk.mapping.end {
+        match map_at(address, &mut walk.mapping) {
+            0 => {}
+            // Whatever led there was no frame.
+            NOTHING_THERE => return ENOUGH,
+            _ => {
+                walk.chain.lost = 1;
+                return ENOUGH;
+            }
+        }
+    }
+    // SAFETY: values are plain integers that only user space replaces.
+    if let Some(functions) = unsafe { FUNCTIONS.get(&walk.mapping.file) } {
+        let offset = address.wrapping_add(walk.mapping.shift);
+        functions.add_rules_at(offset, &mut walk.chain.rules);
+    }
+    let caller = walk.caller;
+    if caller != 0 {
+        walk.caller = 0;
+        walk.address = caller.wrapping_sub(1);
+        return GO_ON;
+    }
+    let frame = walk.frame;
+    // Where it ends there is 0, or whatever code has there that keeps no frames.
+    if frame < walk.lowest || frame & 7 != 0 {
+        return ENOUGH;
+    }
+    let (Some(next), Some(returns)) = (read_user(frame), read_user(frame.wrapping_add(8))) else {
+        walk.chain.lost = 1;
+        return ENOUGH;
+    };
+    walk.lowest = frame.wrapping_add(16);
+    walk.frame = next;
+    // The instruction before is the one that called.
+    walk.address = returns.wrapping_sub(1);
+    GO_ON
+}
+
+/// Finds what is mapped at an address of the caller. Returns 0, or why that is not known.
+#[inline(always)]
+fn map_at(address: u64, mapping: &mut Mapping) -> i64 {
+    mapping.file = FileKey::default();
+    // SAFETY: the callback has the type that the helper wants, and the state outlives the call
+    // (Linux 5.17).
+    unsafe {
+        bpf_find_vma(
+            bpf_get_current_task_btf().cast::<task_struct>(),
+            address,
+            look_at_mapping as *mut c_void,
+            (&raw mut *mapping).cast::<c_void>(),
+            0,
+        )
+    }
+}
+
+/// # Safety
+///
+/// Called by the kernel, with a mapping (`struct vm_area_struct`) and the state of [`map_at`].
+unsafe extern "C" fn look_at_mapping(
+    _task: *mut c_void,
+    area: Object,
+    mapping: *mut Mapping,
+) -> u64 {
+    // SAFETY: see above.
+    let mapping = unsafe { &mut *mapping };
+    let (Some(start), Some(end), Some(page)) = (
+        follow::<u64>(area, field!(mapping_start)),
+        follow::<u64>(area, field!(mapping_end)),
+        follow::<u64>(area, field!(mapping_page)),
+    ) else {
+        return 0;
+    };
+    mapping.start = start;
+    mapping.end = end;
+    mapping.shift = (page << PAGE_SHIFT).wrapping_sub(start);
+    if let Some(file) = file_of(area) {
+        mapping.file = file;
+    }
+    0
+}
+
+#[inline(always)]
+fn file_of(area: Object) -> Option<FileKey> {
+    let file: Object = follow(area, field!(mapping_file))?;
+    let inode: Object = follow(file, field!(file_inode))?;
+    let superblock: Object = follow(inode, field!(inode_sb))?;
+    Some(FileKey {
+        inode: follow(inode, field!(inode_number))?,
+        device: follow(superblock, field!(sb_device))?,
+        _pad: 0,
+    })
+}
+
+/// What programs know the code by that is mapped at this address of the caller, if it is that of a
+/// file.
+pub(crate) fn file_at(address: u64) -> Option<FileKey> {
+    let mut mapping = Mapping {
+        start: 0,
+        end: 0,
+        shift: 0,
+        file: FileKey::default(),
+    };
+    (map_at(address, &mut mapping) == 0).then_some(mapping.file)
+}
+
+/// A search for the end of the function that makes the call.
+struct End {
+    at: u64,
+    last: u64,
+    /// How many bytes of its stack it gives back there.
+    size: u64,
+}
+
+/// Where the function returns to that makes the call, if its end shows it: the wrappers of a C
+/// library have no frame of their own, and who calls them would not be found by that of another.
+#[inline(always)]
+fn caller_of_wrapper(address: u64, stack: u64, zero: u64) -> u64 {
+    let (Some(first), Some(second)) = (read_user(address), read_user(address.wrapping_add(8)))
+    else {
+        return 0;
+    };
+    let mut end = End {
+        at: address,
+        last: address.wrapping_add(END_BYTES),
+        size: zero,
+    };
+    if !returns_at_once([first, second]) {
+        repeat(look_for_end, &mut end);
+        if end.size == 0 {
+            return 0;
+        }
+    }
+    read_user(stack.wrapping_add(end.size)).unwrap_or(0)
+}
+
+/// # Safety
+///
+/// Called by the kernel, with the state of [`caller_of_wrapper`].
+unsafe extern "C" fn look_for_end(
+    _map: *mut c_void,
+    _round: *const u32,
+    _value: *const u64,
+    end: *mut End,
+) -> u64 {
+    // SAFETY: see above.
+    let end = unsafe { &mut *end };
+    let Some(bytes) = read_user(end.at) else {
+        return ENOUGH;
+    };
+    end.size = taken_off(bytes);
+    end.at = end.at.wrapping_add(1);
+    u64::from(end.size != 0 || end.at == end.last)
+}
+
+/// Reads a word of the caller's memory.
+#[inline(always)]
+fn read_user(address: u64) -> Option<u64> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}
