@@ -12,8 +12,8 @@ use crate::{
     error::SpecError,
     faults::packet,
     model::{
-        Access, AddressFamily, Argument, CallFilter, Calls, Choice, FileName, FileType, Function,
-        Target,
+        Access, AddressFamily, Argument, CallFilter, Calls, ChainFunction, Choice, FileName,
+        FileType, Target,
     },
     spec::{
         call_filter::{Command, FilePath, Users},
@@ -175,7 +175,7 @@ macro_rules! call_kind {
                 /// lead: flush_log@/usr/sbin/stored; may repeat
                 #[arg(long, value_name = "FUNCTION@PATH", help_heading = "Call filter")]
                 #[serde(default, deserialize_with = "crate::spec::text::list")]
-                pub called_by: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::Function>>>,
+                pub called_by: Vec<$crate::spec::text::Text<$crate::spec::packet::Signed<$crate::model::ChainFunction>>>,
             ]
             [$($names)* uid comm called_by] $($rest)*
         }
@@ -216,7 +216,7 @@ pub(crate) struct Options<'a> {
     pub(crate) peer_port: &'a [Text<Signed<Ports>>],
     pub(crate) uid: &'a Option<Text<Signed<Users>>>,
     pub(crate) comm: &'a Option<Text<Signed<Command>>>,
-    pub(crate) called_by: &'a [Text<Signed<Function>>],
+    pub(crate) called_by: &'a [Text<Signed<ChainFunction>>],
 }
 
 impl Options<'_> {
@@ -292,7 +292,7 @@ pub(crate) fn filter(options: &Options<'_>) -> Result<CallFilter, SpecError> {
         arguments: options.arg.iter().map(|text| text.0.clone()).collect(),
         users: single(options.uid.as_ref(), Into::into),
         commands: single(options.comm.as_ref(), |command| command.0),
-        functions: choice(options.called_by, |function: Function| function)
+        functions: choice(options.called_by, |function: ChainFunction| function)
             .map_err(|function| both("called-by", function.to_string()))?,
         ..CallFilter::default()
     };
@@ -413,7 +413,8 @@ fn conditions(filter: &CallFilter) -> Vec<String> {
         filter.commands.these.clone(),
         filter.commands.not.clone(),
     );
-    let functions = |functions: &[Function]| functions.iter().map(ToString::to_string).collect();
+    let functions =
+        |functions: &[ChainFunction]| functions.iter().map(ToString::to_string).collect();
     say(
         "called by",
         functions(&filter.functions.these),

@@ -33,12 +33,13 @@ use self::{
     rules::Rules,
 };
 use super::{
-    cgroup, clock,
+    cgroup,
+    chain::ChainTable,
+    clock,
     clsact::Side,
     counters::Counters,
     delay_tables::DelayTables,
     files::Files,
-    functions::FunctionTable,
     guardian::Guardian,
     hits::Hits,
     journal::{Journal, Leftover},
@@ -159,7 +160,7 @@ impl KernelActuator {
             take(names::MAP_CALL_FILTERS)?,
             take(names::MAP_ERRORS)?,
             Files::new(take(names::MAP_FILES)?)?,
-            FunctionTable::new(take(names::MAP_FUNCTIONS)?)?,
+            ChainTable::new(take(names::MAP_FUNCTIONS)?)?,
             DelayTables::new(take(names::MAP_TABLES)?)?,
         )?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;
@@ -328,7 +329,7 @@ impl KernelActuator {
             Effect::AddHop(hop) => self.add_hop(effect, hop),
             Effect::WriteRule { index, .. } => self.rules.write(&plan.experiment, *index),
             Effect::NameFiles { index, files } => self.name_files(*index, files),
-            Effect::NameFunctions { index, functions } => self.name_functions(*index, functions),
+            Effect::NameChain { index, functions } => self.name_functions(*index, functions),
             Effect::WriteScope { scope, rules } => self.write_scope(scope, *rules),
             Effect::WriteCall { hook, call, rules } => self.write_call(*hook, *call, *rules),
             Effect::WriteSite {
@@ -552,7 +553,7 @@ impl Actuator for KernelActuator {
             // Maps go with their descriptors, and so does what is in them.
             Effect::WriteRule { .. }
             | Effect::NameFiles { .. }
-            | Effect::NameFunctions { .. }
+            | Effect::NameChain { .. }
             | Effect::WriteScope { .. }
             | Effect::WriteCall { .. }
             | Effect::WriteSite { .. }

@@ -4,6 +4,7 @@
 mod actuator;
 mod btf;
 mod cgroup;
+mod chain;
 pub mod clock;
 mod clsact;
 mod control_file;
@@ -11,7 +12,6 @@ mod counters;
 mod delay_tables;
 pub mod features;
 mod files;
-mod functions;
 pub mod guardian;
 mod hits;
 mod journal;

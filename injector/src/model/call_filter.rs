@@ -36,7 +36,7 @@ pub struct CallFilter {
     /// What the calling thread is called; at most one, of 1 to 15 bytes.
     pub commands: Choice<String>,
     /// The functions that it came through.
-    pub functions: Choice<Function>,
+    pub functions: Choice<ChainFunction>,
 }
 
 impl Default for CallFilter {
@@ -178,14 +178,14 @@ impl Unmet {
 
 /// A function, by the file that holds its code.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Function {
+pub struct ChainFunction {
     /// Its name among the file's symbols.
     pub name: String,
     /// The file: an absolute path, as the target sees it.
     pub path: PathBuf,
 }
 
-impl fmt::Display for Function {
+impl fmt::Display for ChainFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.name, self.path.display())
     }

@@ -25,7 +25,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use injector_common::{FaultKind, Trigger};
 
 pub use call_filter::{
-    Access, AddressFamily, Argument, ArgumentTest, CallFilter, FileName, FileType, Function, Unmet,
+    Access, AddressFamily, Argument, ArgumentTest, CallFilter, ChainFunction, FileName, FileType,
+    Unmet,
 };
 pub(crate) use calls::value_in_words;
 pub use calls::{

@@ -51,10 +51,10 @@ pub fn build(
                 files: scope.files.clone(),
             });
         }
-        if !scope.functions.is_empty() {
-            parts.write.push(Effect::NameFunctions {
+        if !scope.chain.is_empty() {
+            parts.write.push(Effect::NameChain {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
-                functions: scope.functions.clone(),
+                functions: scope.chain.clone(),
             });
         }
         for one in &scope.scopes {

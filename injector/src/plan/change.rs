@@ -42,7 +42,7 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
             // Both versions of a rule name their files.
             Effect::WriteRule { index, .. }
             | Effect::NameFiles { index, .. }
-            | Effect::NameFunctions { index, .. } => {
+            | Effect::NameChain { index, .. } => {
                 let at = *index as usize;
                 if now.experiment.rules.get(at) != next.experiment.rules.get(at) {
                     steps.push(effect.clone());
@@ -280,7 +280,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::AddHop(_)
         | Effect::WriteRule { .. }
         | Effect::NameFiles { .. }
-        | Effect::NameFunctions { .. }
+        | Effect::NameChain { .. }
         | Effect::FollowProcesses
         | Effect::ForgetCallers
         | Effect::ForgetPrograms

@@ -9,7 +9,7 @@ use injector_common::names::{
 
 use crate::{
     model::{Direction, Manner, QueueMemory, ResourceFault, Rung, Syscall},
-    resolve::{FilePlace, FunctionPlace, Interface, Netns, Scope},
+    resolve::{ChainPlace, FilePlace, Interface, Netns, Scope},
 };
 
 /// Where a failing call is caught.
@@ -192,11 +192,11 @@ pub enum Effect {
         files: Vec<FilePlace>,
     },
     /// Names the functions of a rule that was written.
-    NameFunctions {
+    NameChain {
         /// The rule's position.
         index: u32,
         /// The functions, at least one.
-        functions: Vec<FunctionPlace>,
+        functions: Vec<ChainPlace>,
     },
     /// Follows the children of targeted processes.
     FollowProcesses,
@@ -360,7 +360,7 @@ impl fmt::Display for Effect {
                 let names: Vec<String> = files.iter().map(ToString::to_string).collect();
                 write!(f, "name {} for rule {index}", names.join(", "))
             }
-            Self::NameFunctions { index, functions } => {
+            Self::NameChain { index, functions } => {
                 let names: Vec<String> = functions.iter().map(ToString::to_string).collect();
                 write!(f, "name {} for rule {index}", names.join(", "))
             }

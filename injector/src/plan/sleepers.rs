@@ -42,7 +42,7 @@ pub(super) const fn programs(effect: &Effect) -> u32 {
         | Effect::AddHop(_)
         | Effect::WriteRule { .. }
         | Effect::NameFiles { .. }
-        | Effect::NameFunctions { .. }
+        | Effect::NameChain { .. }
         | Effect::FollowProcesses
         | Effect::ForgetCallers
         | Effect::ForgetPrograms

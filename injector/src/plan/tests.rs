@@ -80,7 +80,7 @@ fn packets_of(scope: Scope, netns: Netns) -> RuleScope {
         scopes: vec![scope],
         netns: vec![netns],
         files: Vec::new(),
-        functions: Vec::new(),
+        chain: Vec::new(),
         left_out: None,
     }
 }
@@ -91,7 +91,7 @@ fn calls_of(scope: Scope) -> RuleScope {
         scopes: vec![scope],
         netns: Vec::new(),
         files: Vec::new(),
-        functions: Vec::new(),
+        chain: Vec::new(),
         left_out: None,
     }
 }
@@ -229,7 +229,7 @@ fn assert_in_order(plan: &Plan) {
     let rank = |effect: &Effect| match effect {
         Effect::CreateCgroup { .. } => 0,
         Effect::AddHop(_) => 1,
-        Effect::WriteRule { .. } | Effect::NameFiles { .. } | Effect::NameFunctions { .. } => 2,
+        Effect::WriteRule { .. } | Effect::NameFiles { .. } | Effect::NameChain { .. } => 2,
         Effect::FollowProcesses | Effect::ForgetCallers | Effect::ForgetPrograms => 3,
         Effect::WriteScope { .. } => 4,
         Effect::FollowSockets => 5,

@@ -9,8 +9,8 @@ use std::{
 
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 
-use super::FunctionError;
-use crate::{error::HostError, model::Function};
+use super::ChainError;
+use crate::{error::HostError, model::ChainFunction};
 
 /// Read-only facts about this host: the real one, or a table in tests.
 pub trait Host {
@@ -118,11 +118,11 @@ pub trait Host {
     /// # Errors
     ///
     /// Where there is no such function.
-    fn function(
+    fn chain_function(
         &self,
         process: Option<Tgid>,
-        function: &Function,
-    ) -> Result<Vec<Range<u64>>, FunctionError>;
+        function: &ChainFunction,
+    ) -> Result<Vec<Range<u64>>, ChainError>;
 
     /// The interfaces of the namespace that this file opens.
     ///

@@ -24,13 +24,13 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    FunctionError, files, functions,
+    ChainError, chain, files,
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     mounts,
     netns::{ask_netlink, in_netns},
     services,
 };
-use crate::{error::HostError, model::Function};
+use crate::{error::HostError, model::ChainFunction};
 
 /// Inode numbers of the initial namespaces (linux/proc_ns.h); they never change.
 const INITIAL_USER_NS: u64 = 0xefff_fffd;
@@ -323,18 +323,18 @@ impl Host for LinuxHost {
         Ok([vec![path.clone()], below].concat())
     }
 
-    fn function(
+    fn chain_function(
         &self,
         process: Option<Tgid>,
-        function: &Function,
-    ) -> Result<Vec<Range<u64>>, FunctionError> {
+        function: &ChainFunction,
+    ) -> Result<Vec<Range<u64>>, ChainError> {
         let found = files::open(process, &function.path)?;
         files::check_known(&found)?;
         let mut bytes = Vec::new();
         files::readable(&found)?
-            .take(functions::MAX_BYTES)
+            .take(chain::MAX_BYTES)
             .read_to_end(&mut bytes)?;
-        functions::parts_of(&bytes, &function.name)
+        chain::parts_of(&bytes, &function.name)
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

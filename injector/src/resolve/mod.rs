@@ -1,9 +1,9 @@
 //! Targets, resolved on this host now. Read-only: `/proc`, cgroupfs, netlink.
 
 mod cgroup;
+pub mod chain;
 mod checks;
 pub mod files;
-pub mod functions;
 mod host;
 mod interfaces;
 mod linux;
@@ -22,8 +22,8 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 
 use crate::error::Error;
 pub use cgroup::Cgroup;
+pub use chain::{ChainError, ChainPlace};
 pub use files::FilePlace;
-pub use functions::{FunctionError, FunctionPlace};
 pub use host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId};
 pub use linux::LinuxHost;
 pub(crate) use linux::{has_ended, parse_stat};
@@ -124,7 +124,7 @@ pub struct RuleScope {
     /// The files that it names, if it names some.
     pub files: Vec<FilePlace>,
     /// The functions that it names, if it names some.
-    pub functions: Vec<FunctionPlace>,
+    pub chain: Vec<ChainPlace>,
     /// Whom of its targets the rule leaves out, if it is known now.
     pub left_out: Option<String>,
 }

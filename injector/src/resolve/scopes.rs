@@ -8,9 +8,8 @@ use std::{
 use injector_common::{NetnsInode, Tgid, kinds::Family};
 
 use super::{
-    Netns, RuleScope, Scope, cgroup, checks,
+    Netns, RuleScope, Scope, cgroup, chain, checks,
     files::{self, Roots},
-    functions,
     host::{CgroupMount, Host, Link, Process},
     interfaces, process, resources, services,
 };
@@ -100,15 +99,12 @@ impl<'a, H: Host> Facts<'a, H> {
                 Vec::new()
             }
         };
-        let (files, functions) = match rule.fault.calls().map(|calls| &calls.filter) {
+        let (files, chain) = match rule.fault.calls().map(|calls| &calls.filter) {
             Some(filter) if !filter.paths.is_any() || filter.asks_for_chain() => {
                 let (members, uses_own) = self.members(&scopes)?;
                 let roots = Roots::of(&members, uses_own, self.host);
                 let files = files::find(&filter.paths, &roots, self.host)?;
-                (
-                    files,
-                    functions::find(&filter.functions, &roots, self.host)?,
-                )
+                (files, chain::find(&filter.functions, &roots, self.host)?)
             }
             Some(_) | None => (Vec::new(), Vec::new()),
         };
@@ -117,7 +113,7 @@ impl<'a, H: Host> Facts<'a, H> {
             scopes,
             netns,
             files,
-            functions,
+            chain,
             left_out,
         })
     }

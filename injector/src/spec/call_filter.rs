@@ -6,7 +6,7 @@ use injector_common::call_filter::{COMMAND_BYTES, NAME_BYTES};
 use nix::libc;
 
 use crate::{
-    model::{Access, Argument, ArgumentTest, FileName, FileType, Function},
+    model::{Access, Argument, ArgumentTest, ChainFunction, FileName, FileType},
     spec::text::{ValueError, is_digits, word},
 };
 
@@ -129,7 +129,7 @@ impl FromStr for Command {
     }
 }
 
-impl FromStr for Function {
+impl FromStr for ChainFunction {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn functions_are_named_with_their_file() {
-        let function: Function = "main.(*T).f@/srv/a@b/app".parse().expect("a function");
+        let function: ChainFunction = "main.(*T).f@/srv/a@b/app".parse().expect("a function");
         assert_eq!(function.name, "main.(*T).f");
         assert_eq!(function.path, PathBuf::from("/srv/a@b/app"));
         assert_eq!(function.to_string(), "main.(*T).f@/srv/a@b/app");
@@ -443,7 +443,7 @@ mod tests {
             ("@/srv/app", "no function"),
             ("sa\0ve@/srv/app", "no name has"),
         ] {
-            let error = bad.parse::<Function>().expect_err(bad);
+            let error = bad.parse::<ChainFunction>().expect_err(bad);
             assert!(error.problem.contains(says), "{bad}: {error}");
             assert!(error.allowed.contains("FUNCTION@PATH"), "{bad}: {error}");
         }
@@ -469,7 +469,7 @@ mod tests {
             let _ = text.parse::<FileName>();
             let _ = text.parse::<FilePath>();
             let _ = text.parse::<Users>();
-            let _ = text.parse::<Function>();
+            let _ = text.parse::<ChainFunction>();
         }
     }
 }

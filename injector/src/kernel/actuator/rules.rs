@@ -14,10 +14,10 @@ use injector_common::{
 use super::Failure;
 use crate::{
     kernel::{
+        chain::{ChainTable, ChainTableError},
         clock,
         delay_tables::DelayTables,
         files::Files,
-        functions::{FunctionTable, FunctionTableError},
         wire,
     },
     model::Experiment,
@@ -37,7 +37,7 @@ pub(super) struct Rules {
     call_filters: Array<MapData, CallFilter>,
     errors: Array<MapData, ErrorList>,
     files: Files,
-    functions: FunctionTable,
+    functions: ChainTable,
     delays: DelayTables,
     slots: BTreeMap<u32, RuleSlot>,
     /// Rules that were written and are not in force, and from which table they draw.
@@ -65,7 +65,7 @@ impl Rules {
         call_filters: Map,
         errors: Map,
         files: Files,
-        functions: FunctionTable,
+        functions: ChainTable,
         delays: DelayTables,
     ) -> Result<Self, MapError> {
         Ok(Self {
@@ -146,7 +146,7 @@ impl Rules {
         file: FileKey,
         part: &Range<u64>,
         left_out: bool,
-    ) -> Result<(), FunctionTableError> {
+    ) -> Result<(), ChainTableError> {
         let key = self.next_key(index);
         self.functions.add(file, part, key, left_out)?;
         self.listed.entry(key).or_default().code.push(file);

@@ -23,7 +23,7 @@ use crate::{
     kernel::{cgroup, files as files_of_kernel, links, object, processes, sockets, wire},
     model::{Experiment, Syscall},
     plan::{CallHook, Effect, Plan},
-    resolve::{FilePlace, FunctionPlace, Interface, Netns, Scope, files, services},
+    resolve::{ChainPlace, FilePlace, Interface, Netns, Scope, files, services},
 };
 
 impl KernelActuator {
@@ -131,7 +131,7 @@ impl KernelActuator {
     pub(super) fn name_functions(
         &mut self,
         index: u32,
-        functions: &[FunctionPlace],
+        functions: &[ChainPlace],
     ) -> Result<(), Failure> {
         for place in functions {
             let open = files::open(place.process, &place.function.path);

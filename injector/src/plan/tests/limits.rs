@@ -65,7 +65,7 @@ fn device_names_fit_and_differ() {
                 .map(|inode| netns(inode, "/ns", &[("lo", 1), ("eth0", 2)]))
                 .collect(),
             files: Vec::new(),
-            functions: Vec::new(),
+            chain: Vec::new(),
             left_out: None,
         },
     )];

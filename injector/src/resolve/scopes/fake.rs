@@ -12,9 +12,9 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, names::DEVICE_ALIAS};
 
 use crate::{
     error::HostError,
-    model::Function,
+    model::ChainFunction,
     resolve::{
-        FunctionError,
+        ChainError,
         host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     },
 };
@@ -285,15 +285,15 @@ impl Host for FakeHost {
         }
     }
 
-    fn function(
+    fn chain_function(
         &self,
         process: Option<Tgid>,
-        function: &Function,
-    ) -> Result<Vec<Range<u64>>, FunctionError> {
+        function: &ChainFunction,
+    ) -> Result<Vec<Range<u64>>, ChainError> {
         self.file(process, &function.path)?;
         match function.name.as_str() {
             "save" => Ok(vec![16..32, 64..80]),
-            _ => Err(FunctionError::NoSuch {
+            _ => Err(ChainError::NoSuch {
                 like: vec!["save".to_owned()],
             }),
         }

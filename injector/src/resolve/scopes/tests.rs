@@ -482,7 +482,7 @@ fn functions_are_looked_for_where_the_target_lives() {
     };
     let find = |target: &str, function| resolve_one(&FakeHost::new(), &[target], by(function));
     let scopes = find("cgroup:/web", "save@/inside/app").expect("a function");
-    let [place] = &scopes.functions[..] else {
+    let [place] = &scopes.chain[..] else {
         panic!("{scopes:?}")
     };
     assert_eq!(place.to_string(), "save@/inside/app of process 11");

@@ -11,14 +11,14 @@ use injector_common::{
 use super::files::place;
 
 /// The table of functions.
-pub(super) struct FunctionTable {
+pub(super) struct ChainTable {
     map: HashMap<MapData, FileKey, Functions>,
     known: BTreeMap<FileKey, BTreeMap<(u64, u64), FileRules>>,
 }
 
 /// Why functions could not be named.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FunctionTableError {
+pub(super) enum ChainTableError {
     /// The kernel refused.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -27,7 +27,7 @@ pub(super) enum FunctionTableError {
     Full,
 }
 
-impl FunctionTable {
+impl ChainTable {
     pub(super) fn new(map: Map) -> Result<Self, MapError> {
         Ok(Self {
             map: HashMap::try_from(map)?,
@@ -42,11 +42,11 @@ impl FunctionTable {
         part: &Range<u64>,
         key: u32,
         left_out: bool,
-    ) -> Result<(), FunctionTableError> {
+    ) -> Result<(), ChainTableError> {
         let functions = self.known.entry(file).or_default();
         let at = (part.start, part.end);
         if functions.len() == FILE_FUNCTIONS && !functions.contains_key(&at) {
-            return Err(FunctionTableError::Full);
+            return Err(ChainTableError::Full);
         }
         let rules = functions.entry(at).or_default();
         let (version, bit) = place(key);

@@ -14,23 +14,23 @@ use super::{
 };
 use crate::{
     error::SpecError,
-    model::{Choice, Function},
+    model::{ChainFunction, Choice},
 };
 
 /// A function that a rule names, in one of the roots that its targets live in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FunctionPlace {
+pub struct ChainPlace {
     /// A process whose root directory the path starts at; `None` for the agent's own.
     pub process: Option<Tgid>,
     /// The function, and the path there of the file that holds its code.
-    pub function: Function,
+    pub function: ChainFunction,
     /// Where in the file its code is: at least one part.
     pub parts: Vec<Range<u64>>,
     /// Whether the rule leaves out what it calls.
     pub left_out: bool,
 }
 
-impl fmt::Display for FunctionPlace {
+impl fmt::Display for ChainPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.left_out { "!" } else { "" })?;
         write!(f, "{}", self.function)?;
@@ -43,7 +43,7 @@ impl fmt::Display for FunctionPlace {
 
 /// Why a function's code cannot be told from other code.
 #[derive(Debug, thiserror::Error)]
-pub enum FunctionError {
+pub enum ChainError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] io::Error),
@@ -82,7 +82,7 @@ fn suggestion(names: &[String]) -> String {
     format!(", but {}", names.join(", "))
 }
 
-impl FunctionError {
+impl ChainError {
     /// What would have been right.
     const fn allowed(&self) -> &'static str {
         match self {
@@ -111,30 +111,30 @@ impl FunctionError {
 ///
 /// Where a function is nowhere.
 pub(super) fn find(
-    functions: &Choice<Function>,
+    functions: &Choice<ChainFunction>,
     roots: &Roots,
     host: &impl Host,
-) -> Result<Vec<FunctionPlace>, SpecError> {
-    let mut places: Vec<FunctionPlace> = Vec::new();
+) -> Result<Vec<ChainPlace>, SpecError> {
+    let mut places: Vec<ChainPlace> = Vec::new();
     for (function, left_out) in functions.each() {
-        let mut refused: Option<FunctionError> = None;
+        let mut refused: Option<ChainError> = None;
         let before = places.len();
         for process in roots.each() {
-            match host.function(process, function) {
-                Ok(parts) => places.push(FunctionPlace {
+            match host.chain_function(process, function) {
+                Ok(parts) => places.push(ChainPlace {
                     process,
                     function: function.clone(),
                     parts,
                     left_out,
                 }),
                 // A file that is there tells more than one that is not.
-                Err(FunctionError::File(_)) if refused.is_some() => {}
+                Err(ChainError::File(_)) if refused.is_some() => {}
                 Err(error) => refused = Some(error),
             }
         }
         if let (true, Some(error)) = (places.len() == before, refused) {
             let problem = match &error {
-                FunctionError::File(error) => cannot_be_found(&function.path, error),
+                ChainError::File(error) => cannot_be_found(&function.path, error),
                 other => format!("{function} cannot be looked for: {other}"),
             };
             return Err(SpecError::new("called-by", problem, error.allowed()));
@@ -145,7 +145,7 @@ pub(super) fn find(
 }
 
 /// One entry of the table holds all functions of a file.
-fn check_count(places: &[FunctionPlace]) -> Result<(), SpecError> {
+fn check_count(places: &[ChainPlace]) -> Result<(), SpecError> {
     for place in places {
         let same = places
             .iter()
@@ -177,12 +177,12 @@ pub(super) const MAX_BYTES: u64 = 1 << 31;
 /// # Errors
 ///
 /// Where there is none.
-pub(super) fn parts_of(file: &[u8], name: &str) -> Result<Vec<Range<u64>>, FunctionError> {
+pub(super) fn parts_of(file: &[u8], name: &str) -> Result<Vec<Range<u64>>, ChainError> {
     const ENDIAN: LittleEndian = LittleEndian;
-    let no_elf = |_: object::read::Error| FunctionError::NoElf;
+    let no_elf = |_: object::read::Error| ChainError::NoElf;
     let header = elf::FileHeader64::<LittleEndian>::parse(file).map_err(no_elf)?;
     if header.e_machine(ENDIAN) != elf::EM_X86_64 {
-        return Err(FunctionError::NoElf);
+        return Err(ChainError::NoElf);
     }
     let sections = header.sections(ENDIAN, file).map_err(no_elf)?;
     let segments = header.program_headers(ENDIAN, file).map_err(no_elf)?;
@@ -249,25 +249,25 @@ impl Found {
         }
     }
 
-    fn parts(self) -> Result<Vec<Range<u64>>, FunctionError> {
+    fn parts(self) -> Result<Vec<Range<u64>>, ChainError> {
         if self.parts.len() > FILE_FUNCTIONS {
-            return Err(FunctionError::TooMany(self.parts.len()));
+            return Err(ChainError::TooMany(self.parts.len()));
         }
         if !self.parts.is_empty() {
             let parts = self.parts.into_iter();
             return Ok(parts.map(|(start, end)| start..end).collect());
         }
         Err(if self.no_code {
-            FunctionError::NoCode
+            ChainError::NoCode
         } else if self.data {
-            FunctionError::Data
+            ChainError::Data
         } else if self.imported {
-            FunctionError::Imported
+            ChainError::Imported
         } else if !self.any {
-            FunctionError::Stripped
+            ChainError::Stripped
         } else {
             let like = self.like.into_iter().collect();
-            FunctionError::NoSuch { like }
+            ChainError::NoSuch { like }
         })
     }
 }
@@ -375,11 +375,11 @@ mod tests {
         );
         assert!(matches!(
             parts_of(b"#!/bin/sh\n", "main"),
-            Err(FunctionError::NoElf)
+            Err(ChainError::NoElf)
         ));
         assert!(matches!(
             parts_of(&own[..64], "main"),
-            Err(FunctionError::NoElf)
+            Err(ChainError::NoElf)
         ));
         let near = refused("parts_of");
         assert!(near.contains("but _"), "{near}");
