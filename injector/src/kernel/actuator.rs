@@ -1,5 +1,6 @@
 //! The actuator that acts on the real kernel.
 
+mod entries;
 mod hops;
 mod packets;
 mod resources;
@@ -20,7 +21,7 @@ use std::{
 
 use aya::{
     maps::{Array, HashMap, MapData},
-    programs::{KProbe, ProgramError},
+    programs::ProgramError,
 };
 use injector_common::{
     Control, NetnsInode, RuleStats, ScopeKey, call_filter::FileKey, names, uses::Uses,
@@ -56,10 +57,7 @@ use crate::{
     actuate::Actuator,
     error::{ApplyError, CleanupError},
     model::Direction,
-    plan::{
-        Effect, PacketAttach, Plan,
-        hooks::{entry_function, typed_functions},
-    },
+    plan::{Effect, PacketAttach, Plan, entries::entry_function},
     resolve::Netns,
 };
 
@@ -366,27 +364,9 @@ impl KernelActuator {
                 };
                 self.attach_packets(effect, site, program)
             }
-            Effect::AttachEntry { call, modifies } => {
-                let link = if *modifies {
-                    let functions = typed_functions(call.name);
-                    let programs = &mut self.programs;
-                    let program = programs.load_modifying(names::PROG_FMOD_ENTRY, &functions)?;
-                    links::attach_direct(program)?
-                } else {
-                    let program: &mut KProbe = self.program(names::PROG_SYSCALL)?.try_into()?;
-                    object::once(program.load())?;
-                    links::attach_kprobe(program, &entry_function(call.name))?
-                };
-                self.attached.push((effect.clone(), link));
-                Ok(())
-            }
-            Effect::AttachSeen { call } => {
-                let program: &mut KProbe = self.program(names::PROG_SEEN)?.try_into()?;
-                object::once(program.load())?;
-                let link = links::attach_kprobe(program, &entry_function(call.name))?;
-                self.attached.push((effect.clone(), link));
-                Ok(())
-            }
+            Effect::AttachEntry { call, modifies } => self.attach_entry(effect, *call, *modifies),
+            Effect::AttachSeen { call } => self.attach_seen(effect, &entry_function(call.name)),
+            Effect::AttachTwin { function, at } => self.attach_twin(effect, function, *at),
             Effect::AttachSecurity { hook, modifies } => {
                 let link = if *modifies {
                     links::attach_direct(self.programs.load_modifying_security(*hook)?)?
@@ -557,6 +537,7 @@ impl Actuator for KernelActuator {
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
             | Effect::AttachSeen { .. }
+            | Effect::AttachTwin { .. }
             | Effect::AttachSecurity { .. }
             | Effect::AttachSleepingHook { .. }
             | Effect::AttachSleepingEntry { .. }

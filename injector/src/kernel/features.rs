@@ -120,6 +120,7 @@ impl Default for Tried {
                 override_return: untried(),
                 seen_entry: untried(),
                 entries: BTreeMap::new(),
+                twins: BTreeMap::new(),
                 modify_return: untried(),
                 modified_entries: BTreeMap::new(),
                 refuse: untried(),

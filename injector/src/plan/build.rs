@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 
-use super::{CallHook, Effect, Features, Hop, Plan, limits, sleepers};
+use super::{CallHook, Effect, Features, Hop, Plan, TwinHook, limits, sleepers};
 use crate::{
     error::{Error, Unsupported},
     model::{
@@ -143,6 +143,8 @@ struct Parts {
     /// By the program that makes them, among others.
     by_program: bool,
     calls: Vec<(CallHook, Syscall, u64)>,
+    /// Where 32-bit callers enter.
+    twins: Vec<(TwinHook, String)>,
     /// Programs at `connect`, and whether they choose its error.
     connects: Option<bool>,
     /// A program where sockets send, and whether one hears what they receive.
@@ -420,6 +422,8 @@ impl Parts {
                 .map(|(call, modifies)| Effect::AttachEntry { call, modifies }),
         );
         effects.extend(seen.into_iter().map(|call| Effect::AttachSeen { call }));
+        let twins = self.twins.into_iter();
+        effects.extend(twins.map(|(at, function)| Effect::AttachTwin { function, at }));
         effects.extend(
             hooks
                 .into_iter()

@@ -164,6 +164,7 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachSeen { .. }
+            | Effect::AttachTwin { .. }
             | Effect::StartWaker
             | Effect::AttachSleepingHook { .. }
             | Effect::AttachConnect { .. } => {
@@ -287,6 +288,7 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::AttachPackets { .. }
         | Effect::AttachEntry { .. }
         | Effect::AttachSeen { .. }
+        | Effect::AttachTwin { .. }
         | Effect::AttachSecurity { .. }
         | Effect::StartWaker
         | Effect::AttachSleepingHook { .. }

@@ -107,6 +107,8 @@ pub struct Features {
     /// Where one of the two can be done: whether the kernel has a function at whose entry a call
     /// can be met, per call that was asked about.
     pub entries: BTreeMap<Syscall, Support>,
+    /// The functions at which 32-bit callers enter what does the same, per call that was asked about.
+    pub twins: BTreeMap<Syscall, Vec<String>>,
     /// Whether a program may take the place of a system call.
     pub modify_return: Support,
     /// Where it can, per call that was asked about.
@@ -151,6 +153,7 @@ impl Features {
             override_return: Support::Supported,
             seen_entry: Support::Supported,
             entries: calls.clone(),
+            twins: BTreeMap::new(),
             modify_return: Support::Supported,
             modified_entries: calls.clone(),
             refuse: Support::Supported,
@@ -198,6 +201,12 @@ impl Features {
             Manner::Asleep => entry_in(&self.sleeping_returns, &self.waker, call),
             Manner::Busy => entry_in(&self.busy_returns, &Support::Supported, call),
         }
+    }
+
+    /// The functions at which 32-bit callers enter what does the same as a call.
+    #[must_use]
+    pub fn twins(&self, call: Syscall) -> &[String] {
+        self.twins.get(&call).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a call can be seen at its entry.

@@ -52,6 +52,7 @@ pub(super) const fn programs(effect: &Effect) -> u32 {
         | Effect::WriteCall { .. }
         | Effect::AttachPackets { .. }
         | Effect::AttachSeen { .. }
+        | Effect::AttachTwin { .. }
         | Effect::AttachSecurity { .. }
         | Effect::StartWaker
         | Effect::AttachSleepingHook { .. }

@@ -235,7 +235,7 @@ fn assert_in_order(plan: &Plan) {
         Effect::WriteSite { .. } => 7,
         Effect::WriteCall { .. } => 8,
         Effect::AttachPackets { .. } => 9,
-        Effect::AttachEntry { .. } | Effect::AttachSeen { .. } => 10,
+        Effect::AttachEntry { .. } | Effect::AttachSeen { .. } | Effect::AttachTwin { .. } => 10,
         Effect::AttachSecurity { .. } => 11,
         Effect::StartWaker => 12,
         Effect::AttachSleepingHook { .. }

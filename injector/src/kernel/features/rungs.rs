@@ -173,6 +173,7 @@ mod tests {
             override_return: Support::Supported,
             seen_entry: Support::Supported,
             entries: BTreeMap::new(),
+            twins: BTreeMap::new(),
             modify_return: Support::Supported,
             modified_entries: BTreeMap::new(),
             refuse: Support::Supported,
