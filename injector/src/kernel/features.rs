@@ -121,6 +121,7 @@ impl Default for Tried {
                 seen_entry: untried(),
                 entries: BTreeMap::new(),
                 twins: BTreeMap::new(),
+                modified_twins: untried(),
                 modify_return: untried(),
                 modified_entries: BTreeMap::new(),
                 refuse: untried(),

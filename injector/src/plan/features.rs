@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use injector_common::{FaultKind, names::SecurityHook};
 
+use super::TwinHook;
 use crate::model::{Manner, Syscall};
 
 /// Whether something works here.
@@ -109,6 +110,8 @@ pub struct Features {
     pub entries: BTreeMap<Syscall, Support>,
     /// The functions at which 32-bit callers enter what does the same, per call that was asked about.
     pub twins: BTreeMap<Syscall, Vec<String>>,
+    /// Whether a program may take the place of such a function: of all of them, or of none.
+    pub modified_twins: Support,
     /// Whether a program may take the place of a system call.
     pub modify_return: Support,
     /// Where it can, per call that was asked about.
@@ -154,6 +157,7 @@ impl Features {
             seen_entry: Support::Supported,
             entries: calls.clone(),
             twins: BTreeMap::new(),
+            modified_twins: Support::Supported,
             modify_return: Support::Supported,
             modified_entries: calls.clone(),
             refuse: Support::Supported,
@@ -207,6 +211,16 @@ impl Features {
     #[must_use]
     pub fn twins(&self, call: Syscall) -> &[String] {
         self.twins.get(&call).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a program can be attached to such functions.
+    #[must_use]
+    pub const fn takes_twin(&self, at: TwinHook) -> &Support {
+        match at {
+            // A kprobe goes to any of them, and may override the result of all calls or of none.
+            TwinHook::Overridden | TwinHook::Seen => &Support::Supported,
+            TwinHook::Modified => &self.modified_twins,
+        }
     }
 
     /// Whether a call can be seen at its entry.

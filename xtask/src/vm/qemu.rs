@@ -131,7 +131,7 @@ impl Hardware<'_> {
         // words in a loop, and start an agent in half the time. Every stac or clac ends a
         // translated block.
         qemu.args(["-M", "q35", "-cpu"]);
-        qemu.arg("max,la57=off,cx16=off,erms=off,fsrm=off,smap=off");
+        qemu.arg("max,la57=off,erms=off,fsrm=off,smap=off");
         if self.icount {
             // One nanosecond per instruction: what a guest measures is the same in each run.
             qemu.args([

@@ -313,6 +313,7 @@ fn try_rung(programs: &mut Programs, features: &mut Features, rung: Rung, calls:
             if features.modify_return.is_supported() {
                 load_entries(programs, features, calls);
                 find_entries(features, calls);
+                try_twins(programs, features);
             }
         }
         Rung::Lsm => try_hooks(programs, features, &hooks_of(calls), false),
@@ -375,6 +376,14 @@ fn find_entries(features: &mut Features, calls: &[Syscall]) {
         twins.sort_unstable();
         twins.dedup();
         features.twins.insert(call, twins);
+    }
+}
+
+/// Tries to take the place of a function by which 32-bit callers enter, if that was not tried yet.
+fn try_twins(programs: &mut Programs, features: &mut Features) {
+    let mut twins = features.twins.values().flatten();
+    if let (Support::Inconclusive { .. }, Some(one)) = (&features.modified_twins, twins.next()) {
+        features.modified_twins = support(programs.try_modifying(std::slice::from_ref(one)));
     }
 }
 

@@ -174,6 +174,7 @@ mod tests {
             seen_entry: Support::Supported,
             entries: BTreeMap::new(),
             twins: BTreeMap::new(),
+            modified_twins: Support::Supported,
             modify_return: Support::Supported,
             modified_entries: BTreeMap::new(),
             refuse: Support::Supported,

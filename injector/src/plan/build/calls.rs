@@ -136,10 +136,24 @@ impl Parts {
                 Some(known) => known.2 |= mask,
                 None => self.calls.push((hook, call, mask)),
             }
-            for function in features.twins(call) {
-                let twin = hook.twin().map(|at| (at, function.clone()));
-                self.twins
-                    .extend(twin.filter(|twin| !self.twins.contains(twin)));
+            let Some(at) = hook.twin() else {
+                continue;
+            };
+            let twins = features.twins(call);
+            if let (false, Some(function)) = (features.takes_twin(at).is_supported(), twins.first())
+            {
+                let (rule, why) = (&rule.name, features.takes_twin(at).reason());
+                self.notes.push(format!(
+                    "rule {rule} leaves 32-bit callers of {} alone, who enter by {function}: {why}",
+                    call.name
+                ));
+                continue;
+            }
+            for function in twins {
+                let twin = (at, function.clone());
+                if !self.twins.contains(&twin) {
+                    self.twins.push(twin);
+                }
             }
         }
         Ok(())

@@ -283,6 +283,22 @@ fn thirty_two_bit_callers_are_met_where_they_enter() {
          that 32-bit callers make by __ia32_compat_sys_socketcall; found fmod_ret here, and another \
          one in a rule before it",
     );
+    let refused = Features {
+        modified_twins: no("not modifiable"),
+        ..features.clone()
+    };
+    check(
+        &[by(Rung::FmodRet, "connect")],
+        &refused,
+        "rule r0 (sys-errno) through fmod_ret
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. name connect at its entry by fmod_ret for rules 0
+         4. attach to the entry of connect by fmod_ret
+         5. put the rules in force
+         note: rule r0 leaves 32-bit callers of connect alone, who enter by __ia32_sys_connect: \
+         not modifiable",
+    );
     // Both pass by security hooks as others do.
     let plan = plan(
         &[by(Rung::Kprobe, "bind"), by(Rung::Lsm, "connect")],
