@@ -126,7 +126,6 @@ impl Hardware<'_> {
             "-display",
             "none",
         ]);
-        // QEMU 7.2 (Debian 12) emulates cmpxchg16b wrongly, which corrupts the guest's slab.
         // Emulated, `rep movsb` copies byte by byte: kernels that are told of no fast one copy
         // words in a loop, and start an agent in half the time. Every stac or clac ends a
         // translated block.
