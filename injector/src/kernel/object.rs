@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     Btf, BtfError, Ebpf, EbpfLoader, VerifierLogLevel,
-    programs::{Lsm, Program, ProgramError, ProgramType},
+    programs::{KProbe, Lsm, ProgramError, ProgramType},
     sys::{BpfHelper, is_helper_supported},
 };
 
@@ -337,9 +337,9 @@ impl Programs {
             .filter(move |((name, ..), _)| !asleep(*name))
             .map(|(_, program)| program.as_fd());
         let kprobes = [names::PROG_SYSCALL, names::PROG_SEEN].into_iter();
-        let kprobes = kprobes.filter_map(|name| match self.ebpf.program(name)? {
-            Program::KProbe(program) => Some(program.fd().ok()?.as_fd()),
-            _ => None,
+        let kprobes = kprobes.filter_map(|name| {
+            let program: &KProbe = self.ebpf.program(name)?.try_into().ok()?;
+            Some(program.fd().ok()?.as_fd())
         });
         direct.chain(kprobes)
     }
