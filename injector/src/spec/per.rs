@@ -48,6 +48,12 @@ pub(super) fn settle(fault: &mut Fault, trigger: &Trigger, per: Per) -> Result<P
             "system calls belong to no flow",
             "rule, process, thread or program, or none at all",
         )),
+        Fault::Function(_) if per.is_caller() => Ok(per),
+        Fault::Function(_) => Err(SpecError::new(
+            "per",
+            "functions belong to no flow",
+            "rule, process, thread or program, or none at all",
+        )),
         Fault::Packet(_, fault) if per == Per::Flow => settle_packet(fault),
         Fault::Packet(..) => Err(SpecError::new(
             "per",
