@@ -407,6 +407,7 @@ impl Parts {
                 }
             }
         }
+        effects.extend(functions::names(&self.functions));
         for site in self.sites.into_values() {
             for known in site.interfaces.into_values() {
                 for (wanted, direction) in [
@@ -450,7 +451,8 @@ impl Parts {
             sleepers: sleepers::of(call, &waiting),
         };
         effects.extend(returning.into_iter().map(attach));
-        functions::effects(self.functions, &mut effects);
+        let functions = self.functions.into_iter();
+        effects.extend(functions.map(|(place, _)| Effect::AttachFunction { place }));
         if let Some(chooses) = self.connects {
             effects.push(Effect::AttachConnect { chooses });
         }

@@ -240,6 +240,13 @@ pub enum Effect {
         /// Which rules, as a mask.
         rules: u64,
     },
+    /// Names a function for rules.
+    NameFunction {
+        /// The function.
+        place: FunctionPlace,
+        /// Which rules, as a mask.
+        rules: u64,
+    },
     /// Attaches a program to the packets of an interface.
     AttachPackets {
         /// The interface's namespace.
@@ -290,13 +297,6 @@ pub enum Effect {
         manner: Manner,
         /// How many can sleep there at once on each processor, if asleep.
         sleepers: u32,
-    },
-    /// Names a function for rules.
-    NameFunction {
-        /// The function.
-        place: FunctionPlace,
-        /// Which rules, as a mask.
-        rules: u64,
     },
     /// Attaches the program at a function's entry.
     AttachFunction {

@@ -151,6 +151,7 @@ mod tests {
             for (keys, allowed) in [
                 ("sys-errno, call: read, errno: EIO", None),
                 ("sys-signal, call: read, signal: SIGUSR1", None),
+                ("user-return, function: f, file: /a, return: 0", None),
                 ("net-loss", Some("rule or flow")),
                 ("net-rate, rate: 1mbit", Some("rule or flow")),
                 ("net-refuse", Some("rule, or none")),

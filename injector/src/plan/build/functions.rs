@@ -32,14 +32,12 @@ impl Parts {
     }
 }
 
-/// What has to be done for these functions and the rules on them.
-pub(super) fn effects(functions: Vec<(FunctionPlace, u64)>, effects: &mut Vec<Effect>) {
-    for (place, rules) in &functions {
-        effects.push(Effect::NameFunction {
+/// The effects that name these functions for the rules on them.
+pub(super) fn names(functions: &[(FunctionPlace, u64)]) -> impl Iterator<Item = Effect> {
+    functions
+        .iter()
+        .map(|(place, rules)| Effect::NameFunction {
             place: place.clone(),
             rules: *rules,
-        });
-    }
-    let places = functions.into_iter().map(|(place, _)| place);
-    effects.extend(places.map(|place| Effect::AttachFunction { place }));
+        })
 }
