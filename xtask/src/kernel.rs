@@ -19,6 +19,10 @@ use crate::paths;
 /// The one with the most tests comes first, so that machines that run side by side end together.
 pub(crate) const TESTED: &[&str] = &["debian-6.1", BACKPORTED, OVERRIDE];
 
+/// Those of a whole run of the tests: on the last one only what no other can do
+/// (`TestBinary::part_on_newest`).
+pub(crate) const WHOLE: &[&str] = &["debian-6.1", BACKPORTED, OVERRIDE, NEWEST];
+
 /// Those on which every call is tried.
 pub(crate) const TRIED: &[&str] = &["debian-6.1", BACKPORTED, OVERRIDE, NEWEST];
 
@@ -29,7 +33,7 @@ pub(crate) const OVERRIDE: &str = "override";
 pub(crate) const BACKPORTED: &str = "debian-6.12";
 
 /// The newest that Debian's archives have, of whatever series. Its verifier takes several times as
-/// long as those of the others, so that the tests run there only if they are asked to.
+/// long as those of the others, so that the other tests run there only if they are asked to.
 pub(crate) const NEWEST: &str = "debian-newest";
 
 /// A folder of kernels that is looked in before the repository's own.

@@ -87,7 +87,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
             Part::Compared => compared()?,
             Part::Kernels => {
                 vm()?;
-                for name in kernel::TESTED {
+                for name in kernel::WHOLE {
                     kernel::ensure(name)?;
                 }
             }
