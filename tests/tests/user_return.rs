@@ -143,8 +143,16 @@ tell(hex(lfind(0, 0, 0, 0, 0)))",
         rule(&format!("r{n}"), "getppid", &rest)
     });
     let mut rules: String = rules.collect();
-    rules += &rule("every", "getppid", &format!("return: 42, when: 1..+2, times: 1, {target}"));
-    rules += &rule("far", "lfind", &format!("return: '0x8123456789abcdef', {target}"));
+    rules += &rule(
+        "every",
+        "getppid",
+        &format!("return: 42, when: 1..+2, times: 1, {target}"),
+    );
+    rules += &rule(
+        "far",
+        "lfind",
+        &format!("return: '0x8123456789abcdef', {target}"),
+    );
     let injection = Injection::of_spec(&document(&rules));
     go_on(&mut victim);
     let status = victim.wait();
@@ -162,7 +170,12 @@ tell(hex(lfind(0, 0, 0, 0, 0)))",
         ("far", 1, 1),
     ];
     assert_eq!(report.hits(), hits);
-    assert!(report.rules.iter().all(|rule| rule.backend == "uprobe" && rule.errors == 0));
+    assert!(
+        report
+            .rules
+            .iter()
+            .all(|rule| rule.backend == "uprobe" && rule.errors == 0)
+    );
 }
 
 /// However the agent ends, whoever calls the function goes on, and nothing comes of it any more.
@@ -206,7 +219,10 @@ fn it_lasts_as_long_as_the_agent_vouches_for_it() {
         spared.then_some(())
     });
     let lasted = stopped.elapsed();
-    assert!(hits > 0 && lasted < Duration::from_secs(4), "{hits} in {lasted:?}");
+    assert!(
+        hits > 0 && lasted < Duration::from_secs(4),
+        "{hits} in {lasted:?}"
+    );
     // The program is still there, and lets it go on.
     victim.assert_unharmed(5);
     beside.assert_unharmed(3);
@@ -279,8 +295,16 @@ tell('ended', os.wait()[1])",
     );
     scene.line(1);
     let target = format!("target: 'pid:{}'", victim.pid());
-    let counts = rule("counts", "getppid", &format!("return: 1, shadow: true, {target}"));
-    let hits = rule("hits", "getppid", &format!("return: 42, per: thread, when: 3, {target}"));
+    let counts = rule(
+        "counts",
+        "getppid",
+        &format!("return: 1, shadow: true, {target}"),
+    );
+    let hits = rule(
+        "hits",
+        "getppid",
+        &format!("return: 42, per: thread, when: 3, {target}"),
+    );
     let injection = Injection::of_spec(&document(&(counts + &hits)));
     go_on(&mut victim);
     let status = victim.wait();
@@ -332,7 +356,8 @@ fn rules_change_while_it_runs() {
         fs::write(&new, document(rules)).expect("write a file");
         fs::rename(&new, file.path()).expect("replace a file");
     };
-    let of = |function: &str, value: &str| rule("r", function, &format!("return: {value}, {target}"));
+    let of =
+        |function: &str, value: &str| rule("r", function, &format!("return: {value}, {target}"));
     write(&of("getuid", "1"));
     let path = file.path().to_str().expect("a path in UTF-8");
     let line = ["run", path, "--watch", "--output", "json"];
@@ -368,7 +393,11 @@ fn what_cannot_be_had_return_is_refused_with_the_reason() {
     fs::write(&script, "#!/bin/sh\n").expect("a file");
     let program = folder.path("there/x86");
     // A header of a 32-bit program.
-    fs::write(&program, b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0").expect("a file");
+    fs::write(
+        &program,
+        b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0",
+    )
+    .expect("a file");
     let missing = folder.path("none.so");
     let there = folder.path("there");
     let refused = |function: &str, file: &str, value: &str, code: i32, says: &str| {
@@ -391,7 +420,13 @@ fn what_cannot_be_had_return_is_refused_with_the_reason() {
         assert!(finished.stderr.contains(says), "{line:?}: {finished:?}");
     };
     refused("malloc", "libc.so.6", "0", 2, "is not absolute");
-    refused("malloc", &missing, "0", 2, "cannot be read by the target: No such file");
+    refused(
+        "malloc",
+        &missing,
+        "0",
+        2,
+        "cannot be read by the target: No such file",
+    );
     refused("malloc", &there, "0", 2, "it is no regular file");
     refused("malloc", "/dev/zero", "0", 2, "it is no regular file");
     refused("malloc", &script, "0", 2, "is no ELF file");
@@ -403,6 +438,12 @@ fn what_cannot_be_had_return_is_refused_with_the_reason() {
     refused("malloc", LIBC, "0x10000000000000000", 2, "64 bits");
     refused("malloc", LIBC, "NULL", 2, "64 bits");
     if Feature::UserReturn.available().is_err() {
-        refused("malloc", LIBC, "0", 3, "may write the registers of whoever comes by; found");
+        refused(
+            "malloc",
+            LIBC,
+            "0",
+            3,
+            "may write the registers of whoever comes by; found",
+        );
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
             Part::Compared => compared()?,
             Part::Kernels => {
                 vm()?;
-                for name in kernel::WHOLE {
+                for name in kernel::TESTED {
                     kernel::ensure(name)?;
                 }
             }

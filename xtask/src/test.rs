@@ -185,7 +185,7 @@ fn kernels(options: &Options) -> Result<Vec<Kernel>> {
     }
     setup::vm()?;
     if options.kernel.is_empty() {
-        kernel::WHOLE
+        kernel::TESTED
             .iter()
             .map(|name| kernel::ensure(name))
             .collect()

@@ -58,14 +58,15 @@ impl Entry {
     pub const fn new(number: u32, entry: u64, back: u64) -> Option<Self> {
         let way = back.wrapping_sub(entry).cast_signed();
         let most = 1 << (63 - WAY);
-        if number >> NUMBER_BITS != 0 || way >= most || way < -most || way.cast_unsigned().is_multiple_of(PAGE)
+        if number >> NUMBER_BITS != 0
+            || way >= most
+            || way < -most
+            || way.cast_unsigned().is_multiple_of(PAGE)
         {
             return None;
         }
         let place = (entry % PAGE) << NUMBER_BITS;
-        Some(Self(
-            (way << WAY).cast_unsigned() | place | number as u64,
-        ))
+        Some(Self((way << WAY).cast_unsigned() | place | number as u64))
     }
 
     /// The word.

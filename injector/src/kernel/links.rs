@@ -17,8 +17,8 @@ use aya::programs::{
     links::CgroupAttachMode,
     lsm::LsmLink,
     raw_trace_point::RawTracePointLink,
-    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError},
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
 use aya::programs::{LinkOrder, ProgramError};
 use nix::libc;

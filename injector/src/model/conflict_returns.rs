@@ -54,10 +54,22 @@ fn a_function_comes_back_once() {
     let first = rule("one", "--function f --return -1");
     for (first, second, says) in [
         (&first, rule("two", "--function f --return 0"), true),
-        (&first, rule("two", "--function f --return 0 --times 3"), true),
+        (
+            &first,
+            rule("two", "--function f --return 0 --times 3"),
+            true,
+        ),
         (&first, rule("two", "--function g --return 0"), false),
-        (&rule("one", "--function f --return -1 --percent 5"), rule("two", "--function f --return 0"), false),
-        (&rule("one", "--function f --return -1 --shadow"), rule("two", "--function f --return 0"), false),
+        (
+            &rule("one", "--function f --return -1 --percent 5"),
+            rule("two", "--function f --return 0"),
+            false,
+        ),
+        (
+            &rule("one", "--function f --return -1 --shadow"),
+            rule("two", "--function f --return 0"),
+            false,
+        ),
     ] {
         let found = conflict(first, &second);
         assert_eq!(found.is_some(), says, "{first}, {second}: {found:?}");

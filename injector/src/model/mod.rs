@@ -203,7 +203,9 @@ impl Fault {
     pub fn longest_wait(&self) -> Duration {
         match self {
             Self::Packet(_, fault) => fault.longest_wait(),
-            Self::Call(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => Duration::ZERO,
+            Self::Call(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => {
+                Duration::ZERO
+            }
         }
     }
 

@@ -55,10 +55,7 @@ pub fn build(
         for one in &scope.scopes {
             match &rule.fault {
                 Fault::Resource(fault) => parts.hand_over(index, one, fault),
-                Fault::Packet(..)
-                | Fault::Call(..)
-                | Fault::Refuse { .. }
-                | Fault::Function(_) => {
+                Fault::Packet(..) | Fault::Call(..) | Fault::Refuse { .. } | Fault::Function(_) => {
                     parts.aim(one, mask, rule);
                 }
             }

@@ -12,7 +12,8 @@ use object::{
         SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, STT_TLS, Sym64,
     },
     read::elf::{
-        FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _, SymbolTable, VersionTable,
+        FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _, SymbolTable,
+        VersionTable,
     },
 };
 
@@ -95,9 +96,9 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
             SpecError::new("file", format!("is damaged: {error}"), allowed)
         };
         let parts = header.program_headers(ENDIAN, file).map_err(damaged)?;
-        let code = parts.iter().filter(|part| {
-            part.p_type(ENDIAN) == PT_LOAD && part.p_flags(ENDIAN) & PF_X != 0
-        });
+        let code = parts
+            .iter()
+            .filter(|part| part.p_type(ENDIAN) == PT_LOAD && part.p_flags(ENDIAN) & PF_X != 0);
         let code = code.map(|part| Code {
             address: part.p_vaddr(ENDIAN),
             offset: part.p_offset(ENDIAN),
@@ -129,14 +130,17 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
     /// loader binds to their names.
     fn symbols(&self) -> impl Iterator<Item = (&'data [u8], &'data Sym64<LittleEndian>, bool)> {
         self.tables.iter().enumerate().flat_map(move |(at, table)| {
-            table.symbols.enumerate().filter_map(move |(index, symbol)| {
-                let name = usize::try_from(symbol.st_name(ENDIAN)).ok()?;
-                // The static table has versions in names.
-                let name = table.names.get(name..)?;
-                let name = name.split(|&byte| byte == 0 || byte == b'@').next()?;
-                let default = at == 0 && !self.is_hidden(index);
-                (!name.is_empty()).then_some((name, symbol, default))
-            })
+            table
+                .symbols
+                .enumerate()
+                .filter_map(move |(index, symbol)| {
+                    let name = usize::try_from(symbol.st_name(ENDIAN)).ok()?;
+                    // The static table has versions in names.
+                    let name = table.names.get(name..)?;
+                    let name = name.split(|&byte| byte == 0 || byte == b'@').next()?;
+                    let default = at == 0 && !self.is_hidden(index);
+                    (!name.is_empty()).then_some((name, symbol, default))
+                })
         })
     }
 
@@ -164,7 +168,11 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
                     );
                 }
                 STT_FUNC | STT_NOTYPE if section != SHN_ABS => {
-                    let list = if is_default { &mut default } else { &mut others };
+                    let list = if is_default {
+                        &mut default
+                    } else {
+                        &mut others
+                    };
                     list.insert(Symbol {
                         address: symbol.st_value(ENDIAN),
                         length: symbol.st_size(ENDIAN),
@@ -288,7 +296,11 @@ fn alike<'a>(name: &str, names: &[&'a str]) -> Vec<&'a str> {
         within.sort_unstable_by_key(|known| known.len());
         return within.into_iter().take(MOST).copied().collect();
     }
-    found.into_iter().take(MOST).map(|(_, known)| known).collect()
+    found
+        .into_iter()
+        .take(MOST)
+        .map(|(_, known)| known)
+        .collect()
 }
 
 /// How many bytes have to be added, removed or changed to make one of the other, if not more than
@@ -308,7 +320,9 @@ fn distance(one: &str, other: &str, most: usize) -> Option<usize> {
             row[place + 1] = changed.min(diagonal + 1).min(row[place] + 1);
         }
     }
-    row.last().copied().filter(|&far| far <= most && far < one.len())
+    row.last()
+        .copied()
+        .filter(|&far| far <= most && far < one.len())
 }
 
 #[cfg(test)]

@@ -138,7 +138,10 @@ fn what_is_no_function_here_is_refused_with_the_reason() {
         ("nowhere", "no part of the file that can be executed"),
         ("ssl_raed", "did you mean SSL_read?"),
         ("read", "did you mean SSL_read, SSL_read_ex?"),
-        ("quite_another", "no function of this file; allowed: one that"),
+        (
+            "quite_another",
+            "no function of this file; allowed: one that",
+        ),
     ] {
         let error = refused(&file, name);
         assert_eq!(error.field, "function", "{name}");
@@ -173,7 +176,10 @@ fn what_is_no_x86_64_binary_is_refused_with_the_reason() {
 /// Of a real library, with versions of symbols and functions that the loader chooses.
 #[test]
 fn the_c_library_is_understood() {
-    let paths = ["/usr/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib64/libc.so.6"];
+    let paths = [
+        "/usr/lib/x86_64-linux-gnu/libc.so.6",
+        "/usr/lib64/libc.so.6",
+    ];
     let Some(file) = paths.iter().find_map(|path| std::fs::read(path).ok()) else {
         return;
     };
@@ -181,7 +187,10 @@ fn the_c_library_is_understood() {
         let place = find(&file[..], name).expect(name);
         assert_eq!(file[usize::try_from(place.back).unwrap()], RET, "{name}");
         // In the function itself, or not far from it.
-        assert!(place.entry.abs_diff(place.back) < 1 << 16, "{name}: {place:?}");
+        assert!(
+            place.entry.abs_diff(place.back) < 1 << 16,
+            "{name}: {place:?}"
+        );
     }
     assert!(refused(&file, "memcpy").problem.contains("IFUNC"));
     assert!(refused(&file, "environ").problem.contains("is data"));

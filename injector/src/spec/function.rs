@@ -68,7 +68,7 @@ impl FromStr for FunctionValue {
                        -9223372036854775808 to 18446744073709551615";
         bits.map(|bits| Self {
             bits,
-            hex: (hex && !negative) || bits > i64::MAX.cast_unsigned() && !negative,
+            hex: !negative && (hex || bits > i64::MAX.cast_unsigned()),
         })
         .ok_or_else(|| ValueError::new(text, "is no value to return", allowed))
     }
@@ -96,8 +96,20 @@ mod tests {
             assert_eq!((value.bits, value.to_string().as_str()), (bits, told));
         }
         for bad in [
-            "", "-", "0x", "--1", "+1", "0x+1", "0x-1", "1.5", "0b1", "1e3", "NULL",
-            "18446744073709551616", "-9223372036854775809", "0x1ffffffffffffffff",
+            "",
+            "-",
+            "0x",
+            "--1",
+            "+1",
+            "0x+1",
+            "0x-1",
+            "1.5",
+            "0b1",
+            "1e3",
+            "NULL",
+            "18446744073709551616",
+            "-9223372036854775809",
+            "0x1ffffffffffffffff",
         ] {
             let error = bad.parse::<FunctionValue>().expect_err(bad);
             assert!(error.allowed.contains("64 bits"), "{bad}: {error}");

@@ -34,10 +34,8 @@ impl Parts {
 
 /// The effects that name these functions for the rules on them.
 pub(super) fn names(functions: &[(FunctionPlace, u64)]) -> impl Iterator<Item = Effect> {
-    functions
-        .iter()
-        .map(|(place, rules)| Effect::NameFunction {
-            place: place.clone(),
-            rules: *rules,
-        })
+    functions.iter().map(|(place, rules)| Effect::NameFunction {
+        place: place.clone(),
+        rules: *rules,
+    })
 }

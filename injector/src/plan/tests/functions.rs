@@ -36,7 +36,10 @@ fn one_program_asks_all_rules_on_a_function() {
         &[
             (fault("malloc", 0), at(web(), "malloc", 7, 0x1000)),
             (fault("free", 0), at(web(), "free", 7, 0x2000)),
-            (fault("__libc_malloc", 1), at(process(), "__libc_malloc", 7, 0x1000)),
+            (
+                fault("__libc_malloc", 1),
+                at(process(), "__libc_malloc", 7, 0x1000),
+            ),
             (fault("malloc", 0), at(web(), "malloc", 8, 0x1000)),
         ],
         &able(),
@@ -80,7 +83,10 @@ fn a_kernel_that_lets_nobody_write_registers_refuses() {
 fn a_change_attaches_what_is_new() {
     let first = (fault("malloc", 0), at(web(), "malloc", 7, 0x1000));
     let now = plan(&[first], &able()).expect("a plan");
-    let other = (fault("__libc_malloc", 1), at(web(), "__libc_malloc", 7, 0x1000));
+    let other = (
+        fault("__libc_malloc", 1),
+        at(web(), "__libc_malloc", 7, 0x1000),
+    );
     let more = (fault("free", 0), at(web(), "free", 7, 0x2000));
     let next = plan(&[other, more], &able()).expect("a plan");
     let steps = change(&now, &next).expect("steps");

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
     model::{
-        CallFault, CallFilter, Calls, Choice, Direction, Fault, Function, FunctionValue, PacketFault,
-        PacketFilter, Per, ResourceFault,
+        CallFault, CallFilter, Calls, Choice, Direction, Fault, Function, FunctionValue,
+        PacketFault, PacketFilter, Per, ResourceFault,
     },
     resolve::{CgroupMount, FileId, Interface},
 };
@@ -503,7 +503,10 @@ fn a_function_is_looked_for_where_the_target_lives() {
         let fault = Fault::Function(Function {
             name: "malloc".to_owned(),
             file: file.into(),
-            value: FunctionValue { bits: 0, hex: false },
+            value: FunctionValue {
+                bits: 0,
+                hex: false,
+            },
         });
         resolve_one(&FakeHost::new(), targets, fault).map(|scope| {
             let place = scope.function.expect("a function");
@@ -512,11 +515,17 @@ fn a_function_is_looked_for_where_the_target_lives() {
     };
     let at = |targets, file| place(targets, file).expect(file);
     // The agent's root, where what the target starts will live; and a root of its own.
-    assert_eq!(at(&["cgroup:/empty"], "/app"), ("malloc in /app".to_owned(), FileId([0, 2])));
+    assert_eq!(
+        at(&["cgroup:/empty"], "/app"),
+        ("malloc in /app".to_owned(), FileId([0, 2]))
+    );
     let inside = ("malloc in /app of process 11".to_owned(), FileId([0, 11]));
     assert_eq!(at(&["cgroup:/web"], "/app"), inside);
     // One file for all, or not.
-    assert_eq!(at(&["cgroup:/web", "cgroup:/db"], "/lib/libc.so.6").1, FileId([0, 1]));
+    assert_eq!(
+        at(&["cgroup:/web", "cgroup:/db"], "/lib/libc.so.6").1,
+        FileId([0, 1])
+    );
     let error = place(&["cgroup:/web", "cgroup:/db"], "/app").expect_err("two files");
     assert!(error.to_string().contains("2 different files"), "{error}");
     let error = place(&["cgroup:/web"], "/nowhere").expect_err("no file");
