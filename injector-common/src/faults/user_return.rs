@@ -1,6 +1,7 @@
 //! `user-return`: a function of a program or library does nothing, and returns a chosen value.
 
 use super::Params;
+use crate::names::CALL_NUMBERS;
 
 /// `RuleEntry::params` of functions that return this value.
 #[must_use]
@@ -47,6 +48,8 @@ pub struct Entry(u64);
 const NUMBER_BITS: u32 = 12;
 /// Bits of its place in a page.
 const PLACE_BITS: u32 = 12;
+// Functions are numbered as calls are.
+const _: () = assert!(CALL_NUMBERS <= 1 << NUMBER_BITS);
 /// Lowest bit of the way to the `ret`.
 const WAY: u32 = NUMBER_BITS + PLACE_BITS;
 
@@ -108,10 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        RuleEntry,
-        names::{CALL_NUMBERS, MAX_RULES},
-    };
+    use crate::{RuleEntry, names::MAX_RULES};
 
     #[test]
     fn every_version_of_a_rule_has_its_number() {
@@ -123,7 +123,6 @@ mod tests {
         }
         assert_eq!(key(0), None);
         assert_eq!(key(i32::MIN), None);
-        assert!(CALL_NUMBERS <= 1 << NUMBER_BITS);
     }
 
     proptest! {
