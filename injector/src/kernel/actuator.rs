@@ -1,6 +1,7 @@
 //! The actuator that acts on the real kernel.
 
-mod entries;
+mod calls;
+mod functions;
 mod hops;
 mod packets;
 mod resources;
@@ -58,8 +59,8 @@ use crate::{
     actuate::Actuator,
     error::{ApplyError, CleanupError},
     model::Direction,
-    plan::{Effect, PacketAttach, Plan, entries::entry_function},
-    resolve::Netns,
+    plan::{Effect, PacketAttach, Plan},
+    resolve::{FileId, Netns},
 };
 
 /// How far ahead the agent vouches for its rules, in ns. A stopped agent's
@@ -78,6 +79,8 @@ pub struct KernelActuator {
     seen: Seen,
     sites: Sites,
     calls: Array<MapData, u64>,
+    /// Functions that rules name or named, each at its number.
+    functions: Vec<(FileId, u64)>,
     /// Which entries of `calls` some rule is in.
     named_calls: BTreeSet<u32>,
     spared: HashMap<MapData, FileKey, u32>,
@@ -201,6 +204,7 @@ impl KernelActuator {
             seen,
             sites,
             calls,
+            functions: Vec::new(),
             named_calls: BTreeSet::new(),
             spared,
             clear,
@@ -377,17 +381,10 @@ impl KernelActuator {
                 self.attach_packets(effect, site, program)
             }
             Effect::AttachEntry { call, modifies } => self.attach_entry(effect, *call, *modifies),
-            Effect::AttachSeen { call } => self.attach_seen(effect, &entry_function(call.name)),
+            Effect::AttachSeen { call } => self.attach_seen(effect, *call),
             Effect::AttachTwin { function, at } => self.attach_twin(effect, function, *at),
             Effect::AttachSecurity { hook, modifies } => {
-                let link = if *modifies {
-                    links::attach_direct(self.programs.load_modifying_security(*hook)?)?
-                } else {
-                    let program = self.programs.load_security(hook.program(), hook.attach())?;
-                    links::attach_lsm(program)?
-                };
-                self.attached.push((effect.clone(), link));
-                Ok(())
+                self.attach_security(effect, *hook, *modifies)
             }
             Effect::StartWaker => self.start_waker(),
             Effect::AttachSleepingHook { hook } => {
@@ -403,6 +400,8 @@ impl KernelActuator {
                 manner,
                 sleepers,
             } => self.attach_return(effect, *call, *manner, *sleepers),
+            Effect::NameFunction { place, rules } => self.name_function(place, *rules),
+            Effect::AttachFunction { place } => self.attach_function(effect, place),
             Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
             Effect::AttachSend { hears } => self.attach_send(effect, *hears),
             Effect::StartGuardian => self.start_guardian(plan),
@@ -540,6 +539,7 @@ impl Actuator for KernelActuator {
             | Effect::WriteScope { .. }
             | Effect::WriteCall { .. }
             | Effect::WriteSite { .. }
+            | Effect::NameFunction { .. }
             | Effect::TagSockets { .. }
             // Their programs are detached above.
             | Effect::FollowProcesses
@@ -554,6 +554,7 @@ impl Actuator for KernelActuator {
             | Effect::AttachSleepingHook { .. }
             | Effect::AttachSleepingEntry { .. }
             | Effect::AttachReturn { .. }
+            | Effect::AttachFunction { .. }
             | Effect::AttachConnect { .. }
             | Effect::AttachSend { .. }
             // The guardian's end is that of all it was handed over.

@@ -13,6 +13,7 @@ mod dns;
 pub(crate) mod errors;
 pub mod filter;
 mod first_argument;
+mod function;
 mod link;
 mod marks;
 mod overlap;
@@ -39,6 +40,7 @@ pub use filter::{
     TcpFlags, Unit,
 };
 pub use first_argument::FirstArgument;
+pub use function::{Function, FunctionValue};
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
 pub use resource::{
     ClockShift, Clocks, CpuQuota, Device, IoLimit, MemoryLimit, ResourceFault, Setting, Signals,
@@ -115,6 +117,8 @@ pub enum Fault {
         /// The error.
         errno: Errno,
     },
+    /// A function of a program or library does nothing, and returns.
+    Function(Function),
     /// Something happens to what the target is given.
     Resource(ResourceFault),
 }
@@ -178,7 +182,7 @@ impl Fault {
                 Some("every packet waits, also those that it does not hit")
             }
             Self::Resource(_) => Some("it decides on no operation"),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Function(_) => None,
         }
     }
 
@@ -189,6 +193,7 @@ impl Fault {
             Self::Packet(_, fault) => fault.kind(),
             Self::Call(_, fault) => fault.kind(),
             Self::Refuse { .. } => FaultKind::NetRefuse,
+            Self::Function(_) => FaultKind::UserReturn,
             Self::Resource(fault) => fault.kind(),
         }
     }
@@ -198,7 +203,9 @@ impl Fault {
     pub fn longest_wait(&self) -> Duration {
         match self {
             Self::Packet(_, fault) => fault.longest_wait(),
-            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => Duration::ZERO,
+            Self::Call(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => {
+                Duration::ZERO
+            }
         }
     }
 
@@ -207,7 +214,7 @@ impl Fault {
     pub const fn resource(&self) -> Option<&ResourceFault> {
         match self {
             Self::Resource(fault) => Some(fault),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Function(_) => None,
         }
     }
 
@@ -216,7 +223,7 @@ impl Fault {
     pub fn queue_memory(&self) -> Option<QueueMemory> {
         match self {
             Self::Packet(_, fault) => fault.queue_memory(),
-            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Call(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => None,
         }
     }
 
@@ -240,7 +247,11 @@ impl Fault {
                     ..
                 }),
             ) => Some(table),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Packet(..)
+            | Self::Call(..)
+            | Self::Refuse { .. }
+            | Self::Function(_)
+            | Self::Resource(_) => None,
         }
     }
 
@@ -258,7 +269,11 @@ impl Fault {
     pub const fn queries(&self) -> Option<&Dns> {
         match self {
             Self::Packet(_, PacketFault::Dns(dns)) => Some(dns),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Packet(..)
+            | Self::Call(..)
+            | Self::Refuse { .. }
+            | Self::Function(_)
+            | Self::Resource(_) => None,
         }
     }
 
@@ -267,7 +282,7 @@ impl Fault {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
             Self::Call(calls, _) => calls.filter.peers.as_deref_mut(),
-            Self::Resource(_) => None,
+            Self::Function(_) | Self::Resource(_) => None,
         }
     }
 
@@ -276,7 +291,16 @@ impl Fault {
     pub const fn calls(&self) -> Option<&Calls> {
         match self {
             Self::Call(calls, _) => Some(calls),
-            Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Packet(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => None,
+        }
+    }
+
+    /// The function that it acts on, if it does on one.
+    #[must_use]
+    pub const fn function(&self) -> Option<&Function> {
+        match self {
+            Self::Function(function) => Some(function),
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -291,7 +315,7 @@ impl Fault {
     pub fn call_way(&self) -> Option<Way> {
         match self {
             Self::Call(calls, fault) => Some(fault.way(calls)),
-            Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Packet(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => None,
         }
     }
 
@@ -300,7 +324,7 @@ impl Fault {
     pub const fn filter(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) => Some(filter),
-            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Call(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => None,
         }
     }
 
@@ -311,7 +335,7 @@ impl Fault {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
             Self::Call(calls, _) => calls.filter.peers.as_deref(),
-            Self::Resource(_) => None,
+            Self::Function(_) | Self::Resource(_) => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Building a plan.
 
 mod calls;
+mod functions;
 mod sends;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use crate::{
         Direction, Experiment, Fault, Manner, PacketFault, PacketFilter, Per, QueueMemory,
         ResourceFault, Rule, Syscall,
     },
-    resolve::{Interface, Netns, RuleScope, Scope, Whom},
+    resolve::{FunctionPlace, Interface, Netns, RuleScope, Scope, Whom},
 };
 
 /// Plans how to put `experiment` in force, given what its targets are and what
@@ -54,7 +55,7 @@ pub fn build(
         for one in &scope.scopes {
             match &rule.fault {
                 Fault::Resource(fault) => parts.hand_over(index, one, fault),
-                Fault::Packet(..) | Fault::Call(..) | Fault::Refuse { .. } => {
+                Fault::Packet(..) | Fault::Call(..) | Fault::Refuse { .. } | Fault::Function(_) => {
                     parts.aim(one, mask, rule);
                 }
             }
@@ -62,6 +63,7 @@ pub fn build(
         backends.push(match &rule.fault {
             Fault::Call(calls, _) => parts.calls(rule, calls, mask, features)?,
             Fault::Refuse { errno, .. } => parts.connects(rule, *errno, features)?,
+            Fault::Function(_) => parts.function(rule, scope, mask, features)?,
             // That a namespace can be had was seen before.
             Fault::Resource(ResourceFault::Clock(_)) => "timens",
             // That the target has the control file was seen when it was looked up.
@@ -145,6 +147,8 @@ struct Parts {
     calls: Vec<(CallHook, Syscall, u64)>,
     /// Where 32-bit callers enter.
     twins: Vec<(TwinHook, String)>,
+    /// Functions, and the rules on each.
+    functions: Vec<(FunctionPlace, u64)>,
     /// Programs at `connect`, and whether they choose its error.
     connects: Option<bool>,
     /// A program where sockets send, and whether one hears what they receive.
@@ -167,7 +171,9 @@ impl Parts {
                 filter.direction != Direction::Egress
                     || (filter.follows_conversations() && !fault.fails_calls())
             }
-            Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_) => false,
+            Fault::Call(..) | Fault::Refuse { .. } | Fault::Function(_) | Fault::Resource(_) => {
+                false
+            }
         };
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
             self.by_socket.add(scope, mask);
@@ -400,6 +406,7 @@ impl Parts {
                 }
             }
         }
+        effects.extend(functions::names(&self.functions));
         for site in self.sites.into_values() {
             for known in site.interfaces.into_values() {
                 for (wanted, direction) in [
@@ -445,6 +452,8 @@ impl Parts {
             sleepers: sleepers::of(call, &waiting),
         };
         effects.extend(returning.into_iter().map(attach));
+        let functions = self.functions.into_iter();
+        effects.extend(functions.map(|(place, _)| Effect::AttachFunction { place }));
         if let Some(chooses) = self.connects {
             effects.push(Effect::AttachConnect { chooses });
         }

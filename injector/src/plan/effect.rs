@@ -1,5 +1,7 @@
 //! One reversible change of the kernel's state.
 
+mod words;
+
 use std::fmt;
 
 use injector_common::names::SecurityHook;
@@ -7,8 +9,9 @@ use injector_common::names::SecurityHook;
 use super::{CallHook, TwinHook};
 use crate::{
     model::{Direction, Manner, QueueMemory, ResourceFault, Syscall},
-    resolve::{FilePlace, Interface, Netns, Scope},
+    resolve::{FilePlace, FunctionPlace, Interface, Netns, Scope},
 };
+use words::{By, HookText, In, Mask, ScopeText};
 
 /// Devices of ours that packets of one namespace wait in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +124,13 @@ pub enum Effect {
         /// Which rules, as a mask.
         rules: u64,
     },
+    /// Names a function for rules.
+    NameFunction {
+        /// The function.
+        place: FunctionPlace,
+        /// Which rules, as a mask.
+        rules: u64,
+    },
     /// Attaches a program to the packets of an interface.
     AttachPackets {
         /// The interface's namespace.
@@ -178,6 +188,11 @@ pub enum Effect {
         manner: Manner,
         /// How many can sleep there at once on each processor, if asleep.
         sleepers: u32,
+    },
+    /// Attaches the program at a function's entry.
+    AttachFunction {
+        /// The function.
+        place: FunctionPlace,
     },
     /// Attaches programs at `connect`.
     AttachConnect {
@@ -352,6 +367,10 @@ impl fmt::Display for Effect {
                 let name = call.name;
                 write!(f, "attach to the return of {name}, to wait {}", In(*manner))
             }
+            Self::NameFunction { place, rules } => {
+                write!(f, "name {place} for rules {}", Mask(*rules))
+            }
+            Self::AttachFunction { place } => write!(f, "attach to the entry of {place}"),
             Self::AttachConnect { chooses } => {
                 f.write_str("attach to connect below the root cgroup, for IPv4 and IPv6")?;
                 f.write_str(if *chooses { "" } else { ", to fail with EPERM" })
@@ -410,76 +429,5 @@ impl fmt::Display for Effect {
             }
             Self::Enable => f.write_str("put the rules in force"),
         }
-    }
-}
-
-/// A scope as a plan prints it.
-struct ScopeText<'a>(&'a Scope);
-
-impl fmt::Display for ScopeText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Scope::Cgroup { id, path, .. } => write!(f, "cgroup {} (id {id})", path.display()),
-            Scope::Processes { root, tgids } if tgids.len() > 1 => {
-                write!(f, "process {root} and {} descendants", tgids.len() - 1)
-            }
-            Scope::Processes { root, .. } => write!(f, "process {root}"),
-            Scope::Command => f.write_str("the command's cgroup"),
-        }
-    }
-}
-
-/// A hook as a plan prints it.
-struct HookText(CallHook);
-
-impl fmt::Display for HookText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            CallHook::Entry { modifies } => write!(f, "its entry{}", By(modifies)),
-            CallHook::Seen => f.write_str("its entry, to see it"),
-            CallHook::Asleep(None) => f.write_str("its entry, to wait asleep"),
-            CallHook::Asleep(Some(hook)) => {
-                write!(f, "security hook {}, to wait asleep", hook.attach())
-            }
-            CallHook::Returning(manner) => write!(f, "its return, to wait {}", In(manner)),
-            CallHook::Security { hook, modifies } => {
-                write!(f, "security hook {}{}", hook.attach(), By(modifies))
-            }
-        }
-    }
-}
-
-/// In which manner a call waits.
-struct In(Manner);
-
-impl fmt::Display for In {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Manner::Asleep => "asleep",
-            Manner::Busy => "busy",
-        })
-    }
-}
-
-/// Whether a program takes the place of a function there.
-struct By(bool);
-
-impl fmt::Display for By {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0 { " by fmod_ret" } else { "" })
-    }
-}
-
-/// A rule mask as the rules' numbers, from 0.
-struct Mask(u64);
-
-impl fmt::Display for Mask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut comma = "";
-        for index in (0..u64::BITS).filter(|index| self.0 & (1 << index) != 0) {
-            write!(f, "{comma}{index}")?;
-            comma = ",";
-        }
-        Ok(())
     }
 }

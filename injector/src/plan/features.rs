@@ -116,6 +116,8 @@ pub struct Features {
     pub modify_return: Support,
     /// Where it can, per call that was asked about.
     pub modified_entries: BTreeMap<Syscall, Support>,
+    /// Whether a program can have a function return where it is entered.
+    pub function_return: Support,
     /// Whether programs at `connect` choose its error.
     pub refuse: Support,
     /// Whether programs at `connect` can at least let it fail, with `EPERM`.
@@ -160,6 +162,7 @@ impl Features {
             modified_twins: Support::Supported,
             modify_return: Support::Supported,
             modified_entries: calls.clone(),
+            function_return: Support::Supported,
             refuse: Support::Supported,
             deny: Support::Supported,
             send: Support::Supported,

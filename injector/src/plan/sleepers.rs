@@ -56,6 +56,8 @@ pub(super) const fn programs(effect: &Effect) -> u32 {
         | Effect::AttachSecurity { .. }
         | Effect::StartWaker
         | Effect::AttachSleepingHook { .. }
+        | Effect::NameFunction { .. }
+        | Effect::AttachFunction { .. }
         | Effect::AttachConnect { .. }
         | Effect::AttachSend { .. }
         | Effect::StartGuardian

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod filters;
+mod functions;
 mod limits;
 mod packets;
 mod returns;
@@ -80,6 +81,7 @@ fn packets_of(scope: Scope, netns: Netns) -> RuleScope {
         scopes: vec![scope],
         netns: vec![netns],
         files: Vec::new(),
+        function: None,
         left_out: None,
     }
 }
@@ -90,6 +92,7 @@ fn calls_of(scope: Scope) -> RuleScope {
         scopes: vec![scope],
         netns: Vec::new(),
         files: Vec::new(),
+        function: None,
         left_out: None,
     }
 }
@@ -233,7 +236,7 @@ fn assert_in_order(plan: &Plan) {
         Effect::FollowSockets => 5,
         Effect::TagSockets { .. } => 6,
         Effect::WriteSite { .. } => 7,
-        Effect::WriteCall { .. } => 8,
+        Effect::WriteCall { .. } | Effect::NameFunction { .. } => 8,
         Effect::AttachPackets { .. } => 9,
         Effect::AttachEntry { .. } | Effect::AttachSeen { .. } | Effect::AttachTwin { .. } => 10,
         Effect::AttachSecurity { .. } => 11,
@@ -241,11 +244,12 @@ fn assert_in_order(plan: &Plan) {
         Effect::AttachSleepingHook { .. }
         | Effect::AttachSleepingEntry { .. }
         | Effect::AttachReturn { .. } => 13,
-        Effect::AttachConnect { .. } => 14,
-        Effect::AttachSend { .. } => 15,
-        Effect::StartGuardian => 16,
-        Effect::HandOver { .. } => 17,
-        Effect::Enable => 18,
+        Effect::AttachFunction { .. } => 14,
+        Effect::AttachConnect { .. } => 15,
+        Effect::AttachSend { .. } => 16,
+        Effect::StartGuardian => 17,
+        Effect::HandOver { .. } => 18,
+        Effect::Enable => 19,
     };
     assert!(plan.effects.is_sorted_by_key(rank), "{plan}");
     let enabled = plan

@@ -58,29 +58,12 @@ pub(super) fn find<'a>(
     uses_own: bool,
     host: &impl Host,
 ) -> Result<Vec<FilePlace>, SpecError> {
-    let mut roots: BTreeMap<RootId, Option<Tgid>> = BTreeMap::new();
-    let own = host.root(None);
-    for &process in processes {
-        let Some(root) = host.root(Some(process)) else {
-            continue;
-        };
-        let known = if Some(root) == own {
-            None
-        } else {
-            Some(process)
-        };
-        roots.entry(root).or_insert(known);
-    }
-    if let Some(own) = own
-        && (uses_own || roots.is_empty())
-    {
-        roots.insert(own, None);
-    }
+    let roots: Vec<Option<Tgid>> = roots(processes, uses_own, host).collect();
     let mut places: Vec<FilePlace> = Vec::new();
     for (path, left_out) in paths.each() {
         let mut refused = None;
         let before = places.len();
-        for &process in roots.values() {
+        for &process in &roots {
             match host.file(process, path) {
                 Ok(found) => places.extend((0..).zip(found).map(|(place, path)| FilePlace {
                     process,
@@ -99,6 +82,34 @@ pub(super) fn find<'a>(
         }
     }
     Ok(places)
+}
+
+/// A process for each of the roots of these, and `None` for the agent's own if that is among them, or
+/// targets are yet to start there.
+pub(super) fn roots<'a>(
+    processes: impl IntoIterator<Item = &'a Tgid>,
+    uses_own: bool,
+    host: &impl Host,
+) -> impl Iterator<Item = Option<Tgid>> {
+    let mut roots: BTreeMap<RootId, Option<Tgid>> = BTreeMap::new();
+    let own = host.root(None);
+    for &process in processes {
+        let Some(root) = host.root(Some(process)) else {
+            continue;
+        };
+        let known = if Some(root) == own {
+            None
+        } else {
+            Some(process)
+        };
+        roots.entry(root).or_insert(known);
+    }
+    if let Some(own) = own
+        && (uses_own || roots.is_empty())
+    {
+        roots.insert(own, None);
+    }
+    roots.into_values()
 }
 
 /// Opens a file as a process sees it, without a right to do anything with it.

@@ -8,7 +8,8 @@ use std::{
 
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 
-use crate::error::HostError;
+use super::functions::FunctionPlace;
+use crate::error::{HostError, SpecError};
 
 /// Read-only facts about this host: the real one, or a table in tests.
 pub trait Host {
@@ -109,6 +110,18 @@ pub trait Host {
     ///
     /// Where there is no file.
     fn file(&self, process: Option<Tgid>, path: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// A function of a program or library, as a process sees it, or as this one does.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none, or none that can be had return. The field is the bare name of the option.
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        path: &Path,
+        name: &str,
+    ) -> Result<FunctionPlace, SpecError>;
 
     /// The interfaces of the namespace that this file opens.
     ///

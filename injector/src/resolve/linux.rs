@@ -22,13 +22,14 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    files,
+    files, functions,
+    functions::FunctionPlace,
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     mounts,
     netns::{ask_netlink, in_netns},
     services,
 };
-use crate::error::HostError;
+use crate::error::{HostError, SpecError};
 
 /// Inode numbers of the initial namespaces (linux/proc_ns.h); they never change.
 const INITIAL_USER_NS: u64 = 0xefff_fffd;
@@ -319,6 +320,15 @@ impl Host for LinuxHost {
         below.sort_unstable();
         below.dedup();
         Ok([vec![path.clone()], below].concat())
+    }
+
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        path: &Path,
+        name: &str,
+    ) -> Result<FunctionPlace, SpecError> {
+        functions::look_up(process, path, name)
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

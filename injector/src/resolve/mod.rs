@@ -2,7 +2,9 @@
 
 mod cgroup;
 mod checks;
+mod elf;
 pub mod files;
+pub mod functions;
 mod host;
 mod interfaces;
 mod linux;
@@ -22,6 +24,7 @@ use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 use crate::error::Error;
 pub use cgroup::Cgroup;
 pub use files::FilePlace;
+pub use functions::{FileId, FunctionPlace};
 pub use host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId};
 pub use linux::LinuxHost;
 pub(crate) use linux::{has_ended, parse_stat};
@@ -121,6 +124,8 @@ pub struct RuleScope {
     pub netns: Vec<Netns>,
     /// The files that it names, if it names some.
     pub files: Vec<FilePlace>,
+    /// The function that it names, if it names one.
+    pub function: Option<FunctionPlace>,
     /// Whom of its targets the rule leaves out, if it is known now.
     pub left_out: Option<String>,
 }

@@ -8,7 +8,7 @@ use std::{
 use injector_common::{NetnsInode, Tgid, kinds::Family};
 
 use super::{
-    Netns, RuleScope, Scope, cgroup, checks, files,
+    Netns, RuleScope, Scope, cgroup, checks, files, functions,
     host::{CgroupMount, Host, Link, Process},
     interfaces, process, resources, services,
 };
@@ -92,7 +92,7 @@ impl<'a, H: Host> Facts<'a, H> {
         }
         let netns = match rule.fault.kind().family() {
             Family::Packet => self.netns(rule, &scopes)?,
-            Family::Syscall | Family::Connect => Vec::new(),
+            Family::Syscall | Family::Connect | Family::Function => Vec::new(),
             Family::Resource => {
                 resources::check(rule, &scopes, &self.mounts, self.host)?;
                 Vec::new()
@@ -105,11 +105,19 @@ impl<'a, H: Host> Facts<'a, H> {
             }
             Some(_) | None => Vec::new(),
         };
+        let function = match rule.fault.function() {
+            Some(function) => {
+                let (members, uses_own) = self.members(&scopes)?;
+                Some(functions::find(function, &members, uses_own, self.host)?)
+            }
+            None => None,
+        };
         let left_out = self.left_out(rule, &scopes)?;
         Ok(RuleScope {
             scopes,
             netns,
             files,
+            function,
             left_out,
         })
     }

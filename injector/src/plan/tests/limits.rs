@@ -65,6 +65,7 @@ fn device_names_fit_and_differ() {
                 .map(|inode| netns(inode, "/ns", &[("lo", 1), ("eth0", 2)]))
                 .collect(),
             files: Vec::new(),
+            function: None,
             left_out: None,
         },
     )];

@@ -10,9 +10,10 @@ use std::{
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, names::DEVICE_ALIAS};
 
 use crate::{
-    error::HostError,
-    resolve::host::{
-        CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId,
+    error::{HostError, SpecError},
+    resolve::{
+        FileId, FunctionPlace,
+        host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     },
 };
 
@@ -280,6 +281,29 @@ impl Host for FakeHost {
             _ if inside => Ok(vec![path.to_owned()]),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         }
+    }
+
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        path: &Path,
+        name: &str,
+    ) -> Result<FunctionPlace, SpecError> {
+        let inode = match path.to_str() {
+            // One that all share.
+            Some("/lib/libc.so.6") => 1,
+            // One of each root's own.
+            Some("/app") => process.map_or(2, |process| u64::from(process.0)),
+            _ => return Err(SpecError::new("file", "is nowhere", "a file")),
+        };
+        Ok(FunctionPlace {
+            name: name.to_owned(),
+            process,
+            path: path.to_owned(),
+            file: FileId([0, inode]),
+            entry: 0x10,
+            back: 0x20,
+        })
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

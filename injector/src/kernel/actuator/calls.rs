@@ -1,7 +1,7 @@
-//! Programs at the entry of calls.
+//! Programs where system calls are entered, or behind that.
 
 use aya::programs::KProbe;
-use injector_common::names;
+use injector_common::names::{self, SecurityHook};
 
 use super::{Failure, KernelActuator};
 use crate::{
@@ -27,8 +27,8 @@ impl KernelActuator {
         }
     }
 
-    pub(super) fn attach_seen(&mut self, effect: &Effect, function: &str) -> Result<(), Failure> {
-        self.attach_kprobe(effect, names::PROG_SEEN, function)
+    pub(super) fn attach_seen(&mut self, effect: &Effect, call: Syscall) -> Result<(), Failure> {
+        self.attach_kprobe(effect, names::PROG_SEEN, &entry_function(call.name))
     }
 
     pub(super) fn attach_twin(
@@ -40,8 +40,24 @@ impl KernelActuator {
         match at {
             TwinHook::Overridden => self.attach_kprobe(effect, names::PROG_SYSCALL, function),
             TwinHook::Modified => self.attach_in_place(effect, &[function.to_owned()]),
-            TwinHook::Seen => self.attach_seen(effect, function),
+            TwinHook::Seen => self.attach_kprobe(effect, names::PROG_SEEN, function),
         }
+    }
+
+    pub(super) fn attach_security(
+        &mut self,
+        effect: &Effect,
+        hook: SecurityHook,
+        modifies: bool,
+    ) -> Result<(), Failure> {
+        let link = if modifies {
+            links::attach_direct(self.programs.load_modifying_security(hook)?)?
+        } else {
+            let program = self.programs.load_security(hook.program(), hook.attach())?;
+            links::attach_lsm(program)?
+        };
+        self.attached.push((effect.clone(), link));
+        Ok(())
     }
 
     fn attach_kprobe(
@@ -58,9 +74,8 @@ impl KernelActuator {
     }
 
     fn attach_in_place(&mut self, effect: &Effect, functions: &[String]) -> Result<(), Failure> {
-        let program = self
-            .programs
-            .load_modifying(names::PROG_FMOD_ENTRY, functions)?;
+        let name = names::PROG_FMOD_ENTRY;
+        let program = self.programs.load_modifying(name, functions)?;
         let link = links::attach_direct(program)?;
         self.attached.push((effect.clone(), link));
         Ok(())
