@@ -140,13 +140,17 @@ impl Parts {
                 continue;
             };
             let twins = features.twins(call);
-            if let (false, Some(function)) = (features.takes_twin(at).is_supported(), twins.first())
-            {
-                let (rule, why) = (&rule.name, features.takes_twin(at).reason());
-                self.notes.push(format!(
-                    "rule {rule} leaves 32-bit callers of {} alone, who enter by {function}: {why}",
-                    call.name
-                ));
+            let support = features.takes_twin(at);
+            if !support.is_supported() && !twins.is_empty() {
+                // Said once, and not for each of the calls of a class.
+                let note = format!(
+                    "rule {} leaves 32-bit callers alone, who enter by functions of their own: {}",
+                    rule.name,
+                    support.reason()
+                );
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
                 continue;
             }
             for function in twins {

@@ -288,16 +288,21 @@ fn thirty_two_bit_callers_are_met_where_they_enter() {
         ..features.clone()
     };
     check(
-        &[by(Rung::FmodRet, "connect")],
+        &[(
+            errno_by(Rung::FmodRet, &["bind", "connect"]),
+            calls_of(web()),
+        )],
         &refused,
         "rule r0 (sys-errno) through fmod_ret
          1. write rule r0 at 0, inactive
          2. aim rules 0 at cgroup /web (id 42)
-         3. name connect at its entry by fmod_ret for rules 0
-         4. attach to the entry of connect by fmod_ret
-         5. put the rules in force
-         note: rule r0 leaves 32-bit callers of connect alone, who enter by __ia32_sys_connect: \
-         not modifiable",
+         3. name bind at its entry by fmod_ret for rules 0
+         4. name connect at its entry by fmod_ret for rules 0
+         5. attach to the entry of bind by fmod_ret
+         6. attach to the entry of connect by fmod_ret
+         7. put the rules in force
+         note: rule r0 leaves 32-bit callers alone, who enter by functions of their own: not \
+         modifiable",
     );
     // Both pass by security hooks as others do.
     let plan = plan(
