@@ -7,9 +7,12 @@ use aya::{
     programs::{ProgramError, UProbe, uprobe::UProbeScope},
 };
 use injector_common::{faults::user_return::Entry, names};
-use nix::sys::{
-    memfd::{MFdFlags, memfd_create},
-    mman::{MapFlags, ProtFlags, mmap, munmap},
+use nix::{
+    libc,
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        mman::{MapFlags, ProtFlags, mmap, munmap},
+    },
 };
 
 use super::no;
@@ -71,7 +74,9 @@ const LENGTH: NonZeroUsize = NonZeroUsize::new(CODE.len()).expect("some code");
 
 impl Trial {
     fn new() -> std::io::Result<Self> {
-        let mut file = File::from(memfd_create(c"inj_trial_func", MFdFlags::MFD_CLOEXEC)?);
+        // Whoever takes the program knows the second flag (Linux 6.3), and would warn without it.
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC);
+        let mut file = File::from(memfd_create(c"inj_trial_func", flags)?);
         file.write_all(&CODE)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_EXEC;
         // Private, as code is mapped that has breakpoints put in.
