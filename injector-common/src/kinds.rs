@@ -12,6 +12,8 @@ pub enum Family {
     Syscall,
     /// Acts on `connect`, at the hooks of the root cgroup.
     Connect,
+    /// Acts on functions of programs and libraries, where they are entered.
+    Function,
     /// Acts on what a target is given, by the control files of its cgroup or its namespaces, or
     /// on its processes. No program is involved.
     Resource,
@@ -88,6 +90,8 @@ fault_kinds! {
     15 => SysDelay, "sys-delay", Syscall;
     /// System calls do nothing and return a chosen success.
     16 => SysReturn, "sys-return", Syscall;
+    /// A function of a program or library does nothing and returns a chosen value.
+    17 => UserReturn, "user-return", Function;
     /// Nothing in the target runs.
     20 => CgroupFreeze, "cgroup-freeze", Resource;
     /// The target gets so much processor time and no more.

@@ -288,8 +288,11 @@ pub const SLEEPING_RETURN: u32 = SLEEPING_HOOKS + 58;
 /// Number of the hook at the return of system calls where they can wait busy.
 pub const SEEN_RETURN: u32 = SLEEPING_RETURN + 1;
 
+/// Number of the hook at the entry of functions of programs and libraries.
+pub const FUNCTION_ENTRY: u32 = SEEN_RETURN + 1;
+
 /// One past the highest number of a hook.
-pub const HOOK_COUNT: u32 = SEEN_RETURN + 1;
+pub const HOOK_COUNT: u32 = FUNCTION_ENTRY + 1;
 
 /// Kernel functions that programs may call which the agent's own loader loads (kfuncs).
 ///
@@ -405,6 +408,10 @@ pub const PROG_SEEN: &str = "inj_seen_call";
 pub const PROG_FMOD_ENTRY: &str = "inj_fmod_entry";
 /// In the place of `security_mmap_file`.
 pub const PROG_FMOD_MMAP: &str = "inj_fmod_mmap";
+/// The entry of a function of a program or library.
+pub const PROG_FUNCTION: &str = "inj_function";
+/// Attached by the agent to a function of its own: tries whether one can be had return.
+pub const PROG_TRIAL_FUNCTION: &str = "inj_trial_func";
 /// Sockets that a targeted process creates.
 pub const PROG_SOCKET: &str = "inj_sock_new";
 /// `connect` to an IPv4 address, where a program chooses the error.

@@ -58,13 +58,16 @@ impl Uses {
         .and(Self::kind(FaultKind::NetReset))
         .and(Self::kind(FaultKind::Dns));
 
-    /// Calls fail, wait, return or are followed by a signal.
+    /// Calls fail, wait, return or are followed by a signal, or functions return.
     pub const CALLS: Self = {
         let mut calls = Self::NOTHING;
         let mut index = 0;
         while index < FaultKind::ALL.len() {
             let kind = FaultKind::ALL[index];
-            calls = calls.and_if(matches!(kind.family(), Family::Syscall), Self::kind(kind));
+            calls = calls.and_if(
+                matches!(kind.family(), Family::Syscall | Family::Function),
+                Self::kind(kind),
+            );
             index += 1;
         }
         calls

@@ -11,7 +11,7 @@ use injector_common::{
     Control, FaultKind, RuleEntry, RuleIndex, RuleSlot,
     call_filter::{COMMAND_BYTES, CallFilter, FileRules, MAX_ARGUMENT_TESTS, condition, met},
     calls32,
-    faults::{sys_errno::clamp, sys_return as returned},
+    faults::{sys_errno::clamp, sys_return as returned, user_return},
     names::MAX_RULES,
     uses::Uses,
 };
@@ -108,8 +108,8 @@ struct Call {
     /// The longest time in µs that the call can wait here; 0 if it cannot.
     longest: u32,
     /// The error that the call returns, or the value ([`returned::packed`]), or how long it waits and
-    /// by which rule ([`sys_delay::packed`](crate::faults::sys_delay::packed)); 0 as long as no rule
-    /// has it do any of these.
+    /// by which rule ([`sys_delay::packed`](crate::faults::sys_delay::packed)), or by which rule a
+    /// function returns ([`user_return::packed`]); 0 as long as no rule has it do any of these.
     value: i32,
 }
 
@@ -147,6 +147,13 @@ pub(crate) fn wait<const SLEEPS: bool>(
 ) -> Option<(u32, u32)> {
     let wait = judge::<SLEEPS>(named, find, longest);
     (wait > 0).then(|| sys_delay::unpacked(wait))
+}
+
+/// By which rule a function returns ([`user_return::packed`]); 0 if by none. The first that hits
+/// decides.
+#[inline(always)]
+pub(crate) fn judge_function(named: Named) -> i32 {
+    judge::<false>(named, |_| (), 0)
 }
 
 /// The state is put together where it stays. Linux 7.3 takes the whole stack for something that
@@ -290,6 +297,8 @@ fn ask_one<const SLEEPS: bool>(rule: &RuleEntry, index: u32, call: &mut Call) {
         sys_delay::wait(rule.rule, index, draw, call.longest, call.now)
     } else if is(rule.rule.kind, FaultKind::SysReturn) {
         sys_return::value(rule.rule, call.facts.invocation)
+    } else if is(rule.rule.kind, FaultKind::UserReturn) {
+        user_return::packed(rule.rule.key)
     } else {
         sys_errno::value(&rule, draw, call.facts.invocation.call)
     };

@@ -147,6 +147,15 @@ impl Bare {
         })
     }
 
+    /// Whether the kernel takes a program that writes the registers of whoever it is asked for, as
+    /// those at the entry of functions do.
+    pub(crate) fn writes_registers() -> bool {
+        // regs->ax = 0; r0 = 0; exit
+        let program = [0x0000_0000_0050_017a, NOTHING[0], NOTHING[1]];
+        Path::new("/sys/bus/event_source/devices/uprobe").exists()
+            && load_program(&program, TYPE_KPROBE, 0, 0).is_ok()
+    }
+
     /// Attaches it to a security hook, where it lets everything pass.
     ///
     /// # Errors

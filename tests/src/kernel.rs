@@ -66,6 +66,9 @@ const TASKS_SINCE: &str = "programs get hold of a task by its id since Linux 6.2
 /// Why earlier kernels lack [`Feature::LoopbackDelay`].
 const IFB_SINCE: &str = "an ifb gives back the packets of programs since Linux 6.3";
 
+/// Why earlier kernels lack [`Feature::UserReturn`].
+const REGISTERS_SINCE: &str = "programs of uprobes write registers on later kernels alone";
+
 /// Something that a test needs of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
@@ -96,6 +99,8 @@ pub enum Feature {
     SysSignal,
     /// Rules of kind `sys-delay` under which calls wait asleep, at security hooks.
     Asleep,
+    /// Rules of kind `user-return`.
+    UserReturn,
     /// The cpu, memory, pids and io controllers of cgroup v2.
     Controllers,
     /// Rules of kind `clock-offset`.
@@ -118,7 +123,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NetLoss,
         Self::SendErrno,
         Self::Segments,
@@ -132,6 +137,7 @@ impl Feature {
         Self::SysErrno,
         Self::SysSignal,
         Self::Asleep,
+        Self::UserReturn,
         Self::Controllers,
         Self::Clocks,
         Self::Override,
@@ -152,6 +158,9 @@ impl Feature {
     pub fn expected(self, place: Where) -> Result<(), &'static str> {
         match (self, place) {
             (_, Where::Host | Where::Given) => host::expected(self),
+            (Self::UserReturn, Where::Override | Where::Debian612 | Where::Debian61) => {
+                Err(REGISTERS_SINCE)
+            }
             (
                 Self::NetLoss
                 | Self::SendErrno
@@ -171,7 +180,7 @@ impl Feature {
                 Where::Debian612 | Where::DebianNewest,
             )
             // Without CONFIG_FUNCTION_ERROR_INJECTION.
-            | (Self::FmodRet, Where::DebianNewest)
+            | (Self::FmodRet | Self::UserReturn, Where::DebianNewest)
             | (
                 Self::NetDelay
                 | Self::SysErrno
@@ -225,6 +234,7 @@ impl Feature {
             Self::SysErrno => kind_supported("sys-errno"),
             Self::SysSignal => kind_supported("sys-signal"),
             Self::Asleep => rung_supported("sys-delay", "asleep"),
+            Self::UserReturn => kind_supported("user-return"),
             Self::Controllers => {
                 let all =
                     ["cpu-quota", "memory-limit", "pids-limit", "io-limit"].map(kind_supported);

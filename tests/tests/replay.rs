@@ -17,7 +17,7 @@ use injector_tests::{
     require,
     traffic::{
         Direction, Load,
-        ends::{FAR_PORT, PLAIN, both_ways},
+        ends::{FAR_PORT, OTHER_PORTS, PLAIN, both_ways},
     },
     wait,
 };

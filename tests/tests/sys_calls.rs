@@ -16,7 +16,7 @@ use injector_tests::{
     agent::{self, Injection, RuleReport},
     cgroup::Cgroup,
     command::Place,
-    kernel::Feature,
+    kernel::{Feature, Where},
     require,
     victim::{BoardFile, Prepared},
     wait,
@@ -258,7 +258,9 @@ fn each_call_fails_with_its_own_error() {
         ("fmod_ret-security", Feature::FmodRetSecurity),
     ];
     let mut here = second.into_iter();
-    let here = here.find(|(_, feature)| feature.available().is_ok());
+    // 7.3 has no call without arguments on the first of them.
+    let all = |rung| rung != "fmod_ret" || Where::current() != Where::DebianNewest;
+    let here = here.find(|(rung, feature)| feature.available().is_ok() && all(*rung));
     check(
         folders[0].path(),
         folders[1].path(),

@@ -65,6 +65,21 @@ fn each_thread_is_hit_at_its_third_call() {
     assert_eq!(told.len() as u64, THREADS, "{told:?}");
 }
 
+/// What a kernel that preempts programs asks no rule about is told, of all callers together.
+#[test]
+fn every_call_is_counted_or_told_to_be_missed() {
+    require!(SysErrno);
+    let (cgroup, victim) = threads();
+    let injection = inject(&cgroup, &["--when", "1000"]);
+    let seen = victim.round(200);
+    let made = 200 * seen.len() as u64;
+    let finished = injection.stop();
+    let (rule, missed) = (finished.rule(), finished.report().missed_calls);
+    println!("of {made} calls {missed:?} were missed");
+    let told = rule.matched..=rule.matched + missed.unwrap_or(0);
+    assert!(told.contains(&made), "{made}: {rule:?}, {missed:?}");
+}
+
 #[test]
 fn each_process_is_hit_at_its_third_call() {
     require!(SysErrno);

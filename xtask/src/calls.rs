@@ -57,7 +57,7 @@ pub(crate) fn run_command(options: &Options) -> Result<ExitCode> {
     build::bpf()?;
     build::injector()?;
     let mut answers = Vec::new();
-    for name in kernel::TRIED {
+    for name in kernel::TESTED {
         let machine = Machine {
             limit: Duration::from_secs(options.timeout),
             ..Machine::new(kernel::ensure(name)?)

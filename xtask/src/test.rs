@@ -40,7 +40,8 @@ pub(crate) struct Options {
     #[arg(long)]
     vm_only: bool,
     /// A kernel to run the integration tests on, by its name or the path of a bzImage (may be
-    /// repeated) [default: debian-6.1, debian-6.12, override]
+    /// repeated) [default: debian-6.1, debian-6.12, override, and debian-newest for what no other
+    /// can do]
     #[arg(long, value_name = "NAME")]
     kernel: Vec<String>,
     /// Run only integration tests whose name contains this
@@ -120,7 +121,9 @@ fn jobs(options: &Options, kernels: &[Kernel], binaries: &[TestBinary]) -> Vec<J
     for clock in [Clock::Host, Clock::Instructions, Clock::OneProcessor] {
         for kernel in kernels {
             let part = |binary: &TestBinary| {
-                if options.everywhere {
+                if options.kernel.is_empty() && kernel.name == kernel::NEWEST {
+                    binary.part_on_newest()
+                } else if options.everywhere {
                     Part::Everything
                 } else {
                     binary.part_on(&kernel.name)

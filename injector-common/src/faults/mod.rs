@@ -18,3 +18,4 @@ pub mod sys_delay;
 pub mod sys_errno;
 pub mod sys_return;
 pub mod sys_signal;
+pub mod user_return;

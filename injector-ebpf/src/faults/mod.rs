@@ -13,3 +13,4 @@ pub(crate) mod sys_delay;
 pub(crate) mod sys_errno;
 pub(crate) mod sys_return;
 pub(crate) mod sys_signal;
+pub(crate) mod user_return;

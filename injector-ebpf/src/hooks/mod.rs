@@ -2,6 +2,7 @@
 
 mod answering;
 mod connect;
+mod function;
 mod hop;
 mod modify_return;
 mod packet;

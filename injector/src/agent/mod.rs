@@ -198,6 +198,10 @@ pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
         let rules = report_rules(&experiment, &backends, &stats, kernel);
         let unattributed = report_unattributed(&experiment, kernel);
         let undelivered = kernel.undelivered();
+        let missed_calls = kernel.missed_calls().unwrap_or_else(|error| {
+            tracing::error!("whether calls were missed is not known: {error}");
+            None
+        });
         drop(injection);
         let command_status = match victim {
             Some(mut victim) => {
@@ -220,6 +224,7 @@ pub fn run(prepared: Prepared, mut options: Options) -> Result<Outcome, Error> {
                 overrun: lost.overrun,
                 cut_off: lost.cut_off,
             }),
+            missed_calls,
             ledger_lost: ended.as_ref().map(|ended| ended.lost),
             ledger_error: ended.as_ref().and_then(|ended| ended.error.clone()),
             replayed: ended.and_then(|ended| ended.replayed),

@@ -153,6 +153,7 @@ kinds! {
     sys_signal::SysSignal,
     sys_delay::SysDelay,
     sys_return::SysReturn,
+    user_return::UserReturn,
     cgroup_freeze::CgroupFreeze,
     cpu_quota::CpuQuota,
     memory_limit::MemoryLimit,
@@ -265,6 +266,7 @@ impl RawFault {
             | Self::SysDelay(_)
             | Self::SysReturn(_)
             | Self::SysSignal(_)
+            | Self::UserReturn(_)
             | Self::CgroupFreeze(_)
             | Self::CpuQuota(_)
             | Self::MemoryLimit(_)
@@ -308,6 +310,7 @@ pub fn explain(fault: &Fault) -> String {
             CallFault::Return(value) => sys_return::explain(calls, *value),
         },
         Fault::Refuse { filter, errno } => net_refuse::explain(filter, *errno),
+        Fault::Function(function) => user_return::explain(function),
         Fault::Resource(fault) => match fault {
             ResourceFault::Freeze => cgroup_freeze::explain(),
             ResourceFault::CpuQuota(quota) => cpu_quota::explain(*quota),

@@ -29,6 +29,10 @@ fn kinds_in_words() {
             "sys-return, call: [write, sendto], value: 100",
             "has write, sendto do nothing and return 100",
         ),
+        (
+            "user-return, function: malloc, file: /lib/libc.so.6, return: -0x1",
+            "has malloc of /lib/libc.so.6 do nothing and return -1",
+        ),
         ("cgroup-freeze", "freezes all processes of the target"),
         (
             "cpu-quota, cpus: 0.5",

@@ -1,5 +1,7 @@
 //! The actuator that acts on the real kernel.
 
+mod calls;
+mod functions;
 mod hops;
 mod packets;
 mod resources;
@@ -20,7 +22,7 @@ use std::{
 
 use aya::{
     maps::{Array, HashMap, MapData},
-    programs::{KProbe, ProgramError},
+    programs::ProgramError,
 };
 use injector_common::{
     Control, NetnsInode, RuleStats, ScopeKey, call_filter::FileKey, names, uses::Uses,
@@ -46,6 +48,7 @@ use super::{
     leftovers,
     links::{self, Attached},
     log::ProgramLog,
+    missed,
     object::{self, Programs},
     parts::Parts,
     seen::Seen,
@@ -58,11 +61,8 @@ use crate::{
     actuate::Actuator,
     error::{ApplyError, CleanupError},
     model::Direction,
-    plan::{
-        Effect, PacketAttach, Plan,
-        hooks::{entry_function, typed_functions},
-    },
-    resolve::Netns,
+    plan::{Effect, PacketAttach, Plan},
+    resolve::{FileId, Netns},
 };
 
 /// How far ahead the agent vouches for its rules, in ns. A stopped agent's
@@ -81,6 +81,8 @@ pub struct KernelActuator {
     seen: Seen,
     sites: Sites,
     calls: Array<MapData, u64>,
+    /// Functions that rules name or named, each at its number.
+    functions: Vec<(FileId, u64)>,
     /// Which entries of `calls` some rule is in.
     named_calls: BTreeSet<u32>,
     spared: HashMap<MapData, FileKey, u32>,
@@ -206,6 +208,7 @@ impl KernelActuator {
             seen,
             sites,
             calls,
+            functions: Vec::new(),
             named_calls: BTreeSet::new(),
             spared,
             clear,
@@ -293,6 +296,17 @@ impl KernelActuator {
         self.counters.unattributed().map_err(io::Error::other)
     }
 
+    /// How many calls the kernel asked none of our programs about; `None` where no rule is on calls.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn missed_calls(&self) -> io::Result<Option<u64>> {
+        let counts = self.programs.asking().map(missed::count);
+        let counts = counts.collect::<io::Result<Vec<u64>>>()?;
+        Ok((!counts.is_empty()).then(|| counts.into_iter().sum()))
+    }
+
     /// The programs, to try what rules need that come later.
     pub const fn programs(&mut self) -> &mut Programs {
         &mut self.programs
@@ -371,36 +385,11 @@ impl KernelActuator {
                 };
                 self.attach_packets(effect, site, program)
             }
-            Effect::AttachEntry { call, modifies } => {
-                let link = if *modifies {
-                    let functions = typed_functions(call.name);
-                    let programs = &mut self.programs;
-                    let program = programs.load_modifying(names::PROG_FMOD_ENTRY, &functions)?;
-                    links::attach_direct(program)?
-                } else {
-                    let program: &mut KProbe = self.program(names::PROG_SYSCALL)?.try_into()?;
-                    object::once(program.load())?;
-                    links::attach_kprobe(program, &entry_function(call.name))?
-                };
-                self.attached.push((effect.clone(), link));
-                Ok(())
-            }
-            Effect::AttachSeen { call } => {
-                let program: &mut KProbe = self.program(names::PROG_SEEN)?.try_into()?;
-                object::once(program.load())?;
-                let link = links::attach_kprobe(program, &entry_function(call.name))?;
-                self.attached.push((effect.clone(), link));
-                Ok(())
-            }
+            Effect::AttachEntry { call, modifies } => self.attach_entry(effect, *call, *modifies),
+            Effect::AttachSeen { call } => self.attach_seen(effect, *call),
+            Effect::AttachTwin { function, at } => self.attach_twin(effect, function, *at),
             Effect::AttachSecurity { hook, modifies } => {
-                let link = if *modifies {
-                    links::attach_direct(self.programs.load_modifying_security(*hook)?)?
-                } else {
-                    let program = self.programs.load_security(hook.program(), hook.attach())?;
-                    links::attach_lsm(program)?
-                };
-                self.attached.push((effect.clone(), link));
-                Ok(())
+                self.attach_security(effect, *hook, *modifies)
             }
             Effect::StartWaker => self.start_waker(),
             Effect::AttachSleepingHook { hook } => {
@@ -416,6 +405,8 @@ impl KernelActuator {
                 manner,
                 sleepers,
             } => self.attach_return(effect, *call, *manner, *sleepers),
+            Effect::NameFunction { place, rules } => self.name_function(place, *rules),
+            Effect::AttachFunction { place } => self.attach_function(effect, place),
             Effect::AttachConnect { chooses } => self.attach_connect(effect, *chooses),
             Effect::AttachSend { hears } => self.attach_send(effect, *hears),
             Effect::StartGuardian => self.start_guardian(plan),
@@ -557,6 +548,7 @@ impl Actuator for KernelActuator {
             | Effect::WriteScope { .. }
             | Effect::WriteCall { .. }
             | Effect::WriteSite { .. }
+            | Effect::NameFunction { .. }
             | Effect::TagSockets { .. }
             // Their programs are detached above.
             | Effect::FollowProcesses
@@ -566,10 +558,12 @@ impl Actuator for KernelActuator {
             | Effect::AttachPackets { .. }
             | Effect::AttachEntry { .. }
             | Effect::AttachSeen { .. }
+            | Effect::AttachTwin { .. }
             | Effect::AttachSecurity { .. }
             | Effect::AttachSleepingHook { .. }
             | Effect::AttachSleepingEntry { .. }
             | Effect::AttachReturn { .. }
+            | Effect::AttachFunction { .. }
             | Effect::AttachConnect { .. }
             | Effect::AttachSend { .. }
             // The guardian's end is that of all it was handed over.

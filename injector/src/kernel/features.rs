@@ -2,6 +2,7 @@
 //! it ran, detach. A configuration file would say less, and sometimes lie.
 
 mod calls;
+mod functions;
 mod requests;
 mod resources;
 mod rungs;
@@ -47,6 +48,8 @@ pub enum Trial {
     Sends,
     /// Rules on system calls.
     Calls,
+    /// Rules on functions of programs and libraries.
+    Functions,
     /// Rules on `connect`.
     Connects,
     /// Rules that no program serves: what they need is looked for with their targets.
@@ -54,7 +57,13 @@ pub enum Trial {
 }
 
 impl Trial {
-    const ALL: [Self; 4] = [Self::Packets, Self::Sends, Self::Calls, Self::Connects];
+    const ALL: [Self; 5] = [
+        Self::Packets,
+        Self::Sends,
+        Self::Calls,
+        Self::Functions,
+        Self::Connects,
+    ];
 
     /// What tells whether a fault can be had.
     #[must_use]
@@ -63,6 +72,7 @@ impl Trial {
             Fault::Packet(_, fault) if fault.fails_calls() => Self::Sends,
             Fault::Packet(..) => Self::Packets,
             Fault::Call(..) => Self::Calls,
+            Fault::Function(_) => Self::Functions,
             Fault::Refuse { .. } => Self::Connects,
             Fault::Resource(_) => Self::Nothing,
         }
@@ -120,8 +130,11 @@ impl Default for Tried {
                 override_return: untried(),
                 seen_entry: untried(),
                 entries: BTreeMap::new(),
+                twins: BTreeMap::new(),
+                modified_twins: untried(),
                 modify_return: untried(),
                 modified_entries: BTreeMap::new(),
+                function_return: untried(),
                 refuse: untried(),
                 deny: untried(),
                 send: untried(),
@@ -153,6 +166,9 @@ pub fn probe(programs: &mut Programs, trials: &[Trial], calls: &[(Syscall, Way)]
         probe_packets(programs, &mut features);
     }
     calls::try_wanted(programs, &mut features, calls);
+    if is_new(Trial::Functions) {
+        features.function_return = functions::probe(&mut programs.ebpf);
+    }
     if is_new(Trial::Connects) {
         features.refuse = sockets::connect(&mut programs.ebpf, true);
         if !features.refuse.is_supported() {

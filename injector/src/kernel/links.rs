@@ -3,13 +3,13 @@
 use std::{
     fs::File,
     io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
 use aya::programs::{
     CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, KProbe, Lsm, RawTracePoint,
-    SchedClassifier,
+    SchedClassifier, UProbe,
     cgroup_skb::CgroupSkbLink,
     cgroup_sock::CgroupSockLink,
     cgroup_sock_addr::CgroupSockAddrLink,
@@ -18,6 +18,7 @@ use aya::programs::{
     lsm::LsmLink,
     raw_trace_point::RawTracePointLink,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError},
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
 use aya::programs::{LinkOrder, ProgramError};
 use nix::libc;
@@ -56,6 +57,7 @@ pub(super) enum OwnedLink {
     CgroupSock(CgroupSockLink),
     CgroupSockAddr(CgroupSockAddrLink),
     CgroupSkb(CgroupSkbLink),
+    UProbe(UProbeLink),
     Direct(OwnedFd),
 }
 
@@ -119,6 +121,29 @@ pub(super) fn attach_kprobe(
 ) -> Result<Attached, ProgramError> {
     let link = program.attach(function, 0)?;
     Ok(Attached::Owned(OwnedLink::KProbe(program.take_link(link)?)))
+}
+
+/// Attaches to a function of an open file, for whoever enters it, or for this thread alone. The program
+/// finds `cookie` with each call.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub(super) fn attach_uprobe(
+    program: &mut UProbe,
+    file: &File,
+    offset: u64,
+    cookie: u64,
+    scope: UProbeScope,
+) -> Result<Attached, ProgramError> {
+    let point = UProbeAttachPoint {
+        location: UProbeAttachLocation::AbsoluteOffset(offset),
+        cookie: Some(cookie),
+    };
+    // The file itself, whatever its path leads to by now.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let link = program.attach(point, path, scope)?;
+    Ok(Attached::Owned(OwnedLink::UProbe(program.take_link(link)?)))
 }
 
 /// Attaches to the hook that the program was loaded for.

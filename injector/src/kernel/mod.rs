@@ -18,6 +18,7 @@ mod journal;
 mod leftovers;
 mod links;
 mod log;
+mod missed;
 mod modify_return;
 mod needs;
 mod netlink;

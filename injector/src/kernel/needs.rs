@@ -55,7 +55,7 @@ impl Needs {
         let fields = rules.iter().any(|rule| {
             matches!(
                 rule.fault.kind().family(),
-                Family::Syscall | Family::Connect
+                Family::Syscall | Family::Connect | Family::Function
             ) || matches!(rule.fault, Fault::Packet(..))
                 || rule
                     .targets
@@ -95,9 +95,11 @@ fn parts(rule: &Rule) -> Uses {
     let fault = &rule.fault;
     let (detours, queues) = match fault {
         Fault::Packet(_, fault) if !rule.shadow => (fault.detours(), fault.holds()),
-        Fault::Packet(..) | Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_) => {
-            (false, false)
-        }
+        Fault::Packet(..)
+        | Fault::Call(..)
+        | Fault::Refuse { .. }
+        | Fault::Function(_)
+        | Fault::Resource(_) => (false, false),
     };
     let asks_of_calls = fault.calls().is_some_and(|calls| !calls.filter.is_any());
     let asks_of_sockets = fault

@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     Btf, BtfError, Ebpf, EbpfLoader, VerifierLogLevel,
-    programs::{Lsm, ProgramError, ProgramType},
+    programs::{KProbe, Lsm, ProgramError, ProgramType},
     sys::{BpfHelper, is_helper_supported},
 };
 
@@ -336,6 +336,22 @@ impl Programs {
             Manner::Busy => self.load_busy_return(functions),
         };
         modify_return::attach(program?).map(drop)
+    }
+
+    /// The programs that ask rules about calls and that the kernel may pass by. Those in which calls
+    /// sleep are none of them: it is to pass them by, and there are as many as it takes.
+    pub(super) fn asking(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let asleep = |name| [names::PROG_ASLEEP, names::PROG_ASLEEP_LATE].contains(&name);
+        let direct = self.direct.iter();
+        let direct = direct
+            .filter(move |((name, ..), _)| !asleep(*name))
+            .map(|(_, program)| program.as_fd());
+        let kprobes = [names::PROG_SYSCALL, names::PROG_SEEN].into_iter();
+        let kprobes = kprobes.filter_map(|name| {
+            let program: &KProbe = self.ebpf.program(name)?.try_into().ok()?;
+            Some(program.fd().ok()?.as_fd())
+        });
+        direct.chain(kprobes)
     }
 
     /// Gives back memory once everything is loaded: the kernel's types take

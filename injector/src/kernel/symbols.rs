@@ -1,7 +1,7 @@
 //! Which functions the running kernel has.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeSet,
     fs::File,
     io::{self, BufRead, BufReader},
 };
@@ -9,7 +9,7 @@ use std::{
 /// Where the kernel lists its symbols: address, type, name and module.
 pub(super) const SYMBOLS: &str = "/proc/kallsyms";
 
-/// Whether the kernel has these functions.
+/// Which of these functions the kernel has.
 ///
 /// Its BTF would be read faster, but lacks some functions without arguments, such as that of
 /// `fork` (Linux 6.12).
@@ -17,23 +17,20 @@ pub(super) const SYMBOLS: &str = "/proc/kallsyms";
 /// # Errors
 ///
 /// When the list cannot be read.
-pub(super) fn functions(names: &[String]) -> io::Result<Vec<bool>> {
+pub(super) fn functions(names: &BTreeSet<String>) -> io::Result<BTreeSet<String>> {
     find(BufReader::new(File::open(SYMBOLS)?), names)
 }
 
 /// A weak function does not count: it stands in for a call that the kernel was built without.
-fn find(mut list: impl BufRead, names: &[String]) -> io::Result<Vec<bool>> {
-    let wanted: HashMap<&str, usize> = (names.iter().map(String::as_str)).zip(0..).collect();
-    let mut found = vec![false; names.len()];
-    let mut missing = wanted.len();
+fn find(mut list: impl BufRead, names: &BTreeSet<String>) -> io::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
     let mut line = String::new();
-    while missing > 0 && list.read_line(&mut line)? > 0 {
+    while found.len() < names.len() && list.read_line(&mut line)? > 0 {
         let mut words = line.split_ascii_whitespace().skip(1);
         if let (Some("T" | "t"), Some(name)) = (words.next(), words.next())
-            && let Some(&index) = wanted.get(name)
-            && !std::mem::replace(&mut found[index], true)
+            && let Some(name) = names.get(name)
         {
-            missing -= 1;
+            found.insert(name.clone());
         }
         line.clear();
     }
@@ -63,11 +60,15 @@ nonsense
             ("read", true),
             ("write", false),
         ] {
-            let names = ["startup_64".to_owned(), format!("__x64_sys_{name}")];
+            let (first, name) = ("startup_64".to_owned(), format!("__x64_sys_{name}"));
+            let names = BTreeSet::from([first.clone(), name.clone()]);
             let found = find(list.as_bytes(), &names).expect("text");
-            assert_eq!(found, [true, expected], "{name}");
+            assert!(found.contains(&first), "{found:?}");
+            assert_eq!(found.contains(&name), expected, "{found:?}");
         }
-        assert!(find(list.as_bytes(), &[]).expect("text").is_empty());
-        assert!(find(&b"\xff\xfe T x\n"[..], &["x".to_owned()]).is_err());
+        let none = find(list.as_bytes(), &BTreeSet::new());
+        assert!(none.expect("text").is_empty());
+        let names = BTreeSet::from(["x".to_owned()]);
+        assert!(find(&b"\xff\xfe T x\n"[..], &names).is_err());
     }
 }

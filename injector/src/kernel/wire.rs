@@ -12,7 +12,7 @@ use injector_common::{
     faults::{
         Params, net_corrupt, net_delay, net_duplicate, net_loss, net_partition, net_rate,
         net_refuse, net_reject, net_reorder, net_reset, sys_delay, sys_errno, sys_return,
-        sys_signal,
+        sys_signal, user_return,
     },
     filter::PacketFilter as WireFilter,
     random::rule_seed,
@@ -83,6 +83,7 @@ pub(super) fn entry(
                 sys_delay::params(micros(delay.delay), micros(delay.jitter))
             }
             Fault::Call(_, CallFault::Return(value)) => sys_return::params(*value),
+            Fault::Function(function) => user_return::params(function.value.bits),
             Fault::Refuse { errno, .. } => net_refuse::params(errno.value),
             // The guardian's, and no program's.
             Fault::Resource(_) => Params::default(),

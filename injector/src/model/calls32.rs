@@ -17,6 +17,14 @@ impl Syscall {
         let twins = TWINS.get(self.name).map_or(&[][..], Vec::as_slice);
         iter::once(self.number).chain(twins.iter().copied())
     }
+
+    /// What i386 calls its twins; those that `socketcall` makes enter by that.
+    pub fn twins(self) -> impl Iterator<Item = &'static str> {
+        self.known_as().skip(1).map(|known| {
+            let direct = (known < by_socketcall(0)).then(|| i386(known - MAX_CALLS));
+            direct.flatten().unwrap_or("socketcall")
+        })
+    }
 }
 
 /// What the twins of each call are known by.

@@ -70,7 +70,7 @@ pub fn check(rules: &[Rule], cover: impl Fn(usize, usize) -> bool) -> Result<(),
             let covers = |outer: usize, inner: usize| {
                 outlasts(&rules[outer], &rules[inner]) && cover(outer, inner)
             };
-            for hides in [hides_call, hides_connect, hides_answer] {
+            for hides in [hides_call, hides_connect, hides_answer, hides_function] {
                 if let Some(reason) = hides(first, second).filter(|_| covers(a, b)) {
                     return Err(refuse(reason));
                 }
@@ -152,6 +152,17 @@ fn hides_call(first: &Rule, second: &Rule) -> Option<String> {
                  fail it"
             ),
         }
+    })
+}
+
+/// Two rules on one function, of which the first leaves nothing to the second.
+fn hides_function(first: &Rule, second: &Rule) -> Option<String> {
+    let (one, other) = (first.fault.function()?, second.fault.function()?);
+    (unconditional(first) && one.is_also(other)).then(|| {
+        format!(
+            "`{}` has every {} of the same target return {}, so `{}` can never hit it",
+            first.name, one.name, one.value, second.name
+        )
     })
 }
 
@@ -261,6 +272,7 @@ fn units_differ(first: &Rule, second: &Rule) -> Option<String> {
         Fault::Packet(_, PacketFault::Dns(_))
         | Fault::Call(..)
         | Fault::Refuse { .. }
+        | Fault::Function(_)
         | Fault::Resource(_) => None,
         Fault::Packet(filter, _) => Some(filter.unit),
     };

@@ -44,3 +44,38 @@ fn a_call_comes_back_once() {
         }
     }
 }
+
+/// Of one function the first rule decides that hits.
+#[test]
+fn a_function_comes_back_once() {
+    let rule = |name: &str, rest: &str| {
+        format!("user-return --name {name} --target cgroup:/a --file /a.so {rest}")
+    };
+    let first = rule("one", "--function f --return -1");
+    for (first, second, says) in [
+        (&first, rule("two", "--function f --return 0"), true),
+        (
+            &first,
+            rule("two", "--function f --return 0 --times 3"),
+            true,
+        ),
+        (&first, rule("two", "--function g --return 0"), false),
+        (
+            &rule("one", "--function f --return -1 --percent 5"),
+            rule("two", "--function f --return 0"),
+            false,
+        ),
+        (
+            &rule("one", "--function f --return -1 --shadow"),
+            rule("two", "--function f --return 0"),
+            false,
+        ),
+    ] {
+        let found = conflict(first, &second);
+        assert_eq!(found.is_some(), says, "{first}, {second}: {found:?}");
+        if let Some(found) = found {
+            let hides = "`one` has every f of the same target return -1, so `two` can never hit it";
+            assert!(found.contains(hides), "{found}");
+        }
+    }
+}

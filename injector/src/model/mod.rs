@@ -13,6 +13,7 @@ mod dns;
 pub(crate) mod errors;
 pub mod filter;
 mod first_argument;
+mod function;
 mod link;
 mod marks;
 mod overlap;
@@ -40,6 +41,7 @@ pub use filter::{
     TcpFlags, Unit,
 };
 pub use first_argument::FirstArgument;
+pub use function::{Function, FunctionValue};
 pub use link::{Delay, DelayTable, Distribution, Link, LossModel, Per, QueueMemory, Visibility};
 pub use resource::{
     ClockShift, Clocks, CpuQuota, Device, IoLimit, MemoryLimit, ResourceFault, Setting, Signals,
@@ -116,6 +118,8 @@ pub enum Fault {
         /// The error.
         errno: Errno,
     },
+    /// A function of a program or library does nothing, and returns.
+    Function(Function),
     /// Something happens to what the target is given.
     Resource(ResourceFault),
 }
@@ -179,7 +183,7 @@ impl Fault {
                 Some("every packet waits, also those that it does not hit")
             }
             Self::Resource(_) => Some("it decides on no operation"),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Function(_) => None,
         }
     }
 
@@ -190,6 +194,7 @@ impl Fault {
             Self::Packet(_, fault) => fault.kind(),
             Self::Call(_, fault) => fault.kind(),
             Self::Refuse { .. } => FaultKind::NetRefuse,
+            Self::Function(_) => FaultKind::UserReturn,
             Self::Resource(fault) => fault.kind(),
         }
     }
@@ -199,7 +204,9 @@ impl Fault {
     pub fn longest_wait(&self) -> Duration {
         match self {
             Self::Packet(_, fault) => fault.longest_wait(),
-            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => Duration::ZERO,
+            Self::Call(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => {
+                Duration::ZERO
+            }
         }
     }
 
@@ -208,7 +215,7 @@ impl Fault {
     pub const fn resource(&self) -> Option<&ResourceFault> {
         match self {
             Self::Resource(fault) => Some(fault),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } => None,
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Function(_) => None,
         }
     }
 
@@ -217,7 +224,7 @@ impl Fault {
     pub fn queue_memory(&self) -> Option<QueueMemory> {
         match self {
             Self::Packet(_, fault) => fault.queue_memory(),
-            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Call(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => None,
         }
     }
 
@@ -241,7 +248,11 @@ impl Fault {
                     ..
                 }),
             ) => Some(table),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Packet(..)
+            | Self::Call(..)
+            | Self::Refuse { .. }
+            | Self::Function(_)
+            | Self::Resource(_) => None,
         }
     }
 
@@ -259,7 +270,11 @@ impl Fault {
     pub const fn queries(&self) -> Option<&Dns> {
         match self {
             Self::Packet(_, PacketFault::Dns(dns)) => Some(dns),
-            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Packet(..)
+            | Self::Call(..)
+            | Self::Refuse { .. }
+            | Self::Function(_)
+            | Self::Resource(_) => None,
         }
     }
 
@@ -268,7 +283,7 @@ impl Fault {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
             Self::Call(calls, _) => calls.filter.peers.as_deref_mut(),
-            Self::Resource(_) => None,
+            Self::Function(_) | Self::Resource(_) => None,
         }
     }
 
@@ -277,7 +292,16 @@ impl Fault {
     pub const fn calls(&self) -> Option<&Calls> {
         match self {
             Self::Call(calls, _) => Some(calls),
-            Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Packet(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => None,
+        }
+    }
+
+    /// The function that it acts on, if it does on one.
+    #[must_use]
+    pub const fn function(&self) -> Option<&Function> {
+        match self {
+            Self::Function(function) => Some(function),
+            Self::Packet(..) | Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
         }
     }
 
@@ -292,7 +316,7 @@ impl Fault {
     pub fn call_way(&self) -> Option<Way> {
         match self {
             Self::Call(calls, fault) => Some(fault.way(calls)),
-            Self::Packet(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Packet(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => None,
         }
     }
 
@@ -301,7 +325,7 @@ impl Fault {
     pub const fn filter(&self) -> Option<&PacketFilter> {
         match self {
             Self::Packet(filter, _) => Some(filter),
-            Self::Call(..) | Self::Refuse { .. } | Self::Resource(_) => None,
+            Self::Call(..) | Self::Refuse { .. } | Self::Function(_) | Self::Resource(_) => None,
         }
     }
 
@@ -312,7 +336,7 @@ impl Fault {
         match self {
             Self::Packet(filter, _) | Self::Refuse { filter, .. } => Some(filter),
             Self::Call(calls, _) => calls.filter.peers.as_deref(),
-            Self::Resource(_) => None,
+            Self::Function(_) | Self::Resource(_) => None,
         }
     }
 }

@@ -1,20 +1,21 @@
 //! Building a plan.
 
 mod calls;
+mod functions;
 mod sends;
 
 use std::collections::BTreeMap;
 
 use injector_common::{NetnsInode, kinds::Family, names::SecurityHook};
 
-use super::{CallHook, Effect, Features, Hop, Plan, limits, sleepers};
+use super::{CallHook, Effect, Features, Hop, Plan, TwinHook, limits, sleepers};
 use crate::{
     error::{Error, Unsupported},
     model::{
         Direction, Experiment, Fault, Manner, PacketFault, PacketFilter, Per, QueueMemory,
         ResourceFault, Rule, Syscall,
     },
-    resolve::{Interface, Netns, RuleScope, Scope, Whom},
+    resolve::{FunctionPlace, Interface, Netns, RuleScope, Scope, Whom},
 };
 
 /// Plans how to put `experiment` in force, given what its targets are and what
@@ -60,7 +61,7 @@ pub fn build(
         for one in &scope.scopes {
             match &rule.fault {
                 Fault::Resource(fault) => parts.hand_over(index, one, fault),
-                Fault::Packet(..) | Fault::Call(..) | Fault::Refuse { .. } => {
+                Fault::Packet(..) | Fault::Call(..) | Fault::Refuse { .. } | Fault::Function(_) => {
                     parts.aim(one, mask, rule);
                 }
             }
@@ -68,6 +69,7 @@ pub fn build(
         backends.push(match &rule.fault {
             Fault::Call(calls, _) => parts.calls(rule, calls, mask, features)?,
             Fault::Refuse { errno, .. } => parts.connects(rule, *errno, features)?,
+            Fault::Function(_) => parts.function(rule, scope, mask, features)?,
             // That a namespace can be had was seen before.
             Fault::Resource(ResourceFault::Clock(_)) => "timens",
             // That the target has the control file was seen when it was looked up.
@@ -149,6 +151,10 @@ struct Parts {
     /// By the program that makes them, among others.
     by_program: bool,
     calls: Vec<(CallHook, Syscall, u64)>,
+    /// Where 32-bit callers enter.
+    twins: Vec<(TwinHook, String)>,
+    /// Functions, and the rules on each.
+    functions: Vec<(FunctionPlace, u64)>,
     /// Programs at `connect`, and whether they choose its error.
     connects: Option<bool>,
     /// A program where sockets send, and whether one hears what they receive.
@@ -171,7 +177,9 @@ impl Parts {
                 filter.direction != Direction::Egress
                     || (filter.follows_conversations() && !fault.fails_calls())
             }
-            Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_) => false,
+            Fault::Call(..) | Fault::Refuse { .. } | Fault::Function(_) | Fault::Resource(_) => {
+                false
+            }
         };
         if arrives || (by_process && rule.fault.kind().family() == Family::Packet) {
             self.by_socket.add(scope, mask);
@@ -404,6 +412,7 @@ impl Parts {
                 }
             }
         }
+        effects.extend(functions::names(&self.functions));
         for site in self.sites.into_values() {
             for known in site.interfaces.into_values() {
                 for (wanted, direction) in [
@@ -426,6 +435,8 @@ impl Parts {
                 .map(|(call, modifies)| Effect::AttachEntry { call, modifies }),
         );
         effects.extend(seen.into_iter().map(|call| Effect::AttachSeen { call }));
+        let twins = self.twins.into_iter();
+        effects.extend(twins.map(|(at, function)| Effect::AttachTwin { function, at }));
         effects.extend(
             hooks
                 .into_iter()
@@ -447,6 +458,8 @@ impl Parts {
             sleepers: sleepers::of(call, &waiting),
         };
         effects.extend(returning.into_iter().map(attach));
+        let functions = self.functions.into_iter();
+        effects.extend(functions.map(|(place, _)| Effect::AttachFunction { place }));
         if let Some(chooses) = self.connects {
             effects.push(Effect::AttachConnect { chooses });
         }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::{Error, Unsupported},
     model::{Direction, Rule, Syscall},
-    resolve::Whom,
+    resolve::{FunctionPlace, Whom},
 };
 
 /// What has to be performed so that `next` can take the place of `now`, in this order and
@@ -78,6 +78,7 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
             }
             Effect::WriteSite { .. }
             | Effect::WriteCall { .. }
+            | Effect::NameFunction { .. }
             | Effect::StartGuardian
             | Effect::HandOver { .. }
             | Effect::Enable => {}
@@ -159,6 +160,13 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
                 }
                 steps.push(effect.clone());
             }
+            // One program asks the rules of a function, old and new.
+            Effect::AttachFunction { place } => {
+                let mut attached = now.effects.iter().filter_map(function);
+                if !attached.any(|known| known.which() == place.which()) {
+                    steps.push(effect.clone());
+                }
+            }
             Effect::CreateCgroup { .. }
             | Effect::FollowProcesses
             | Effect::ForgetCallers
@@ -166,6 +174,7 @@ pub fn change(now: &Plan, next: &Plan) -> Result<Vec<Effect>, Error> {
             | Effect::FollowSockets
             | Effect::AttachPackets { .. }
             | Effect::AttachSeen { .. }
+            | Effect::AttachTwin { .. }
             | Effect::StartWaker
             | Effect::AttachSleepingHook { .. }
             | Effect::AttachConnect { .. } => {
@@ -204,7 +213,10 @@ pub fn merged(now: Vec<Effect>, next: &[Effect]) -> Vec<Effect> {
     let is_table = |effect: &Effect| {
         matches!(
             effect,
-            Effect::WriteSite { .. } | Effect::WriteCall { .. } | Effect::Enable
+            Effect::WriteSite { .. }
+                | Effect::WriteCall { .. }
+                | Effect::NameFunction { .. }
+                | Effect::Enable
         )
     };
     let kept = now.into_iter().filter(|effect| !is_table(effect));
@@ -215,6 +227,15 @@ pub fn merged(now: Vec<Effect>, next: &[Effect]) -> Vec<Effect> {
 const fn hop(effect: &Effect) -> Option<&Hop> {
     if let Effect::AddHop(hop) = effect {
         Some(hop)
+    } else {
+        None
+    }
+}
+
+/// The function that a program is attached to.
+const fn function(effect: &Effect) -> Option<&FunctionPlace> {
+    if let Effect::AttachFunction { place } = effect {
+        Some(place)
     } else {
         None
     }
@@ -290,11 +311,14 @@ const fn aim(effect: &Effect) -> Option<((bool, Whom), u64)> {
         | Effect::AttachPackets { .. }
         | Effect::AttachEntry { .. }
         | Effect::AttachSeen { .. }
+        | Effect::AttachTwin { .. }
         | Effect::AttachSecurity { .. }
         | Effect::StartWaker
         | Effect::AttachSleepingHook { .. }
         | Effect::AttachSleepingEntry { .. }
         | Effect::AttachReturn { .. }
+        | Effect::NameFunction { .. }
+        | Effect::AttachFunction { .. }
         | Effect::AttachConnect { .. }
         | Effect::AttachSend { .. }
         | Effect::StartGuardian

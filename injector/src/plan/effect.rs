@@ -1,130 +1,17 @@
 //! One reversible change of the kernel's state.
 
+mod words;
+
 use std::fmt;
 
-use injector_common::names::{
-    MODIFIED_ENTRY, SEEN_ENTRY, SEEN_RETURN, SLEEPING_ENTRY, SLEEPING_HOOKS, SLEEPING_RETURN,
-    SYSCALL_ENTRY, SecurityHook,
-};
+use injector_common::names::SecurityHook;
 
+use super::{CallHook, TwinHook};
 use crate::{
-    model::{Direction, Manner, QueueMemory, ResourceFault, Rung, Syscall},
-    resolve::{ChainPlace, FilePlace, Interface, Netns, Scope},
+    model::{Direction, Manner, QueueMemory, ResourceFault, Syscall},
+    resolve::{ChainPlace, FilePlace, FunctionPlace, Interface, Netns, Scope},
 };
-
-/// Where a failing call is caught.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallHook {
-    /// At its entry.
-    Entry {
-        /// Whether a program takes the place of the call, rather than overriding its result.
-        modifies: bool,
-    },
-    /// At its entry, where it is only seen.
-    Seen,
-    /// Where it can wait asleep: at a security hook behind its entry, or else at its entry.
-    Asleep(Option<SecurityHook>),
-    /// Where it can wait before it returns, in this manner.
-    Returning(Manner),
-    /// At a security hook behind it.
-    Security {
-        /// The hook.
-        hook: SecurityHook,
-        /// Whether a program takes the place of the function that asks there.
-        modifies: bool,
-    },
-}
-
-impl CallHook {
-    /// The hook's number in the call table.
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        match self {
-            Self::Entry { modifies: false } => SYSCALL_ENTRY,
-            Self::Seen => SEEN_ENTRY,
-            Self::Entry { modifies: true } => MODIFIED_ENTRY,
-            // One program serves both ways.
-            Self::Security { hook, .. } => hook as u32,
-            Self::Asleep(None) => SLEEPING_ENTRY,
-            Self::Asleep(Some(hook)) => SLEEPING_HOOKS + hook as u32,
-            Self::Returning(Manner::Asleep) => SLEEPING_RETURN,
-            Self::Returning(Manner::Busy) => SEEN_RETURN,
-        }
-    }
-
-    /// What programs there know a call by. 32-bit callers pass by another function at the entry, but
-    /// for calls without arguments, which are left alone with the others.
-    pub fn known_as(self, call: Syscall) -> impl Iterator<Item = u32> {
-        let by_both = match self {
-            Self::Security { .. } | Self::Asleep(Some(_)) => true,
-            Self::Entry { .. } | Self::Seen | Self::Asleep(None) | Self::Returning(_) => false,
-        };
-        call.known_as().take(if by_both { usize::MAX } else { 1 })
-    }
-
-    /// Whether it is behind the call's entry; `None` where a call is only seen or made to wait,
-    /// beside whatever else becomes of it.
-    #[must_use]
-    pub const fn is_behind(self) -> Option<bool> {
-        match self {
-            Self::Entry { .. } => Some(false),
-            Self::Security { .. } => Some(true),
-            Self::Seen | Self::Asleep(_) | Self::Returning(_) => None,
-        }
-    }
-
-    /// Whether of programs here and there on one call those that override its result are without
-    /// effect: the kernel calls what is attached in the place of a function, or behind it, whatever a
-    /// kprobe made of it (measured on Linux 6.12).
-    #[must_use]
-    pub const fn hides(self, other: Self) -> bool {
-        const fn overrides(hook: CallHook) -> bool {
-            matches!(hook, CallHook::Entry { modifies: false })
-        }
-        const fn replaces(hook: CallHook) -> bool {
-            matches!(
-                hook,
-                CallHook::Entry { modifies: true }
-                    | CallHook::Asleep(None)
-                    | CallHook::Returning(_)
-            )
-        }
-        overrides(self) && replaces(other) || replaces(self) && overrides(other)
-    }
-
-    /// Whether calls sleep there at their own function.
-    #[must_use]
-    pub const fn sleeps_at_call(self) -> bool {
-        matches!(self, Self::Asleep(None) | Self::Returning(Manner::Asleep))
-    }
-
-    /// In which manner a call that is to wait does so there.
-    #[must_use]
-    pub const fn manner(self) -> Manner {
-        match self {
-            Self::Asleep(_) => Manner::Asleep,
-            Self::Returning(manner) => manner,
-            Self::Entry { .. } | Self::Seen | Self::Security { .. } => Manner::Busy,
-        }
-    }
-
-    /// The way to fail the call that this is part of.
-    #[must_use]
-    pub const fn rung(self) -> Rung {
-        match self {
-            Self::Entry { modifies: false } | Self::Seen => Rung::Kprobe,
-            // The kernel has both by the same means.
-            Self::Entry { modifies: true } | Self::Asleep(None) | Self::Returning(_) => {
-                Rung::FmodRet
-            }
-            Self::Asleep(Some(_))
-            | Self::Security {
-                modifies: false, ..
-            } => Rung::Lsm,
-            Self::Security { modifies: true, .. } => Rung::FmodRetSecurity,
-        }
-    }
-}
+use words::{By, HookText, In, Mask, ScopeText};
 
 /// Devices of ours that packets of one namespace wait in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,6 +131,13 @@ pub enum Effect {
         /// Which rules, as a mask.
         rules: u64,
     },
+    /// Names a function for rules.
+    NameFunction {
+        /// The function.
+        place: FunctionPlace,
+        /// Which rules, as a mask.
+        rules: u64,
+    },
     /// Attaches a program to the packets of an interface.
     AttachPackets {
         /// The interface's namespace.
@@ -264,6 +158,13 @@ pub enum Effect {
     AttachSeen {
         /// The call.
         call: Syscall,
+    },
+    /// Attaches one of these programs where 32-bit callers enter.
+    AttachTwin {
+        /// The kernel's function.
+        function: String,
+        /// Which program.
+        at: TwinHook,
     },
     /// Attaches the program at a security hook.
     AttachSecurity {
@@ -294,6 +195,11 @@ pub enum Effect {
         manner: Manner,
         /// How many can sleep there at once on each processor, if asleep.
         sleepers: u32,
+    },
+    /// Attaches the program at a function's entry.
+    AttachFunction {
+        /// The function.
+        place: FunctionPlace,
     },
     /// Attaches programs at `connect`.
     AttachConnect {
@@ -438,6 +344,15 @@ impl fmt::Display for Effect {
             Self::AttachSeen { call } => {
                 write!(f, "attach to the entry of {}, to see it", call.name)
             }
+            Self::AttachTwin { function, at } => {
+                let by = By(*at == TwinHook::Modified);
+                write!(f, "attach to {function}{by}, for 32-bit callers")?;
+                f.write_str(if *at == TwinHook::Seen {
+                    ", to see them"
+                } else {
+                    ""
+                })
+            }
             Self::AttachSecurity { hook, modifies } => {
                 write!(
                     f,
@@ -463,6 +378,10 @@ impl fmt::Display for Effect {
                 let name = call.name;
                 write!(f, "attach to the return of {name}, to wait {}", In(*manner))
             }
+            Self::NameFunction { place, rules } => {
+                write!(f, "name {place} for rules {}", Mask(*rules))
+            }
+            Self::AttachFunction { place } => write!(f, "attach to the entry of {place}"),
             Self::AttachConnect { chooses } => {
                 f.write_str("attach to connect below the root cgroup, for IPv4 and IPv6")?;
                 f.write_str(if *chooses { "" } else { ", to fail with EPERM" })
@@ -521,76 +440,5 @@ impl fmt::Display for Effect {
             }
             Self::Enable => f.write_str("put the rules in force"),
         }
-    }
-}
-
-/// A scope as a plan prints it.
-struct ScopeText<'a>(&'a Scope);
-
-impl fmt::Display for ScopeText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Scope::Cgroup { id, path, .. } => write!(f, "cgroup {} (id {id})", path.display()),
-            Scope::Processes { root, tgids } if tgids.len() > 1 => {
-                write!(f, "process {root} and {} descendants", tgids.len() - 1)
-            }
-            Scope::Processes { root, .. } => write!(f, "process {root}"),
-            Scope::Command => f.write_str("the command's cgroup"),
-        }
-    }
-}
-
-/// A hook as a plan prints it.
-struct HookText(CallHook);
-
-impl fmt::Display for HookText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            CallHook::Entry { modifies } => write!(f, "its entry{}", By(modifies)),
-            CallHook::Seen => f.write_str("its entry, to see it"),
-            CallHook::Asleep(None) => f.write_str("its entry, to wait asleep"),
-            CallHook::Asleep(Some(hook)) => {
-                write!(f, "security hook {}, to wait asleep", hook.attach())
-            }
-            CallHook::Returning(manner) => write!(f, "its return, to wait {}", In(manner)),
-            CallHook::Security { hook, modifies } => {
-                write!(f, "security hook {}{}", hook.attach(), By(modifies))
-            }
-        }
-    }
-}
-
-/// In which manner a call waits.
-struct In(Manner);
-
-impl fmt::Display for In {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Manner::Asleep => "asleep",
-            Manner::Busy => "busy",
-        })
-    }
-}
-
-/// Whether a program takes the place of a function there.
-struct By(bool);
-
-impl fmt::Display for By {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0 { " by fmod_ret" } else { "" })
-    }
-}
-
-/// A rule mask as the rules' numbers, from 0.
-struct Mask(u64);
-
-impl fmt::Display for Mask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut comma = "";
-        for index in (0..u64::BITS).filter(|index| self.0 & (1 << index) != 0) {
-            write!(f, "{comma}{index}")?;
-            comma = ",";
-        }
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use injector_common::{FaultKind, names::SecurityHook};
 
+use super::TwinHook;
 use crate::model::{Manner, Syscall};
 
 /// Whether something works here.
@@ -107,10 +108,16 @@ pub struct Features {
     /// Where one of the two can be done: whether the kernel has a function at whose entry a call
     /// can be met, per call that was asked about.
     pub entries: BTreeMap<Syscall, Support>,
+    /// The functions at which 32-bit callers enter what does the same, per call that was asked about.
+    pub twins: BTreeMap<Syscall, Vec<String>>,
+    /// Whether a program may take the place of such a function: of all of them, or of none.
+    pub modified_twins: Support,
     /// Whether a program may take the place of a system call.
     pub modify_return: Support,
     /// Where it can, per call that was asked about.
     pub modified_entries: BTreeMap<Syscall, Support>,
+    /// Whether a program can have a function return where it is entered.
+    pub function_return: Support,
     /// Whether programs at `connect` choose its error.
     pub refuse: Support,
     /// Whether programs at `connect` can at least let it fail, with `EPERM`.
@@ -153,8 +160,11 @@ impl Features {
             override_return: Support::Supported,
             seen_entry: Support::Supported,
             entries: calls.clone(),
+            twins: BTreeMap::new(),
+            modified_twins: Support::Supported,
             modify_return: Support::Supported,
             modified_entries: calls.clone(),
+            function_return: Support::Supported,
             refuse: Support::Supported,
             deny: Support::Supported,
             send: Support::Supported,
@@ -200,6 +210,22 @@ impl Features {
         match manner {
             Manner::Asleep => entry_in(&self.sleeping_returns, &self.waker, call),
             Manner::Busy => entry_in(&self.busy_returns, &Support::Supported, call),
+        }
+    }
+
+    /// The functions at which 32-bit callers enter what does the same as a call.
+    #[must_use]
+    pub fn twins(&self, call: Syscall) -> &[String] {
+        self.twins.get(&call).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a program can be attached to such functions.
+    #[must_use]
+    pub const fn takes_twin(&self, at: TwinHook) -> &Support {
+        match at {
+            // A kprobe goes to any of them, and may override the result of all calls or of none.
+            TwinHook::Overridden | TwinHook::Seen => &Support::Supported,
+            TwinHook::Modified => &self.modified_twins,
         }
     }
 

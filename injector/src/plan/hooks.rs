@@ -481,33 +481,6 @@ pub fn takes_descriptor(call: Syscall) -> bool {
     FirstArgument::of(call) == FirstArgument::File
 }
 
-/// The kernel function behind a call.
-#[must_use]
-pub fn entry_function(call: &str) -> String {
-    format!("__x64_sys_{}", function_name(call))
-}
-
-/// The names that the kernel's types may have for that function: one without arguments is there
-/// under the second alone.
-#[must_use]
-pub fn typed_functions(call: &str) -> [String; 2] {
-    ["__x64_sys_", "__do_sys_"].map(|prefix| format!("{prefix}{}", function_name(call)))
-}
-
-/// What the functions are named after, which is not always the call's own name
-/// (`arch/x86/entry/syscalls/syscall_64.tbl`).
-fn function_name(call: &str) -> &str {
-    match call {
-        "stat" => "newstat",
-        "fstat" => "newfstat",
-        "lstat" => "newlstat",
-        "uname" => "newuname",
-        "sendfile" => "sendfile64",
-        "umount2" => "umount",
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use injector_common::requests::Request;

@@ -4,8 +4,10 @@
 //! prints is what would be done.
 
 mod build;
+mod call_hook;
 mod change;
 pub mod effect;
+pub mod entries;
 pub mod features;
 pub mod hooks;
 mod limits;
@@ -15,8 +17,9 @@ pub mod text;
 use std::fmt;
 
 pub use build::build;
+pub use call_hook::{CallHook, TwinHook};
 pub use change::{change, merged};
-pub use effect::{CallHook, Effect, Hop};
+pub use effect::{Effect, Hop};
 pub use features::{Features, PacketAttach, Support};
 
 use crate::{faults, model::Experiment, spec::duration};

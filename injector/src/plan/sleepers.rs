@@ -53,9 +53,12 @@ pub(super) const fn programs(effect: &Effect) -> u32 {
         | Effect::WriteCall { .. }
         | Effect::AttachPackets { .. }
         | Effect::AttachSeen { .. }
+        | Effect::AttachTwin { .. }
         | Effect::AttachSecurity { .. }
         | Effect::StartWaker
         | Effect::AttachSleepingHook { .. }
+        | Effect::NameFunction { .. }
+        | Effect::AttachFunction { .. }
         | Effect::AttachConnect { .. }
         | Effect::AttachSend { .. }
         | Effect::StartGuardian

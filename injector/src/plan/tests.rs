@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod filters;
+mod functions;
 mod limits;
 mod packets;
 mod returns;
@@ -81,6 +82,7 @@ fn packets_of(scope: Scope, netns: Netns) -> RuleScope {
         netns: vec![netns],
         files: Vec::new(),
         chain: Vec::new(),
+        function: None,
         left_out: None,
     }
 }
@@ -92,6 +94,7 @@ fn calls_of(scope: Scope) -> RuleScope {
         netns: Vec::new(),
         files: Vec::new(),
         chain: Vec::new(),
+        function: None,
         left_out: None,
     }
 }
@@ -235,19 +238,20 @@ fn assert_in_order(plan: &Plan) {
         Effect::FollowSockets => 5,
         Effect::TagSockets { .. } => 6,
         Effect::WriteSite { .. } => 7,
-        Effect::WriteCall { .. } => 8,
+        Effect::WriteCall { .. } | Effect::NameFunction { .. } => 8,
         Effect::AttachPackets { .. } => 9,
-        Effect::AttachEntry { .. } | Effect::AttachSeen { .. } => 10,
+        Effect::AttachEntry { .. } | Effect::AttachSeen { .. } | Effect::AttachTwin { .. } => 10,
         Effect::AttachSecurity { .. } => 11,
         Effect::StartWaker => 12,
         Effect::AttachSleepingHook { .. }
         | Effect::AttachSleepingEntry { .. }
         | Effect::AttachReturn { .. } => 13,
-        Effect::AttachConnect { .. } => 14,
-        Effect::AttachSend { .. } => 15,
-        Effect::StartGuardian => 16,
-        Effect::HandOver { .. } => 17,
-        Effect::Enable => 18,
+        Effect::AttachFunction { .. } => 14,
+        Effect::AttachConnect { .. } => 15,
+        Effect::AttachSend { .. } => 16,
+        Effect::StartGuardian => 17,
+        Effect::HandOver { .. } => 18,
+        Effect::Enable => 19,
     };
     assert!(plan.effects.is_sorted_by_key(rank), "{plan}");
     let enabled = plan

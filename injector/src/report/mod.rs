@@ -146,6 +146,11 @@ pub struct Report {
     /// packets to wait in or to pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undelivered: Option<Undelivered>,
+    /// Calls that the kernel asked no rule about, since it was being asked about another one on the
+    /// same processor; `None` where no rule goes by a program that this can happen to. They are
+    /// anybody's, so that no more than so many are the targets'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed_calls: Option<u64>,
     /// Hits that were not told one by one, for want of room; `None` where none was to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger_lost: Option<u64>,
@@ -244,6 +249,12 @@ impl Report {
                 lost.overrun, lost.cut_off
             );
         }
+        if let Some(missed @ 1..) = self.missed_calls {
+            text += &format!(
+                "missed: the kernel asked no rule about {missed} calls, which may be of the \
+                 targets; --rung lsm is asked about all\n"
+            );
+        }
         match (&self.ledger_error, self.ledger_lost) {
             (Some(error), lost) => {
                 text += &format!(
@@ -299,6 +310,7 @@ mod tests {
             }],
             unattributed: None,
             undelivered: None,
+            missed_calls: None,
             ledger_lost: None,
             ledger_error: None,
             replayed: None,
@@ -389,6 +401,21 @@ mod tests {
         ] {
             assert!(table.contains(words), "{table}");
         }
+    }
+
+    #[test]
+    fn missed_calls_are_told_where_they_can_be() {
+        let told = |missed_calls| Report {
+            missed_calls,
+            ..report()
+        };
+        let json = told(Some(0)).to_json().expect("text keys");
+        assert!(json.ends_with("],\"missed_calls\":0}"), "{json}");
+        let json = told(None).to_json().expect("text keys");
+        assert!(!json.contains("missed"), "{json}");
+        let table = told(Some(3)).to_table();
+        assert!(table.contains("asked no rule about 3 calls"), "{table}");
+        assert!(!told(Some(0)).to_table().contains("missed"));
     }
 
     #[test]

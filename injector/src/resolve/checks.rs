@@ -29,7 +29,7 @@ pub(super) fn check(experiment: &Experiment, host: &impl Host) -> Result<Vec<Cgr
     // Whose a socket is, is found out at the root of all cgroups.
     let by_sockets = |rule: &Rule| match rule.fault.kind().family() {
         Family::Packet | Family::Connect => true,
-        Family::Syscall | Family::Resource => false,
+        Family::Syscall | Family::Function | Family::Resource => false,
     };
     let by_group = |target: &Target| !matches!(target, Target::Process(_));
     let needs_one = |rule: &&Rule| by_sockets(rule) || rule.targets.iter().any(by_group);
@@ -82,10 +82,10 @@ fn check_foreign_ids(experiment: &Experiment) -> Result<(), Unsupported> {
         }
         if matches!(
             rule.fault.kind().family(),
-            Family::Syscall | Family::Connect
+            Family::Syscall | Family::Connect | Family::Function
         ) {
             return Err(refuse(
-                "a rule on system calls",
+                "a rule on system calls or functions",
                 "a pid namespace of a container, where the injector cannot tell the kernel \
                  which process it is itself, to be spared",
             ));

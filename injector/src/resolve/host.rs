@@ -9,8 +9,11 @@ use std::{
 
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid};
 
-use super::ChainError;
-use crate::{error::HostError, model::ChainFunction};
+use super::{ChainError, functions::FunctionPlace};
+use crate::{
+    error::{HostError, SpecError},
+    model::ChainFunction,
+};
 
 /// Read-only facts about this host: the real one, or a table in tests.
 pub trait Host {
@@ -123,6 +126,18 @@ pub trait Host {
         process: Option<Tgid>,
         function: &ChainFunction,
     ) -> Result<Vec<Range<u64>>, ChainError>;
+
+    /// A function of a program or library, as a process sees it, or as this one does.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none, or none that can be had return. The field is the bare name of the option.
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        path: &Path,
+        name: &str,
+    ) -> Result<FunctionPlace, SpecError>;
 
     /// The interfaces of the namespace that this file opens.
     ///

@@ -24,13 +24,17 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    ChainError, chain, files,
+    ChainError, chain, files, functions,
+    functions::FunctionPlace,
     host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     mounts,
     netns::{ask_netlink, in_netns},
     services,
 };
-use crate::{error::HostError, model::ChainFunction};
+use crate::{
+    error::{HostError, SpecError},
+    model::ChainFunction,
+};
 
 /// Inode numbers of the initial namespaces (linux/proc_ns.h); they never change.
 const INITIAL_USER_NS: u64 = 0xefff_fffd;
@@ -335,6 +339,15 @@ impl Host for LinuxHost {
             .take(chain::MAX_BYTES)
             .read_to_end(&mut bytes)?;
         chain::parts_of(&bytes, &function.name)
+    }
+
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        path: &Path,
+        name: &str,
+    ) -> Result<FunctionPlace, SpecError> {
+        functions::look_up(process, path, name)
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

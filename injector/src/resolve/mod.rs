@@ -3,7 +3,9 @@
 mod cgroup;
 pub mod chain;
 mod checks;
+mod elf;
 pub mod files;
+pub mod functions;
 mod host;
 mod interfaces;
 mod linux;
@@ -24,6 +26,7 @@ use crate::error::Error;
 pub use cgroup::Cgroup;
 pub use chain::{ChainError, ChainPlace};
 pub use files::FilePlace;
+pub use functions::{FileId, FunctionPlace};
 pub use host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId};
 pub use linux::LinuxHost;
 pub(crate) use linux::{has_ended, parse_stat};
@@ -125,6 +128,8 @@ pub struct RuleScope {
     pub files: Vec<FilePlace>,
     /// The functions that it names, if it names some.
     pub chain: Vec<ChainPlace>,
+    /// The function that it names, if it names one.
+    pub function: Option<FunctionPlace>,
     /// Whom of its targets the rule leaves out, if it is known now.
     pub left_out: Option<String>,
 }

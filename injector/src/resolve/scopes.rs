@@ -10,6 +10,7 @@ use injector_common::{NetnsInode, Tgid, kinds::Family};
 use super::{
     Netns, RuleScope, Scope, cgroup, chain, checks,
     files::{self, Roots},
+    functions,
     host::{CgroupMount, Host, Link, Process},
     interfaces, process, resources, services,
 };
@@ -93,7 +94,7 @@ impl<'a, H: Host> Facts<'a, H> {
         }
         let netns = match rule.fault.kind().family() {
             Family::Packet => self.netns(rule, &scopes)?,
-            Family::Syscall | Family::Connect => Vec::new(),
+            Family::Syscall | Family::Connect | Family::Function => Vec::new(),
             Family::Resource => {
                 resources::check(rule, &scopes, &self.mounts, self.host)?;
                 Vec::new()
@@ -108,12 +109,21 @@ impl<'a, H: Host> Facts<'a, H> {
             }
             Some(_) | None => (Vec::new(), Vec::new()),
         };
+        let function = match rule.fault.function() {
+            Some(function) => {
+                let (members, uses_own) = self.members(&scopes)?;
+                let roots = Roots::of(&members, uses_own, self.host);
+                Some(functions::find(function, &roots, self.host)?)
+            }
+            None => None,
+        };
         let left_out = self.left_out(rule, &scopes)?;
         Ok(RuleScope {
             scopes,
             netns,
             files,
             chain,
+            function,
             left_out,
         })
     }

@@ -13,6 +13,7 @@ pub mod distribution;
 pub mod dns;
 pub mod document;
 pub mod duration;
+pub mod function;
 pub mod kind;
 pub mod loss;
 pub mod name;

@@ -48,6 +48,12 @@ pub(super) fn settle(fault: &mut Fault, trigger: &Trigger, per: Per) -> Result<P
             "system calls belong to no flow",
             "rule, process, thread or program, or none at all",
         )),
+        Fault::Function(_) if per.is_caller() => Ok(per),
+        Fault::Function(_) => Err(SpecError::new(
+            "per",
+            "functions belong to no flow",
+            "rule, process, thread or program, or none at all",
+        )),
         Fault::Packet(_, fault) if per == Per::Flow => settle_packet(fault),
         Fault::Packet(..) => Err(SpecError::new(
             "per",
@@ -145,6 +151,7 @@ mod tests {
             for (keys, allowed) in [
                 ("sys-errno, call: read, errno: EIO", None),
                 ("sys-signal, call: read, signal: SIGUSR1", None),
+                ("user-return, function: f, file: /a, return: 0", None),
                 ("net-loss", Some("rule or flow")),
                 ("net-rate, rate: 1mbit", Some("rule or flow")),
                 ("net-refuse", Some("rule, or none")),

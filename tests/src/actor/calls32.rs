@@ -163,7 +163,7 @@ fn raw(file: &impl AsRawFd) -> u32 {
 /// # Safety
 ///
 /// As of the call: what its pointers point to is long enough, and outlives it.
-unsafe fn int_80(number: u32, arguments: [u32; 5]) -> i32 {
+pub(super) unsafe fn int_80(number: u32, arguments: [u32; 5]) -> i32 {
     let [first, second, third, fourth, fifth] = arguments;
     let result: i32;
     // SAFETY: as above. rbx, which the compiler keeps for itself, is put back; a kernel may leave

@@ -22,6 +22,7 @@ pub mod paths;
 pub mod serving;
 pub mod sockets;
 pub mod sweep;
+pub mod sweep32;
 pub mod tcp;
 pub mod udp;
 pub mod uring;
@@ -58,6 +59,8 @@ pub enum Work {
     Chain(chain::Options),
     /// Make many system calls, one after the other
     Sweep(sweep::Options),
+    /// Make calls as 32-bit programs do, by their numbers
+    Sweep32(sweep32::Options),
     /// Go to files by every way that leads to them
     Paths(paths::Options),
     /// Have io_uring do what it can
@@ -97,6 +100,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Work::Calls32(work) => calls32::run(&board, work),
         Work::Chain(work) => chain::run(work),
         Work::Sweep(work) => sweep::run(&board, options.rounds, work),
+        Work::Sweep32(work) => {
+            sweep32::run(&board, work);
+            Ok(())
+        }
         Work::Paths(work) => paths::run(work),
         Work::Uring(work) => uring::run(&board, work),
         Work::Sockets(work) => sockets::run(work),

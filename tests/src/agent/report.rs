@@ -21,6 +21,9 @@ pub struct Report {
     /// Packets that were lost where they waited, where rules have devices.
     #[serde(default)]
     pub undelivered: Option<Undelivered>,
+    /// Calls that the kernel asked no rule about, where there are rules on calls.
+    #[serde(default)]
+    pub missed_calls: Option<u64>,
     /// Hits that the ledger does not have, where there is one.
     #[serde(default)]
     pub ledger_lost: Option<u64>,

@@ -47,6 +47,8 @@ struct Evidence {
     controllers: bool,
     /// File systems in user space can be served.
     fuse: bool,
+    /// Programs can write the registers of whoever enters a function.
+    registers: bool,
 }
 
 impl Evidence {
@@ -62,6 +64,7 @@ impl Evidence {
             asking: has_asking(),
             controllers: has_controllers(),
             fuse: has_fuse(),
+            registers: Bare::writes_registers(),
         }
     }
 
@@ -104,6 +107,9 @@ impl Evidence {
             Feature::Asleep => security
                 .and(since((6, 2), super::TASKS_SINCE))
                 .and(self.fuse.or_reason("the host's kernel has no FUSE")),
+            Feature::UserReturn => self.registers.or_reason(
+                "the host's kernel lets no program write the registers of who enters a function",
+            ),
             Feature::Controllers => self
                 .controllers
                 .or_reason("cgroup v2 lacks controllers here, which cgroup v1 has or nobody"),
@@ -263,6 +269,7 @@ mod tests {
         asking: true,
         controllers: true,
         fuse: true,
+        registers: true,
     };
 
     #[track_caller]
@@ -278,7 +285,7 @@ mod tests {
     fn each_piece_of_evidence_decides_its_features() {
         use Feature::{
             Asleep, Controllers, FmodRet, FmodRetSecurity, Fq, LoopbackDelay, Lsm, NetDelay,
-            NetRefuse, Netem, Override, Segments, SysErrno, SysSignal, Tcx,
+            NetRefuse, Netem, Override, Segments, SysErrno, SysSignal, Tcx, UserReturn,
         };
         lacks(RICH, &[]);
         let release = |release| Evidence { release, ..RICH };
@@ -322,6 +329,11 @@ mod tests {
             ..RICH
         };
         lacks(blind, &[SysSignal]);
+        let reading = Evidence {
+            registers: false,
+            ..RICH
+        };
+        lacks(reading, &[UserReturn]);
         let stock = Evidence {
             overriding: false,
             replacing: false,

@@ -45,6 +45,16 @@ impl TestBinary {
         }
     }
 
+    /// Which of its tests run on the newest kernel where nobody has asked for that one: those that
+    /// run nowhere else.
+    pub(crate) fn part_on_newest(&self) -> Part {
+        match self.name.as_str() {
+            // Programs of uprobes write registers on no other.
+            "user_return" => Part::Everything,
+            _ => Part::Nothing,
+        }
+    }
+
     /// Which of its tests could find out anything on this kernel that they do not find out
     /// elsewhere, of the host or the other kernels.
     pub(crate) fn part_on(&self, kernel: &str) -> Part {
@@ -83,7 +93,7 @@ impl TestBinary {
                 "call_filters" => Part::Named(&["descriptor", "below"]),
                 "call_sockets" => Part::Named(&["family"]),
                 "calls32" => Part::Named(&["entry"]),
-                "shadow" => Part::Nothing,
+                "shadow" | "user_return" => Part::Nothing,
                 // Where calls can be met at their entry, and requests cannot.
                 "io_uring" => Part::Named(&["waited"]),
                 "sys_counts" => Part::Named(&["third", "executes"]),
@@ -104,7 +114,9 @@ impl TestBinary {
             // What it has that the others lack: a verifier that walks further, and programs in the
             // place of calls without error injection.
             kernel::NEWEST => match name {
-                "doctor" | "sys_calls" | "sys_rungs" | "verifier" => Part::Everything,
+                "doctor" | "sys_calls" | "sys_rungs" | "user_return" | "verifier" => {
+                    Part::Everything
+                }
                 "sys_errno" => Part::Named(&["open", "write", "mmap", "execve", "clone"]),
                 "call_filters" => Part::Named(&["descriptor", "below"]),
                 "sys_delay" => Part::Named(&["entry", "disk"]),
@@ -145,7 +157,7 @@ impl TestBinary {
                 "sys_delay" => Part::AllBut(&["busy", "disk", "entry"]),
                 "sys_delay_exit" => Part::Named(&["busy", "refused"]),
                 // Nothing but the refusals, which the host has too.
-                "sys_return" => Part::Nothing,
+                "sys_return" | "user_return" => Part::Nothing,
                 "call_filters" => Part::Named(&["escapes", "arguments"]),
                 "call_sockets" => Part::Nothing,
                 "io_uring" => Part::AllBut(&["path", "place", "refused"]),
@@ -210,7 +222,7 @@ impl TestBinary {
                 "host_services" => Part::Named(&["calls"]),
                 "sys_delay" => Part::Named(&["busy", "refused"]),
                 "sys_delay_exit" => Part::Named(&["busy"]),
-                "sys_return" => Part::Named(&["refused"]),
+                "sys_return" | "user_return" => Part::Named(&["refused"]),
                 "sys_delay_ends" => Part::Nothing,
                 "half_way" => Part::Named(&["reception::is_killed", "delay::", "disk_full::"]),
                 "leftovers" => Part::Named(&["killed_agent", "last_agent", "filter", "removed"]),
@@ -397,5 +409,12 @@ mod tests {
         assert_eq!(part("hostile_owners", kernel::OVERRIDE), Part::Nothing);
         assert_eq!(part("sys_calls", kernel::NEWEST), Part::Everything);
         assert_eq!(part("net_delay", kernel::NEWEST), Part::Nothing);
+        let on_newest = |name: &str| {
+            let path = PathBuf::new();
+            let name = name.to_owned();
+            TestBinary { name, path }.part_on_newest()
+        };
+        assert_eq!(on_newest("user_return"), Part::Everything);
+        assert_eq!(on_newest("sys_calls"), Part::Nothing);
     }
 }

@@ -11,6 +11,7 @@ use crate::{kernel, paths};
 const ONLY_THERE: &[(&str, &[&str])] = &[
     ("Override", &[kernel::OVERRIDE]),
     ("FmodRet", &[kernel::OVERRIDE]),
+    ("UserReturn", &[kernel::NEWEST]),
     ("Asleep", &[kernel::BACKPORTED, kernel::OVERRIDE]),
     ("LoopbackDelay", &[kernel::BACKPORTED, kernel::OVERRIDE]),
     ("SysErrno", kernel::TESTED),
@@ -179,9 +180,13 @@ fn each_test_runs_somewhere() {
             name: test.binary.clone(),
             path: PathBuf::new(),
         };
+        let part = |kernel: &str| match kernel {
+            kernel::NEWEST => binary.part_on_newest(),
+            _ => binary.part_on(kernel),
+        };
         let in_machine = kernel::TESTED
             .iter()
-            .any(|kernel| has(kernel) && takes(binary.part_on(kernel), &test.name));
+            .any(|kernel| has(kernel) && takes(part(kernel), &test.name));
         if !on_host && !in_machine {
             nowhere.push(format!("{}: {}", test.binary, test.name));
         }

@@ -126,12 +126,11 @@ impl Hardware<'_> {
             "-display",
             "none",
         ]);
-        // QEMU 7.2 (Debian 12) emulates cmpxchg16b wrongly, which corrupts the guest's slab.
         // Emulated, `rep movsb` copies byte by byte: kernels that are told of no fast one copy
         // words in a loop, and start an agent in half the time. Every stac or clac ends a
         // translated block.
         qemu.args(["-M", "q35", "-cpu"]);
-        qemu.arg("max,la57=off,cx16=off,erms=off,fsrm=off,smap=off");
+        qemu.arg("max,la57=off,erms=off,fsrm=off,smap=off");
         if self.icount {
             // One nanosecond per instruction: what a guest measures is the same in each run.
             qemu.args([

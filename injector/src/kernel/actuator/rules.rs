@@ -121,6 +121,10 @@ impl Rules {
                 }
             }
         }
+        if rule.fault.function().is_some() {
+            // What a version of a rule on calls has left here would be asked too.
+            self.call_filters.set(key, CallFilter::ANY, 0)?;
+        }
         let table = self.delays.index(rule)?;
         self.written.insert(index, table);
         Ok(())

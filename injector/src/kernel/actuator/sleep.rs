@@ -7,7 +7,7 @@ use super::{Failure, KernelActuator};
 use crate::{
     kernel::{links, waker::Waker},
     model::{Manner, Syscall},
-    plan::{Effect, hooks::typed_functions},
+    plan::{Effect, entries::typed_functions},
 };
 
 impl KernelActuator {

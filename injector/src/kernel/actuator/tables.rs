@@ -59,6 +59,8 @@ impl KernelActuator {
                 for known in hook.known_as(*call) {
                     *calls.entry(call_slot(hook.number(), known)).or_default() |= rules;
                 }
+            } else if let Effect::NameFunction { place, rules } = effect {
+                *calls.entry(self.function_slot(place)?).or_default() |= rules;
             }
         }
         self.sites.replace(&sites)?;

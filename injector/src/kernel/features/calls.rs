@@ -20,11 +20,9 @@ use crate::{
     model::{Manner, Moment, Rung, Syscall, Way},
     plan::{
         Features, Support,
+        entries::{entry_function, twin_functions, typed_functions},
         features::CallProbe,
-        hooks::{
-            call_hooks, can_return, entry_function, hooks_by, returns, rungs, security_hooks,
-            tells_file, typed_functions,
-        },
+        hooks::{call_hooks, can_return, hooks_by, returns, rungs, security_hooks, tells_file},
     },
 };
 
@@ -327,6 +325,8 @@ fn try_rung(programs: &mut Programs, features: &mut Features, rung: Rung, calls:
             }
             if features.modify_return.is_supported() {
                 load_entries(programs, features, calls);
+                find_entries(features, calls);
+                try_twins(programs, features);
             }
         }
         Rung::Lsm => try_hooks(programs, features, &hooks_of(calls), false),
@@ -341,39 +341,63 @@ fn hooks_of(calls: &[Syscall]) -> Vec<SecurityHook> {
     hooks.into_iter().collect()
 }
 
-/// Looks for the functions behind those of these calls that were not looked for yet.
+/// Looks for the functions behind those of these calls that were not looked for yet, and for those
+/// by which 32-bit callers enter.
 fn find_entries(features: &mut Features, calls: &[Syscall]) {
-    let known = &mut features.entries;
     let unknown = calls
         .iter()
         .copied()
-        .filter(|call| !known.contains_key(call));
+        .filter(|call| !features.entries.contains_key(call));
     let unknown: Vec<Syscall> = unknown.collect();
     if unknown.is_empty() {
         return;
     }
-    let names: Vec<String> = unknown
-        .iter()
-        .map(|call| entry_function(call.name))
+    let twins: Vec<_> = unknown.iter().map(|&call| twin_functions(call)).collect();
+    let entries = unknown.iter().map(|call| entry_function(call.name));
+    let names: BTreeSet<String> = entries
+        .chain(twins.iter().flatten().flatten().cloned())
         .collect();
-    let supports = match symbols::functions(&names) {
-        Ok(found) => names
-            .iter()
-            .zip(found)
-            .map(|(name, found)| {
-                if found {
-                    Support::Supported
-                } else {
-                    no(format!("no function {name} in this kernel"))
-                }
-            })
-            .collect(),
+    let found = match symbols::functions(&names) {
+        Ok(found) => found,
         Err(error) => {
             let reason = format!("{}: {error}", symbols::SYMBOLS);
-            vec![Support::Inconclusive { reason }; unknown.len()]
+            let untold = |call| {
+                (
+                    call,
+                    Support::Inconclusive {
+                        reason: reason.clone(),
+                    },
+                )
+            };
+            features.entries.extend(unknown.into_iter().map(untold));
+            return;
         }
     };
-    known.extend(unknown.into_iter().zip(supports));
+    for (call, twins) in unknown.into_iter().zip(twins) {
+        let name = entry_function(call.name);
+        let entry = if found.contains(&name) {
+            Support::Supported
+        } else {
+            no(format!("no function {name} in this kernel"))
+        };
+        features.entries.insert(call, entry);
+        let twins = twins.into_iter();
+        let mut twins: Vec<String> = twins
+            .filter_map(|names| names.into_iter().find(|name| found.contains(name)))
+            .collect();
+        // What i386 has twice may be one function.
+        twins.sort_unstable();
+        twins.dedup();
+        features.twins.insert(call, twins);
+    }
+}
+
+/// Tries to take the place of a function by which 32-bit callers enter, if that was not tried yet.
+fn try_twins(programs: &mut Programs, features: &mut Features) {
+    let mut twins = features.twins.values().flatten();
+    if let (Support::Inconclusive { .. }, Some(one)) = (&features.modified_twins, twins.next()) {
+        features.modified_twins = support(programs.try_modifying(std::slice::from_ref(one)));
+    }
 }
 
 /// Loads a program in the place of each of these calls for which it was not tried yet.

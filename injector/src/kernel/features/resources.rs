@@ -43,7 +43,8 @@ pub(super) fn support(kind: FaultKind) -> Support {
         | FaultKind::SysErrno
         | FaultKind::SysDelay
         | FaultKind::SysReturn
-        | FaultKind::SysSignal => return no("no kind on resources"),
+        | FaultKind::SysSignal
+        | FaultKind::UserReturn => return no("no kind on resources"),
     };
     let root = match cgroup::mount_point() {
         Ok(root) => root,

@@ -115,6 +115,7 @@ pub(super) fn of(kind: FaultKind, features: &Features) -> Vec<Probe> {
             option("fmod_ret", "values above 0", features.modify_return.clone()),
         ],
         FaultKind::SysSignal => vec![probe("kprobe", features.seen_entry.clone())],
+        FaultKind::UserReturn => vec![probe("uprobe", features.function_return.clone())],
         FaultKind::CgroupFreeze
         | FaultKind::CpuQuota
         | FaultKind::MemoryLimit
@@ -173,8 +174,11 @@ mod tests {
             override_return: Support::Supported,
             seen_entry: Support::Supported,
             entries: BTreeMap::new(),
+            twins: BTreeMap::new(),
+            modified_twins: Support::Supported,
             modify_return: Support::Supported,
             modified_entries: BTreeMap::new(),
+            function_return: Support::Supported,
             refuse: Support::Supported,
             deny: Support::Supported,
             send: Support::Supported,

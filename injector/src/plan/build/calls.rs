@@ -10,7 +10,7 @@ use crate::{
     faults::calls::never,
     model::{Calls, Errno, Manner, Rule, Rung, Syscall, Way},
     plan::{
-        CallHook, Features,
+        CallHook, Features, TwinHook,
         hooks::{call_hooks, takes_descriptor},
     },
 };
@@ -33,7 +33,7 @@ impl Parts {
             let hooks = call_hooks(call, way, features).map_err(|why| refuse(call, &why))?;
             rungs.extend(hooks.iter().map(|hook| hook.rung()));
             manners.extend(hooks.iter().map(|hook| hook.manner()));
-            self.call(rule, call, &hooks, mask)?;
+            self.call(rule, call, &hooks, mask, features)?;
         }
         let mut left_out: BTreeMap<String, Vec<Syscall>> = BTreeMap::new();
         let known = |call| never::lacks(&rule.fault, call).map_or(Ok(()), Err);
@@ -42,7 +42,8 @@ impl Parts {
             let met = met.and_then(|hooks| {
                 let clash =
                     |error: Unsupported| format!("it needs {}; found {}", error.needs, error.found);
-                self.call(rule, call, &hooks, mask).map_err(clash)?;
+                self.call(rule, call, &hooks, mask, features)
+                    .map_err(clash)?;
                 Ok(hooks)
             });
             match met {
@@ -80,6 +81,7 @@ impl Parts {
         call: Syscall,
         hooks: &[CallHook],
         mask: u64,
+        features: &Features,
     ) -> Result<(), Unsupported> {
         for &hook in hooks {
             let number = hook.number();
@@ -126,6 +128,7 @@ impl Parts {
                     found: format!("{one} here, and {two} in a rule before it").into(),
                 });
             }
+            self.check_twins(rule, call, hook, features)?;
         }
         for &hook in hooks {
             let mut known = self.calls.iter_mut();
@@ -133,8 +136,66 @@ impl Parts {
                 Some(known) => known.2 |= mask,
                 None => self.calls.push((hook, call, mask)),
             }
+            let Some(at) = hook.twin() else {
+                continue;
+            };
+            let twins = features.twins(call);
+            let support = features.takes_twin(at);
+            if !support.is_supported() && !twins.is_empty() {
+                // Said once, and not for each of the calls of a class.
+                let note = format!(
+                    "rule {} leaves 32-bit callers alone, who enter by functions of their own: {}",
+                    rule.name,
+                    support.reason()
+                );
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
+                continue;
+            }
+            for function in twins {
+                let twin = (at, function.clone());
+                if !self.twins.contains(&twin) {
+                    self.twins.push(twin);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// `socketcall` stands for many calls, whose rules may go by different rungs: the same as above,
+    /// for 32-bit callers.
+    fn check_twins(
+        &self,
+        rule: &Rule,
+        call: Syscall,
+        hook: CallHook,
+        features: &Features,
+    ) -> Result<(), Unsupported> {
+        let other = match hook.twin() {
+            Some(TwinHook::Overridden) => TwinHook::Modified,
+            Some(TwinHook::Modified) => TwinHook::Overridden,
+            Some(TwinHook::Seen) | None => return Ok(()),
+        };
+        let functions = features.twins(call).iter();
+        let clash = functions
+            .map(|function| (other, function.clone()))
+            .find(|twin| self.twins.contains(twin));
+        let Some((_, function)) = clash else {
+            return Ok(());
+        };
+        Err(Unsupported {
+            what: format!("rule {}: --call {}", rule.name, call.name).into(),
+            needs: format!(
+                "one rung for all rules on calls that 32-bit callers make by {function}"
+            )
+            .into(),
+            found: format!(
+                "{} here, and another one in a rule before it",
+                hook.rung().name()
+            )
+            .into(),
+        })
     }
 
     /// Programs that choose the error serve every rule; where there are none,

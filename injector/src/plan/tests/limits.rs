@@ -66,6 +66,7 @@ fn device_names_fit_and_differ() {
                 .collect(),
             files: Vec::new(),
             chain: Vec::new(),
+            function: None,
             left_out: None,
         },
     )];

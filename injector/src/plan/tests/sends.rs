@@ -126,6 +126,7 @@ fn an_interface_is_named_in_one_namespace_alone() {
         netns: vec![host(&[("eth0", 2)]), private(&[("eth0", 3)])],
         files: Vec::new(),
         chain: Vec::new(),
+        function: None,
         left_out: None,
     };
     let named = PacketFilter {

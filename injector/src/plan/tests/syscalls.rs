@@ -251,6 +251,67 @@ fn errno_by(rung: Rung, words: &[&str]) -> Fault {
     Fault::Call(calls, fault)
 }
 
+/// `socketcall` is where 32-bit callers enter for both: one program there, and one rung.
+#[test]
+fn thirty_two_bit_callers_are_met_where_they_enter() {
+    let mut features = able();
+    for call in selected(&["bind", "connect"]).wanted {
+        let direct = format!("__ia32_sys_{}", call.name);
+        let shared = "__ia32_compat_sys_socketcall".to_owned();
+        features.twins.insert(call, vec![direct, shared]);
+    }
+    check(
+        &[(errno(&["bind", "connect"]), calls_of(web()))],
+        &features,
+        "rule r0 (sys-errno) through kprobe
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. name bind at its entry for rules 0
+         4. name connect at its entry for rules 0
+         5. attach to the entry of bind
+         6. attach to the entry of connect
+         7. attach to __ia32_sys_bind, for 32-bit callers
+         8. attach to __ia32_compat_sys_socketcall, for 32-bit callers
+         9. attach to __ia32_sys_connect, for 32-bit callers
+         10. put the rules in force",
+    );
+    let by = |rung, call| (errno_by(rung, &[call]), calls_of(web()));
+    check(
+        &[by(Rung::Kprobe, "bind"), by(Rung::FmodRet, "connect")],
+        &features,
+        "refused: rule r1: --call connect: not supported here: needs one rung for all rules on calls \
+         that 32-bit callers make by __ia32_compat_sys_socketcall; found fmod_ret here, and another \
+         one in a rule before it",
+    );
+    let refused = Features {
+        modified_twins: no("not modifiable"),
+        ..features.clone()
+    };
+    check(
+        &[(
+            errno_by(Rung::FmodRet, &["bind", "connect"]),
+            calls_of(web()),
+        )],
+        &refused,
+        "rule r0 (sys-errno) through fmod_ret
+         1. write rule r0 at 0, inactive
+         2. aim rules 0 at cgroup /web (id 42)
+         3. name bind at its entry by fmod_ret for rules 0
+         4. name connect at its entry by fmod_ret for rules 0
+         5. attach to the entry of bind by fmod_ret
+         6. attach to the entry of connect by fmod_ret
+         7. put the rules in force
+         note: rule r0 leaves 32-bit callers alone, who enter by functions of their own: not \
+         modifiable",
+    );
+    // Both pass by security hooks as others do.
+    let plan = plan(
+        &[by(Rung::Kprobe, "bind"), by(Rung::Lsm, "connect")],
+        &features,
+    );
+    assert_eq!(plan.expect("a plan").backends, ["kprobe", "lsm"]);
+}
+
 #[test]
 fn the_rung_that_was_asked_for_serves_or_the_rule_is_refused() {
     for rung in Rung::ALL {

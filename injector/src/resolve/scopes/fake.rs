@@ -11,10 +11,10 @@ use std::{
 use injector_common::{CgroupId, IfIndex, NetnsInode, Tgid, names::DEVICE_ALIAS};
 
 use crate::{
-    error::HostError,
+    error::{HostError, SpecError},
     model::ChainFunction,
     resolve::{
-        ChainError,
+        ChainError, FileId, FunctionPlace,
         host::{CgroupMount, Directory, Filesystem, Host, Link, Process, ProcessStatus, RootId},
     },
 };
@@ -297,6 +297,29 @@ impl Host for FakeHost {
                 like: vec!["save".to_owned()],
             }),
         }
+    }
+
+    fn function(
+        &self,
+        process: Option<Tgid>,
+        path: &Path,
+        name: &str,
+    ) -> Result<FunctionPlace, SpecError> {
+        let inode = match path.to_str() {
+            // One that all share.
+            Some("/lib/libc.so.6") => 1,
+            // One of each root's own.
+            Some("/app") => process.map_or(2, |process| u64::from(process.0)),
+            _ => return Err(SpecError::new("file", "is nowhere", "a file")),
+        };
+        Ok(FunctionPlace {
+            name: name.to_owned(),
+            process,
+            path: path.to_owned(),
+            file: FileId([0, inode]),
+            entry: 0x10,
+            back: 0x20,
+        })
     }
 
     fn interfaces(&self, netns: &Path) -> Result<Vec<Link>, HostError> {

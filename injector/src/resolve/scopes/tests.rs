@@ -11,10 +11,10 @@ use super::{
 use crate::{
     error::{EXIT_UNSUPPORTED, EXIT_USAGE, exit_code},
     model::{
-        CallFault, CallFilter, Calls, Choice, Direction, Fault, PacketFault, PacketFilter, Per,
-        ResourceFault,
+        CallFault, CallFilter, Calls, Choice, Direction, Fault, Function, FunctionValue,
+        PacketFault, PacketFilter, Per, ResourceFault,
     },
-    resolve::{CgroupMount, Interface},
+    resolve::{CgroupMount, FileId, Interface},
 };
 
 mod interfaces;
@@ -526,4 +526,39 @@ fn files_are_looked_for_where_the_target_lives() {
         error.contains("/inside/x cannot be found by the target"),
         "{error}"
     );
+}
+
+#[test]
+fn a_function_is_looked_for_where_the_target_lives() {
+    let place = |targets: &[&str], file: &str| {
+        let fault = Fault::Function(Function {
+            name: "malloc".to_owned(),
+            file: file.into(),
+            value: FunctionValue {
+                bits: 0,
+                hex: false,
+            },
+        });
+        resolve_one(&FakeHost::new(), targets, fault).map(|scope| {
+            let place = scope.function.expect("a function");
+            (place.to_string(), place.file)
+        })
+    };
+    let at = |targets, file| place(targets, file).expect(file);
+    // The agent's root, where what the target starts will live; and a root of its own.
+    assert_eq!(
+        at(&["cgroup:/empty"], "/app"),
+        ("malloc in /app".to_owned(), FileId([0, 2]))
+    );
+    let inside = ("malloc in /app of process 11".to_owned(), FileId([0, 11]));
+    assert_eq!(at(&["cgroup:/web"], "/app"), inside);
+    // One file for all, or not.
+    assert_eq!(
+        at(&["cgroup:/web", "cgroup:/db"], "/lib/libc.so.6").1,
+        FileId([0, 1])
+    );
+    let error = place(&["cgroup:/web", "cgroup:/db"], "/app").expect_err("two files");
+    assert!(error.to_string().contains("2 different files"), "{error}");
+    let error = place(&["cgroup:/web"], "/nowhere").expect_err("no file");
+    assert!(error.to_string().contains("file: is nowhere"), "{error}");
 }

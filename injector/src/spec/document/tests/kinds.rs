@@ -21,7 +21,10 @@ fn fault(keys: &str) -> Fault {
 fn of_packets(keys: &str) -> PacketFault {
     match fault(keys) {
         Fault::Packet(_, fault) => fault,
-        other @ (Fault::Call(..) | Fault::Refuse { .. } | Fault::Resource(_)) => {
+        other @ (Fault::Call(..)
+        | Fault::Refuse { .. }
+        | Fault::Function(_)
+        | Fault::Resource(_)) => {
             panic!("{keys}: {other:?}")
         }
     }
