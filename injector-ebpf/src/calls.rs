@@ -17,7 +17,7 @@ use injector_common::{
 };
 
 use crate::{
-    chain::{self, Chain},
+    chain,
     decide::{ENOUGH, GO_ON, Live, ask_rules, live, repeat_many},
     faults::{sys_delay, sys_errno, sys_return, sys_signal},
     files::{self, Subject},
@@ -172,7 +172,7 @@ fn judge<const SLEEPS: bool>(named: Named, find: impl FnOnce(&mut Subject), long
         // Not known to be 0, so that the verifier need not walk the rules for that and again.
         value: black_box(0),
     };
-    call.facts.gather(control, mask, find);
+    call.facts.gather(control, mask, now, find);
     if in_use(Uses::LOOP) {
         repeat_many(ask_next::<SLEEPS>, MAX_RULES, &mut call);
     } else {
@@ -268,7 +268,7 @@ fn ask_one<const SLEEPS: bool>(rule: &RuleEntry, index: u32, call: &mut Call) {
     if call.value != 0 && !signals || returns && !sys_return::acts(rule, call.facts.invocation) {
         return;
     }
-    let meets = call.facts.meet::<SLEEPS>(rule);
+    let meets = call.facts.meet::<SLEEPS>(rule, call.now);
     if meets == met::NO {
         return;
     }
@@ -314,8 +314,6 @@ fn ask_one<const SLEEPS: bool>(rule: &RuleEntry, index: u32, call: &mut Call) {
 pub(crate) struct Facts {
     /// The rules that name each of the entries that it is about, or a directory above.
     places: [FileRules; 2],
-    /// Those that name a function that it came through.
-    chain: Chain,
     subject: Subject,
     invocation: Invocation,
 }
@@ -332,10 +330,6 @@ impl Facts {
         };
         Self {
             places: [nowhere; 2],
-            chain: Chain {
-                rules: nowhere,
-                lost: zero,
-            },
             subject: Subject::NONE,
             invocation,
         }
@@ -343,7 +337,7 @@ impl Facts {
 
     /// Adds what the rules in `mask` want to know of the call.
     #[inline(always)]
-    fn gather(&mut self, control: &Control, mask: u64, find: impl FnOnce(&mut Subject)) {
+    fn gather(&mut self, control: &Control, mask: u64, now: u64, find: impl FnOnce(&mut Subject)) {
         if in_use(Uses::CALL_FILTERS) {
             if control.by_call & mask != 0 {
                 find(&mut self.subject);
@@ -354,28 +348,18 @@ impl Facts {
                 files::rules_at(other, &mut self.places[1]);
             }
             if in_use(Uses::CHAINS) && control.by_chain & mask != 0 {
-                chain::find(self.invocation.call, &mut self.chain);
+                chain::find(self.invocation.call, now);
             }
         }
     }
 
     /// Whether the conditions of a rule hold, those of the version that counts now: one of [`met`].
     #[inline(always)]
-    pub(crate) fn meet<const SLEEPS: bool>(&self, rule: &RuleEntry) -> u32 {
+    pub(crate) fn meet<const SLEEPS: bool>(&self, rule: &RuleEntry, now: u64) -> u32 {
         if !in_use(Uses::CALL_FILTERS) {
             return met::YES;
         }
-        meet::<SLEEPS>(self, rule)
-    }
-
-    /// Whether it came through functions as the rule with this key wants it.
-    #[inline(always)]
-    fn chain_fits(&self, filter: &CallFilter, key: u32) -> u32 {
-        let (index, version) = (key >> 1 & 63, (key & 1) as usize);
-        let rules = &self.chain.rules;
-        let by = rules.below[version] >> index & 1 != 0;
-        let not = rules.not[version] >> index & 1 != 0;
-        filter.chain(by, not, self.chain.lost == 0)
+        meet::<SLEEPS>(self, rule, now)
     }
 
     /// Whether one of the entries is as the rule with this key wants it, in every respect. A call
@@ -421,11 +405,20 @@ fn lies_there(places: &FileRules, filter: &CallFilter, key: u32) -> bool {
 
 /// A function of its own: what comes after it would be verified once for each way through it.
 #[inline(never)]
-fn meet<const SLEEPS: bool>(facts: &Facts, rule: &RuleEntry) -> u32 {
+fn meet<const SLEEPS: bool>(facts: &Facts, rule: &RuleEntry, now: u64) -> u32 {
     let key = rule.key;
     let Some(filter) = CALL_FILTERS.get(key % (2 * MAX_RULES)) else {
         return met::NO;
     };
+    // First, so that all else is walked once for it.
+    let told = if in_use(Uses::CHAINS) {
+        chain::fits(filter, key, now)
+    } else {
+        met::YES
+    };
+    if told == met::NO {
+        return met::NO;
+    }
     if filter.asks(condition::USER | condition::NOT_USER)
         && !effective_user().is_some_and(|user| filter.user(user))
     {
@@ -446,10 +439,7 @@ fn meet<const SLEEPS: bool>(facts: &Facts, rule: &RuleEntry) -> u32 {
     if filter.asks(condition::ARGUMENTS) && !facts.arguments_pass(filter) {
         return met::NO;
     }
-    if in_use(Uses::CHAINS) && filter.asks(condition::CHAIN) {
-        return facts.chain_fits(filter, key);
-    }
-    met::YES
+    told
 }
 
 /// The caller's effective user, as the host knows it. The helper for that tells the real one.

@@ -3,23 +3,28 @@
 //! Frames are followed by what compilers keep in `rbp` where they are told to, and code is known by
 //! the file that is mapped there: neither where that lies nor what it is called matters.
 
+use core::{hint::black_box, ptr::null_mut};
+
 use aya_ebpf::{
-    bindings::task_struct,
+    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
     cty::c_void,
     helpers::{
         bpf_probe_read_user,
-        generated::{bpf_find_vma, bpf_get_current_task_btf},
+        generated::{
+            bpf_find_vma, bpf_get_current_task_btf, bpf_probe_read_user as copy_from_user,
+            bpf_task_storage_get,
+        },
     },
 };
 use injector_common::{
     call_chain::{END_BYTES, MAX_FRAMES, returns_at_once, taken_off},
-    call_filter::{FileKey, FileRules},
+    call_filter::{CallFilter, FileKey, FileRules, condition},
     calls32,
 };
 
 use crate::{
     decide::{ENOUGH, GO_ON, repeat},
-    maps::{FUNCTIONS, field},
+    maps::{CHAINS, FUNCTIONS, field},
     objects::{Object, current_registers, follow},
 };
 
@@ -28,30 +33,45 @@ const NOTHING_THERE: i64 = -2;
 /// Pages are of 4096 bytes.
 const PAGE_SHIFT: u32 = 12;
 
-/// What is known of a call's chain.
+/// What is known of the chain of a task's last call that a rule asked for it of. It lies with the
+/// task, since there is no room for it on the stack (Linux 6.1 counts that of all functions), and
+/// since another task may come between on the same CPU.
 #[repr(C)]
 pub(crate) struct Chain {
     /// The rules that name a function in it.
-    pub(crate) rules: FileRules,
+    rules: FileRules,
     /// Not 0 if there may be more of it.
-    pub(crate) lost: u64,
+    lost: u64,
+    /// Which call it is, by the time at which rules were asked for it.
+    call_ns: u64,
 }
 
 /// A walk from the function that makes the call to those that it came through.
 struct Walk {
-    chain: Chain,
-    /// An instruction of the function at hand.
-    address: u64,
+    /// The rules that name a function that was looked at.
+    rules: FileRules,
+    /// What the last frame said.
+    frame: Frame,
     /// Where the first function returns to, if that is certain; 0 otherwise.
     caller: u64,
-    /// The next frame.
-    frame: u64,
     /// No frame that is meant lies below this.
     lowest: u64,
-    /// How many more functions may be looked at.
+    /// How many more functions may be looked at; [`LOST`] if there may be others.
     left: u64,
     mapping: Mapping,
 }
+
+/// A frame as it lies on the stack.
+#[repr(C)]
+struct Frame {
+    /// Where that of the calling function is.
+    next: u64,
+    /// Where it goes on in that function.
+    returns: u64,
+}
+
+/// What [`Walk::left`] is at the end where the walk led no further.
+const LOST: u64 = u64::MAX;
 
 /// What is mapped at addresses of the caller.
 struct Mapping {
@@ -63,17 +83,64 @@ struct Mapping {
     file: FileKey,
 }
 
-/// Finds the rules that name a function that the current call came through. `call` is what it is
-/// known by.
+/// Finds the rules that name a function that the call came through which began `now`. `call` is what
+/// it is known by.
+#[inline(always)]
+pub(crate) fn find(call: u32, now: u64) {
+    if let Some(chain) = storage(u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE)) {
+        // SAFETY: the task's own, who is in here.
+        let chain = unsafe { &mut *chain };
+        chain.call_ns = now;
+        if call & calls32::known_as(0) == 0 {
+            walk(chain);
+        } else {
+            // The kernel's own way into 32-bit calls leaves something else in the registers.
+            chain.rules = FileRules::default();
+            chain.lost = 1;
+        }
+    }
+}
+
+/// Whether the call came through functions as the rule with this key wants it: one of
+/// [`met`](injector_common::call_filter::met).
+#[inline(always)]
+pub(crate) fn fits(filter: &CallFilter, key: u32, now: u64) -> u32 {
+    let (index, version) = (key >> 1 & 63, (key & 1) as usize);
+    let (mut by, mut not, mut lost) = (0, 0, 1);
+    // Without it there was no memory for it.
+    if filter.asks(condition::CHAIN)
+        && let Some(chain) = storage(0)
+    {
+        // SAFETY: as above.
+        let chain = unsafe { &*chain };
+        by = chain.rules.below[version] >> index;
+        not = chain.rules.not[version] >> index;
+        lost = chain.lost | (chain.call_ns ^ now);
+    }
+    filter.chain(by, not, lost)
+}
+
+/// Where the current task's chain is, if there is room.
+#[inline(always)]
+fn storage(flags: u64) -> Option<*mut Chain> {
+    let map = &raw const CHAINS;
+    // SAFETY: the map is one for storage in tasks, and the task is the current one.
+    let place = unsafe {
+        bpf_task_storage_get(
+            map.cast_mut().cast(),
+            bpf_get_current_task_btf().cast(),
+            null_mut(),
+            flags,
+        )
+    };
+    (!place.is_null()).then_some(place.cast())
+}
+
+/// Walks from the function that makes the current call to those that it came through.
 ///
 /// A function of its own: what it leaves on the stack goes with it.
 #[inline(never)]
-pub(crate) fn find(call: u32, chain: &mut Chain) {
-    if call & calls32::known_as(0) != 0 {
-        // The kernel's own way into 32-bit calls leaves something else in the registers.
-        chain.lost = 1;
-        return;
-    }
+fn walk(chain: &mut Chain) {
     let registers = current_registers();
     // SAFETY: the verifier knows those of the current task.
     let (address, stack, frame, again) = unsafe {
@@ -87,19 +154,17 @@ pub(crate) fn find(call: u32, chain: &mut Chain) {
     // Not known to be 0: what the verifier knows of it before the first step it would know behind
     // the last one, and take for true (before Linux 6.7).
     let zero = stack ^ again;
-    let caller = caller_of_wrapper(address, stack, zero);
+    let caller = caller_of_wrapper(address, stack);
     let mut walk = Walk {
-        chain: Chain {
-            rules: FileRules {
-                below: [zero; 2],
-                not: [zero; 2],
-            },
-            lost: zero,
+        rules: FileRules {
+            below: [zero; 2],
+            not: [zero; 2],
         },
-        // Of the call that has begun, so that the address is in the same function as it.
-        address: address.wrapping_sub(1),
+        frame: Frame {
+            next: frame,
+            returns: address,
+        },
         caller,
-        frame,
         lowest: stack,
         left: zero ^ u64::from(MAX_FRAMES),
         mapping: Mapping {
@@ -114,14 +179,15 @@ pub(crate) fn find(call: u32, chain: &mut Chain) {
         },
     };
     repeat(step, &mut walk);
-    *chain = walk.chain;
+    chain.rules = walk.rules;
+    chain.lost = u64::from(walk.left == LOST);
 }
 
 /// Looks at one function, and finds the one that called it.
 ///
 /// # Safety
 ///
-/// Called by the kernel, with the state of [`find`].
+/// Called by the kernel, with the state of [`walk`].
 unsafe extern "C" fn step(
     _map: *mut c_void,
     _round: *const u32,
@@ -131,18 +197,19 @@ unsafe extern "C" fn step(
     // SAFETY: see above.
     let walk = unsafe { &mut *walk };
     if walk.left == 0 {
-        walk.chain.lost = 1;
+        walk.left = LOST;
         return ENOUGH;
     }
     walk.left -= 1;
-    let address = walk.address;
+    // The instruction before is the one that calls, the last one of its function perhaps.
+    let address = walk.frame.returns.wrapping_sub(1);
     if address < walk.mapping.start || address >= walk.mapping.end {
         match map_at(address, &mut walk.mapping) {
             0 => {}
             // Whatever led there was no frame.
             NOTHING_THERE => return ENOUGH,
             _ => {
-                walk.chain.lost = 1;
+                walk.left = LOST;
                 return ENOUGH;
             }
         }
@@ -150,27 +217,32 @@ unsafe extern "C" fn step(
     // SAFETY: values are plain integers that only user space replaces.
     if let Some(functions) = unsafe { FUNCTIONS.get(&walk.mapping.file) } {
         let offset = address.wrapping_add(walk.mapping.shift);
-        functions.add_rules_at(offset, &mut walk.chain.rules);
+        functions.add_rules_at(offset, &mut walk.rules);
     }
     let caller = walk.caller;
     if caller != 0 {
         walk.caller = 0;
-        walk.address = caller.wrapping_sub(1);
+        walk.frame.returns = caller;
         return GO_ON;
     }
-    let frame = walk.frame;
+    let frame = walk.frame.next;
     // Where it ends there is 0, or whatever code has there that keeps no frames.
     if frame < walk.lowest || frame & 7 != 0 {
         return ENOUGH;
     }
-    let (Some(next), Some(returns)) = (read_user(frame), read_user(frame.wrapping_add(8))) else {
-        walk.chain.lost = 1;
-        return ENOUGH;
+    // SAFETY: the helper checks the address, and writes as many bytes as there are.
+    let error = unsafe {
+        copy_from_user(
+            (&raw mut walk.frame).cast(),
+            size_of::<Frame>() as u32,
+            frame as *const c_void,
+        )
     };
-    walk.lowest = frame.wrapping_add(16);
-    walk.frame = next;
-    // The instruction before is the one that called.
-    walk.address = returns.wrapping_sub(1);
+    if error != 0 {
+        walk.left = LOST;
+        return ENOUGH;
+    }
+    walk.lowest = frame.wrapping_add(size_of::<Frame>() as u64);
     GO_ON
 }
 
@@ -251,8 +323,10 @@ struct End {
 
 /// Where the function returns to that makes the call, if its end shows it: the wrappers of a C
 /// library have no frame of their own, and who calls them would not be found by that of another.
-#[inline(always)]
-fn caller_of_wrapper(address: u64, stack: u64, zero: u64) -> u64 {
+///
+/// A function of its own, for the sake of the stack.
+#[inline(never)]
+fn caller_of_wrapper(address: u64, stack: u64) -> u64 {
     let (Some(first), Some(second)) = (read_user(address), read_user(address.wrapping_add(8)))
     else {
         return 0;
@@ -260,7 +334,8 @@ fn caller_of_wrapper(address: u64, stack: u64, zero: u64) -> u64 {
     let mut end = End {
         at: address,
         last: address.wrapping_add(END_BYTES),
-        size: zero,
+        // Not known to be 0, as above.
+        size: first ^ black_box(first),
     };
     if !returns_at_once([first, second]) {
         repeat(look_for_end, &mut end);

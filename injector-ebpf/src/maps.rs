@@ -34,7 +34,7 @@ use injector_common::{
     waiting::WORDS,
 };
 
-use crate::workspace::Workspace;
+use crate::{chain::Chain, workspace::Workspace};
 
 #[btf_map(name = "inj_control")]
 pub(crate) static CONTROL: Array<Control, 1> = Array::new();
@@ -174,6 +174,16 @@ unsafe impl<T> Sync for TaskStorage<T> {}
 /// What was decided for a call at its entry.
 #[btf_map(name = "inj_decided")]
 pub(crate) static DECIDED: TaskStorage<u64> = TaskStorage {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
+
+/// What is known of the chain of a call.
+#[btf_map(name = "inj_chains")]
+pub(crate) static CHAINS: TaskStorage<Chain> = TaskStorage {
     r#type: core::ptr::null(),
     key: core::ptr::null(),
     value: core::ptr::null(),

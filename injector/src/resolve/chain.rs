@@ -237,15 +237,19 @@ struct Found {
     imported: bool,
     data: bool,
     no_code: bool,
-    like: BTreeSet<String>,
+    /// By their lengths: the shortest is the likest.
+    like: BTreeSet<(usize, String)>,
 }
 
 impl Found {
     /// Remembers a name that may be what was meant.
     fn note(&mut self, text: &str, name: &str, is_function: bool) {
         const MOST: usize = 3;
-        if is_function && self.like.len() < MOST && is_like(text, name) {
-            self.like.insert(text.to_owned());
+        if is_function && is_like(text, name) {
+            self.like.insert((text.len(), text.to_owned()));
+            if self.like.len() > MOST {
+                self.like.pop_last();
+            }
         }
     }
 
@@ -266,7 +270,7 @@ impl Found {
         } else if !self.any {
             ChainError::Stripped
         } else {
-            let like = self.like.into_iter().collect();
+            let like = self.like.into_iter().map(|(_, text)| text).collect();
             ChainError::NoSuch { like }
         })
     }
