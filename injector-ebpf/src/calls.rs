@@ -339,6 +339,10 @@ impl Facts {
     #[inline(always)]
     fn gather(&mut self, control: &Control, mask: u64, now: u64, find: impl FnOnce(&mut Subject)) {
         if in_use(Uses::CALL_FILTERS) {
+            // First, since it is walked once for each way to it.
+            if in_use(Uses::CHAINS) && control.by_chain & mask != 0 {
+                chain::find(self.invocation.call, now);
+            }
             if control.by_call & mask != 0 {
                 find(&mut self.subject);
             }
@@ -346,9 +350,6 @@ impl Facts {
                 let [one, other] = self.subject.dentries;
                 files::rules_at(one, &mut self.places[0]);
                 files::rules_at(other, &mut self.places[1]);
-            }
-            if in_use(Uses::CHAINS) && control.by_chain & mask != 0 {
-                chain::find(self.invocation.call, now);
             }
         }
     }

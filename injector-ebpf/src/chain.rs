@@ -214,8 +214,11 @@ unsafe extern "C" fn step(
             }
         }
     }
+    // No file has the number 0: where the verifier knows that there is none, it goes on at once.
     // SAFETY: values are plain integers that only user space replaces.
-    if let Some(functions) = unsafe { FUNCTIONS.get(&walk.mapping.file) } {
+    if walk.mapping.file.inode != 0
+        && let Some(functions) = unsafe { FUNCTIONS.get(&walk.mapping.file) }
+    {
         let offset = address.wrapping_add(walk.mapping.shift);
         functions.add_rules_at(offset, &mut walk.rules);
     }
