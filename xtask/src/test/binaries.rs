@@ -90,6 +90,7 @@ impl TestBinary {
                 | "harness" | "leftovers" | "refusals" | "terminal" => Part::Nothing,
                 "half_way" | "lifecycle" => Part::Named(&["errno"]),
                 "host_services" => Part::Named(&["calls"]),
+                "call_chain" => Part::Named(&["entries", "in_the_place_of_calls", "wait"]),
                 "call_filters" => Part::Named(&["descriptor", "below"]),
                 "call_sockets" => Part::Named(&["family"]),
                 "calls32" => Part::Named(&["entry"]),
@@ -158,6 +159,7 @@ impl TestBinary {
                 "sys_delay_exit" => Part::Named(&["busy", "refused"]),
                 // Nothing but the refusals, which the host has too.
                 "sys_return" | "user_return" => Part::Nothing,
+                "call_chain" => Part::Named(&["functions_that_they", "wait"]),
                 "call_filters" => Part::Named(&["escapes", "arguments"]),
                 "call_sockets" => Part::Nothing,
                 "io_uring" => Part::AllBut(&["path", "place", "refused"]),
