@@ -235,16 +235,18 @@ impl CallFilter {
     /// Without a branch: each would be two ways to the verifier.
     #[inline(always)]
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "it is of two bits")]
     pub const fn chain(&self, by: u64, not: u64, lost: u64) -> u32 {
         const { assert!(condition::CALLED_BY == 1 << 14 && condition::NOT_CALLED_BY == 1 << 15) }
         const { assert!(met::NO == 0 && met::YES == 1 && met::UNKNOWN == 2) }
         let (wants, leaves_out) = (self.conditions >> 14 & 1, self.conditions >> 15 & 1);
-        let lost = ((lost | lost.wrapping_neg()) >> 63) as u32;
-        let missing = wants & !(by as u32);
-        let kept = !(leaves_out & not as u32) & 1;
+        let (wants, leaves_out) = (wants as u64, leaves_out as u64);
+        let lost = (lost | lost.wrapping_neg()) >> 63;
+        let missing = wants & !by;
+        let kept = !(leaves_out & not) & 1;
         let unknown = lost & (missing | leaves_out) & kept;
         let yes = kept & !unknown & !missing;
-        unknown << 1 | yes & 1
+        (unknown << 1 | yes & 1) as u32
     }
 
     /// What comes of the comparison of a file's name.

@@ -17,7 +17,7 @@ use aya_ebpf::{
     },
 };
 use injector_common::{
-    call_chain::{END_BYTES, MAX_FRAMES, returns_at_once, taken_off},
+    call_chain::{END_BYTES, Functions, MAX_FRAMES, returns_at_once, taken_off},
     call_filter::{CallFilter, FileKey, FileRules, condition},
     calls32,
 };
@@ -92,7 +92,7 @@ pub(crate) fn find(call: u32, now: u64) {
         let chain = unsafe { &mut *chain };
         chain.call_ns = now;
         if call & calls32::known_as(0) == 0 {
-            walk(chain);
+            inj_walk(chain);
         } else {
             // The kernel's own way into 32-bit calls leaves something else in the registers.
             chain.rules = FileRules::default();
@@ -138,9 +138,14 @@ fn storage(flags: u64) -> Option<*mut Chain> {
 
 /// Walks from the function that makes the current call to those that it came through.
 ///
-/// A function of its own: what it leaves on the stack goes with it.
+/// A global function: what it leaves on the stack goes with it, and all its ways are one to the verifier.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn walk(chain: &mut Chain) {
+extern "C" fn inj_walk(chain: *mut Chain) -> u64 {
+    // SAFETY: null, as far as the verifier knows, or the task's own, who is in here.
+    let Some(chain) = (unsafe { chain.as_mut() }) else {
+        return 0;
+    };
     let registers = current_registers();
     // SAFETY: the verifier knows those of the current task.
     let (address, stack, frame, again) = unsafe {
@@ -154,7 +159,7 @@ fn walk(chain: &mut Chain) {
     // Not known to be 0: what the verifier knows of it before the first step it would know behind
     // the last one, and take for true (before Linux 6.7).
     let zero = stack ^ again;
-    let caller = caller_of_wrapper(address, stack);
+    let caller = inj_caller(address, stack);
     let mut walk = Walk {
         rules: FileRules {
             below: [zero; 2],
@@ -181,13 +186,14 @@ fn walk(chain: &mut Chain) {
     repeat(step, &mut walk);
     chain.rules = walk.rules;
     chain.lost = u64::from(walk.left == LOST);
+    0
 }
 
 /// Looks at one function, and finds the one that called it.
 ///
 /// # Safety
 ///
-/// Called by the kernel, with the state of [`walk`].
+/// Called by the kernel, with the state of [`inj_walk`].
 unsafe extern "C" fn step(
     _map: *mut c_void,
     _round: *const u32,
@@ -219,8 +225,7 @@ unsafe extern "C" fn step(
     if walk.mapping.file.inode != 0
         && let Some(functions) = unsafe { FUNCTIONS.get(&walk.mapping.file) }
     {
-        let offset = address.wrapping_add(walk.mapping.shift);
-        functions.add_rules_at(offset, &mut walk.rules);
+        inj_add_rules(functions, walk);
     }
     let caller = walk.caller;
     if caller != 0 {
@@ -247,6 +252,20 @@ unsafe extern "C" fn step(
     }
     walk.lowest = frame.wrapping_add(size_of::<Frame>() as u64);
     GO_ON
+}
+
+/// Adds the rules that name the function at hand. A global function: the verifier walks it once, and
+/// not for each step (Linux 5.12, which wants such a function to return a number).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn inj_add_rules(functions: *const Functions, walk: *mut Walk) -> u64 {
+    // SAFETY: null, as far as the verifier knows, or a value of the table and the state of `inj_walk`.
+    if let (Some(functions), Some(walk)) = unsafe { (functions.as_ref(), walk.as_mut()) } {
+        let address = walk.frame.returns.wrapping_sub(1);
+        let offset = address.wrapping_add(walk.mapping.shift);
+        functions.add_rules_at(offset, &mut walk.rules);
+    }
+    0
 }
 
 /// Finds what is mapped at an address of the caller. Returns 0, or why that is not known.
@@ -327,9 +346,10 @@ struct End {
 /// Where the function returns to that makes the call, if its end shows it: the wrappers of a C
 /// library have no frame of their own, and who calls them would not be found by that of another.
 ///
-/// A function of its own, for the sake of the stack.
+/// A global function: all its ways are one to the verifier.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn caller_of_wrapper(address: u64, stack: u64) -> u64 {
+extern "C" fn inj_caller(address: u64, stack: u64) -> u64 {
     let (Some(first), Some(second)) = (read_user(address), read_user(address.wrapping_add(8)))
     else {
         return 0;
@@ -351,7 +371,7 @@ fn caller_of_wrapper(address: u64, stack: u64) -> u64 {
 
 /// # Safety
 ///
-/// Called by the kernel, with the state of [`caller_of_wrapper`].
+/// Called by the kernel, with the state of [`inj_caller`].
 unsafe extern "C" fn look_for_end(
     _map: *mut c_void,
     _round: *const u32,

@@ -191,7 +191,7 @@ fn calls_that_wait_or_bring_a_signal() {
     let cgroup = Cgroup::new("victim");
     let (target, b) = (cgroup.target(), victim("chain_b"));
     let mut rules = vec!["kind: sys-signal, signal: URG"];
-    if Feature::Asleep.available().is_ok() {
+    if Feature::FmodRet.available().is_ok() {
         rules.push("kind: sys-delay, delay: 20ms");
     } else {
         rules.push("kind: sys-delay, delay: 200us");
