@@ -135,7 +135,13 @@ pub(super) fn find(
         if let (true, Some(error)) = (places.len() == before, refused) {
             let problem = match &error {
                 ChainError::File(error) => cannot_be_found(&function.path, error),
-                other => format!("{function} cannot be looked for: {other}"),
+                ChainError::NoElf
+                | ChainError::Stripped
+                | ChainError::NoSuch { .. }
+                | ChainError::Data
+                | ChainError::Imported
+                | ChainError::NoCode
+                | ChainError::TooMany(_) => format!("{function} cannot be looked for: {error}"),
             };
             return Err(SpecError::new("called-by", problem, error.allowed()));
         }
