@@ -158,8 +158,10 @@ impl KernelActuator {
             take(names::MAP_QUERIES)?,
             take(names::MAP_CALL_FILTERS)?,
             take(names::MAP_ERRORS)?,
-            Files::new(take(names::MAP_FILES)?)?,
-            FunctionTable::new(take(names::MAP_FUNCTIONS)?)?,
+            (
+                Files::new(take(names::MAP_FILES)?)?,
+                FunctionTable::new(take(names::MAP_FUNCTIONS)?)?,
+            ),
             DelayTables::new(take(names::MAP_TABLES)?)?,
         )?;
         let scopes = HashMap::try_from(take(names::MAP_SCOPES)?)?;

@@ -135,7 +135,13 @@ pub(super) fn find(
         if let (true, Some(error)) = (places.len() == before, refused) {
             let problem = match &error {
                 FunctionError::File(error) => cannot_be_found(&function.path, error),
-                other => format!("{function} cannot be looked for: {other}"),
+                FunctionError::NoElf
+                | FunctionError::Stripped
+                | FunctionError::NoSuch { .. }
+                | FunctionError::Data
+                | FunctionError::Imported
+                | FunctionError::NoCode
+                | FunctionError::TooMany(_) => format!("{function} cannot be looked for: {error}"),
             };
             return Err(SpecError::new("called-by", problem, error.allowed()));
         }

@@ -64,8 +64,7 @@ impl Rules {
         queries: Map,
         call_filters: Map,
         errors: Map,
-        files: Files,
-        functions: FunctionTable,
+        (files, functions): (Files, FunctionTable),
         delays: DelayTables,
     ) -> Result<Self, MapError> {
         Ok(Self {
