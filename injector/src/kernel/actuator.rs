@@ -48,7 +48,6 @@ use super::{
     leftovers,
     links::{self, Attached},
     log::ProgramLog,
-    missed,
     object::{self, Programs},
     parts::Parts,
     seen::Seen,
@@ -296,17 +295,6 @@ impl KernelActuator {
     /// When the map cannot be read.
     pub fn unattributed(&self) -> io::Result<[u64; 2]> {
         self.counters.unattributed().map_err(io::Error::other)
-    }
-
-    /// How many calls the kernel asked none of our programs about; `None` where no rule is on calls.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel does not tell.
-    pub fn missed_calls(&self) -> io::Result<Option<u64>> {
-        let counts = self.programs.asking().map(missed::count);
-        let counts = counts.collect::<io::Result<Vec<u64>>>()?;
-        Ok((!counts.is_empty()).then(|| counts.into_iter().sum()))
     }
 
     /// The programs, to try what rules need that come later.

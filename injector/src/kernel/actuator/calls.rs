@@ -1,11 +1,13 @@
 //! Programs where system calls are entered, or behind that.
 
+use std::io;
+
 use aya::programs::KProbe;
 use injector_common::names::{self, SecurityHook};
 
 use super::{Failure, KernelActuator};
 use crate::{
-    kernel::{links, object},
+    kernel::{links, missed, object},
     model::Syscall,
     plan::{
         Effect, TwinHook,
@@ -14,6 +16,17 @@ use crate::{
 };
 
 impl KernelActuator {
+    /// How many calls the kernel asked none of our programs about; `None` where no rule is on calls.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn missed_calls(&self) -> io::Result<Option<u64>> {
+        let counts = self.programs.asking().map(missed::count);
+        let counts = counts.collect::<io::Result<Vec<u64>>>()?;
+        Ok((!counts.is_empty()).then(|| counts.into_iter().sum()))
+    }
+
     pub(super) fn attach_entry(
         &mut self,
         effect: &Effect,
