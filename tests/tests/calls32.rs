@@ -70,6 +70,14 @@ fn counts(rules: &[(&str, &str)], rung: &str) -> (Outcomes, Vec<(u64, u64)>) {
     (serde_json::from_slice(&text).expect("JSON"), found)
 }
 
+/// The calls that failed, with their errors.
+fn failed(outcomes: &Outcomes) -> Vec<(&str, u32)> {
+    let failed = outcomes.iter().filter(|(_, errno)| **errno != 0);
+    failed
+        .map(|(name, errno)| (name.as_str(), *errno))
+        .collect()
+}
+
 /// Rules that match and never hit, so that none hides what the next one matches.
 #[test]
 fn conditions_hold_of_32_bit_callers() {
@@ -109,8 +117,7 @@ fn conditions_hold_of_32_bit_callers() {
         assert_eq!(found, (*matched, 0), "{call}: {condition}: {outcomes:?}");
     }
     // There is nothing to be unlinked.
-    let failed: Vec<_> = outcomes.iter().filter(|(_, errno)| **errno != 0).collect();
-    assert_eq!(failed, [(&"unlinkat".to_owned(), &2)]);
+    assert_eq!(failed(&outcomes), [("unlinkat", 2)]);
 }
 
 #[track_caller]
@@ -126,11 +133,6 @@ fn check_failures(rung: &str) {
     assert_eq!(found, [(1, 1), (1, 1), (4, 4), (1, 1)], "{outcomes:?}");
     let fstat = outcomes["fstat64"];
     assert!(fstat != 0, "{outcomes:?}");
-    let failed: Vec<_> = outcomes
-        .iter()
-        .filter(|(_, errno)| **errno != 0)
-        .map(|(name, errno)| (name.as_str(), *errno))
-        .collect();
     let expected = [
         ("connect", EIO),
         ("connect by socketcall", EIO),
@@ -142,7 +144,7 @@ fn check_failures(rung: &str) {
         // There is nothing to be unlinked.
         ("unlinkat", 2),
     ];
-    assert_eq!(failed, expected);
+    assert_eq!(failed(&outcomes), expected);
 }
 
 #[test]
@@ -173,11 +175,6 @@ fn they_fail_at_their_entry() {
         let (outcomes, found) = counts(&rules, rung);
         let expected = [(1, 1), (1, 1), (4, 4), (1, 1), (1, 1), (0, 0)];
         assert_eq!(found, expected, "{rung}{outcomes:?}");
-        let failed: Vec<_> = outcomes
-            .iter()
-            .filter(|(_, errno)| **errno != 0)
-            .map(|(name, errno)| (name.as_str(), *errno))
-            .collect();
         let expected = [
             ("connect", EIO),
             ("connect by socketcall", EIO),
@@ -190,7 +187,7 @@ fn they_fail_at_their_entry() {
             // There is nothing to be unlinked.
             ("unlinkat", 2),
         ];
-        assert_eq!(failed, expected, "{rung}");
+        assert_eq!(failed(&outcomes), expected, "{rung}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     fmt,
     fs::File,
     io,
-    os::{fd::AsRawFd as _, unix::fs::FileExt as _, unix::fs::MetadataExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -145,13 +145,9 @@ pub(super) fn look_up(
     })
 }
 
-/// Opens a regular file to read it: to open anything else may have it do something.
+/// Opens a regular file to read it.
 fn open(process: Option<Tgid>, path: &Path) -> io::Result<(File, FileId)> {
-    let found = File::from(files::open(process, path)?);
-    if !found.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    let file = files::readable(&files::open(process, path)?)?;
     let meta = file.metadata()?;
     Ok((file, FileId([meta.dev(), meta.ino()])))
 }
